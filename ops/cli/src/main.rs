@@ -1,0 +1,2 @@
+//! The `lucarne` binary.
+fn main() {}

@@ -1,0 +1,370 @@
+//! The REST types of `/api/v1`: JSON, field names in snake case, times in seconds since the epoch.
+
+use crate::agent::{HostFacts, TemplateObserved};
+use crate::desktop::{ForkTimings, Phase};
+use crate::ids::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};
+use crate::spec::{ImageDigest, MachineShape, NetworkPolicy};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// An error, RFC 9457 (`application/problem+json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A stable word for programs, such as `pool_not_found`.
+    pub code: String,
+    /// A short title.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, to what, and what to do.
+    pub detail: String,
+}
+
+/// Name and password.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct Credentials {
+    /// The user's name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+/// What a user may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything.
+    Administrator,
+    /// Use desktops that they are entitled to.
+    User,
+}
+
+/// A person who signs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct User {
+    /// Id.
+    pub id: UserId,
+    /// Unique name, lower case.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Names of the groups they are in.
+    pub groups: Vec<String>,
+    /// When they were created.
+    pub created_at: i64,
+}
+
+/// A new user.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct NewUser {
+    /// Unique name: a lower-case letter, then letters, digits, `.`, `_` or `-`, at most 32.
+    pub name: String,
+    /// At least 8 characters.
+    pub password: String,
+    /// `user` when left out.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// Names of groups to be in; created when they do not exist.
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// A change of password.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct NewPassword {
+    /// At least 8 characters.
+    pub password: String,
+}
+
+/// A bearer token for programs, shown once.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct Token {
+    /// Send as `Authorization: Bearer …`.
+    pub token: String,
+    /// When it stops working.
+    pub expires_at: i64,
+}
+
+/// A named set of users.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Group {
+    /// Id.
+    pub id: GroupId,
+    /// Unique name.
+    pub name: String,
+}
+
+/// An image somewhere in the deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Image {
+    /// sha256 of the disk file.
+    pub digest: ImageDigest,
+    /// Name.
+    pub name: String,
+    /// Version within the name.
+    pub version: String,
+    /// One line for people.
+    pub description: String,
+    /// Size of the disk that the guest sees, bytes.
+    pub virtual_size: u64,
+    /// Bytes that it takes in a store.
+    pub stored_size: u64,
+    /// When it was made.
+    pub created_at: i64,
+    /// How it came to be.
+    pub source: String,
+    /// Names of the hosts that have it.
+    pub hosts: Vec<String>,
+}
+
+/// A set of like desktops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Pool {
+    /// Id.
+    pub id: PoolId,
+    /// Unique name.
+    pub name: String,
+    /// One line for users, shown on the card.
+    pub description: String,
+    /// The golden image.
+    pub image: ImageDigest,
+    /// The virtual hardware.
+    pub machine: MachineShape,
+    /// What desktops may reach.
+    pub network: NetworkPolicy,
+    /// At most this many desktops at once.
+    pub max_desktops: u32,
+    /// Names of users who may use it.
+    pub entitled_users: Vec<String>,
+    /// Names of groups whose members may use it; `everyone` is all users.
+    pub entitled_groups: Vec<String>,
+    /// Desktops that exist now.
+    pub desktops: u32,
+    /// The template on each host that has or makes it.
+    pub templates: Vec<PoolTemplate>,
+    /// When it was created.
+    pub created_at: i64,
+}
+
+/// A pool's template on one host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PoolTemplate {
+    /// The host's name.
+    pub host: String,
+    /// How far it is.
+    #[serde(flatten)]
+    pub template: TemplateObserved,
+}
+
+/// A new pool.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewPool {
+    /// Unique name, same rule as users'.
+    pub name: String,
+    /// One line for users.
+    #[serde(default)]
+    pub description: String,
+    /// An image's digest, a unique prefix of one (8 digits or more), or an image's name (the newest version).
+    pub image: String,
+    /// The default shape when left out.
+    #[serde(default)]
+    pub machine: Option<MachineShape>,
+    /// What desktops may reach.
+    #[serde(default)]
+    pub network: NetworkPolicy,
+    /// At most this many desktops at once; 16 when left out.
+    #[serde(default)]
+    pub max_desktops: Option<u32>,
+    /// Names of users who may use it.
+    #[serde(default)]
+    pub entitled_users: Vec<String>,
+    /// Names of groups whose members may use it; `everyone` is all users.
+    #[serde(default)]
+    pub entitled_groups: Vec<String>,
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Desktop {
+    /// Id.
+    pub id: DesktopId,
+    /// The guest's host name.
+    pub name: String,
+    /// The pool's name.
+    pub pool: String,
+    /// The host's name, once placed.
+    pub host: Option<String>,
+    /// What is seen of it.
+    pub phase: Phase,
+    /// What is going on, or why it failed.
+    pub detail: String,
+    /// The name of the user it is assigned to.
+    pub user: Option<String>,
+    /// The address of its network card.
+    pub mac: String,
+    /// How long its fork took.
+    pub timings: ForkTimings,
+    /// When it was created.
+    pub created_at: i64,
+}
+
+/// A desktop to be made and assigned without a viewer, for administrators.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewDesktop {
+    /// The pool's name or id.
+    pub pool: String,
+    /// The user it is for.
+    pub user: String,
+}
+
+/// The states of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// A viewer was asked for and has not come yet.
+    Connecting,
+    /// A viewer is there.
+    Connected,
+    /// The viewer went; the desktop runs on and waits.
+    Disconnected,
+    /// Logged off; the desktop is destroyed.
+    Ended,
+}
+
+/// One user's use of one desktop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    /// Id.
+    pub id: SessionId,
+    /// The user's name.
+    pub user: String,
+    /// The pool's name.
+    pub pool: String,
+    /// The desktop.
+    pub desktop: DesktopId,
+    /// The desktop's name.
+    pub desktop_name: String,
+    /// What is going on.
+    pub state: SessionState,
+    /// When it began.
+    pub created_at: i64,
+    /// When it ended.
+    pub ended_at: Option<i64>,
+}
+
+/// A wish to use a desktop of a pool: the one the user has, or a fresh one.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewSession {
+    /// The pool's name or id.
+    pub pool: String,
+    /// Longest wait for the picture, milliseconds; 20,000 when left out, 60,000 at most.
+    #[serde(default)]
+    pub wait_ms: Option<u32>,
+}
+
+/// The answer to a connect.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct Connection {
+    /// The session.
+    pub session: Session,
+    /// The desktop.
+    pub desktop: Desktop,
+    /// With status 201: redeem within 30 s, once, as WebSocket subprotocol `lucarne.ticket.<ticket>` (offer `binary`
+    /// too) at `websocket`. With status 202 there is none: the desktop is not ready; ask again.
+    pub ticket: Option<String>,
+    /// Path of the WebSocket.
+    pub websocket: String,
+    /// With status 202: what is being waited for, for people.
+    pub detail: String,
+    /// With status 202: estimated share that is done, 0 to 100, where known.
+    pub progress: Option<u8>,
+}
+
+/// A card of the user's portal: a pool that they may use, and their desktop of it if they have one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Card {
+    /// The pool's id.
+    pub pool: PoolId,
+    /// The pool's name.
+    pub name: String,
+    /// One line.
+    pub description: String,
+    /// The user's desktop of this pool.
+    pub desktop: Option<Desktop>,
+    /// The user's live session on it.
+    pub session: Option<Session>,
+    /// `available`, `preparing` (the template is being made) or `unavailable`.
+    pub availability: Availability,
+    /// For people, when it is not available: what is being waited for or what to do.
+    pub detail: String,
+    /// While preparing: estimated share that is done, 0 to 100.
+    pub progress: Option<u8>,
+}
+
+/// Whether a connect would succeed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// It would.
+    Available,
+    /// Soon.
+    Preparing,
+    /// Not without someone's doing.
+    Unavailable,
+}
+
+/// A node that runs desktops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Host {
+    /// Id.
+    pub id: HostId,
+    /// Unique name.
+    pub name: String,
+    /// The agent is connected.
+    pub online: bool,
+    /// When the agent was last heard.
+    pub last_seen: i64,
+    /// What it can do.
+    pub facts: HostFacts,
+    /// Desktops placed on it.
+    pub desktops: u32,
+    /// Bytes free where desktops' disks are kept.
+    pub disk_free: u64,
+    /// Bytes of memory available.
+    pub memory_available: u64,
+}
+
+/// One line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntry {
+    /// Position in the log.
+    pub seq: i64,
+    /// When.
+    pub at: i64,
+    /// Who: a user's name, or `system`.
+    pub actor: String,
+    /// What, such as `desktop.destroyed`.
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// Particulars.
+    pub detail: String,
+}
+
+/// The program and its state, for scripts that wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// Version of the broker.
+    pub version: String,
+    /// Hosts that are connected.
+    pub hosts_online: u32,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The rows, oldest first.
+    pub items: Vec<T>,
+    /// Pass as `after` for the next page; none at the end.
+    pub next: Option<String>,
+}

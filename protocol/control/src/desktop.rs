@@ -1,0 +1,104 @@
+//! The life of a desktop: what is wanted of it, and what is seen of it.
+//!
+//! ```text
+//! unplaced → placing → preparing → starting → ready → stopping → stopped
+//!                          │           │        │
+//!                          └───────────┴────────┴──→ failed(reason)      lost: the host is silent
+//! ```
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What the control plane wants of a desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DesiredState {
+    /// It should run.
+    Running,
+    /// It should be destroyed with all its data.
+    Absent,
+}
+
+/// What is seen of a desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// No host has been chosen yet.
+    Unplaced,
+    /// A host has been chosen and has not answered yet.
+    Placing,
+    /// The host waits for its template.
+    Preparing,
+    /// It is being forked; the picture may already be there.
+    Starting,
+    /// It runs, has its own identity and takes input.
+    Ready,
+    /// It is being destroyed.
+    Stopping,
+    /// It is gone, and its data with it.
+    Stopped,
+    /// The host that runs it is silent: it may or may not run.
+    Lost,
+    /// It could not be made, or it died; `detail` says why.
+    Failed,
+}
+
+impl Phase {
+    /// The word used in the API, the CLI and the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unplaced => "unplaced",
+            Self::Placing => "placing",
+            Self::Preparing => "preparing",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What makes a clone its own machine: given to the guest after the fork, before its input and network work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Identity {
+    /// The guest's host name, a DNS label (RFC 1123).
+    pub hostname: String,
+    /// `/etc/machine-id`: 32 lower-case hexadecimal digits (machine-id(5)).
+    pub machine_id: String,
+    /// The address of its network card, `xx:xx:xx:xx:xx:xx`, locally administered.
+    pub mac: String,
+}
+
+/// How long each step of a fork took, milliseconds since the host agent received the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ForkTimings {
+    /// The overlay exists and the desktop process runs.
+    #[serde(default)]
+    pub spawned_ms: Option<f64>,
+    /// The hypervisor has loaded the template's state and answers.
+    #[serde(default)]
+    pub loaded_ms: Option<f64>,
+    /// The guest runs.
+    #[serde(default)]
+    pub running_ms: Option<f64>,
+    /// The first picture is there.
+    #[serde(default)]
+    pub picture_ms: Option<f64>,
+    /// The identity is in place and input is let through.
+    #[serde(default)]
+    pub identity_ms: Option<f64>,
+}
+
+/// Where the gateway reaches a desktop's display. The broker hands these out; a client never names one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Endpoint {
+    /// A Unix socket on the gateway's own machine.
+    Unix {
+        /// Absolute path of the socket.
+        path: String,
+    },
+}

@@ -1,0 +1,13 @@
+//! What the processes of Lucarne say to each other: typed ids, desired and observed state, and the REST types.
+//!
+//! This crate does no I/O and knows no async runtime. Everything here is plain data with serde; unknown fields are
+//! ignored, so that two versions can talk.
+
+pub mod agent;
+pub mod api;
+pub mod desktop;
+pub mod ids;
+pub mod link;
+pub mod spec;
+
+pub use ids::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};

@@ -1,0 +1,145 @@
+//! What a desktop is made of: image, machine shape, template specification.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use utoipa::ToSchema;
+
+/// The sha256 of an image's disk file, 64 lower-case hexadecimal digits: the image's name in the store.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+pub struct ImageDigest(String);
+
+/// A string that is not a sha256 in lower-case hexadecimal.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("an image digest is 64 lower-case hexadecimal digits (a sha256), not {0:?}")]
+pub struct BadDigest(pub String);
+
+impl ImageDigest {
+    /// All 64 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 12 digits, for people.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl TryFrom<String> for ImageDigest {
+    type Error = BadDigest;
+    fn try_from(s: String) -> Result<Self, BadDigest> {
+        if s.len() == 64 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            Ok(Self(s))
+        } else {
+            Err(BadDigest(s))
+        }
+    }
+}
+
+impl From<ImageDigest> for String {
+    fn from(d: ImageDigest) -> String {
+        d.0
+    }
+}
+
+impl fmt::Display for ImageDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ImageDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ImageDigest({})", self.short())
+    }
+}
+
+/// The virtual hardware of a desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct MachineShape {
+    /// Guest memory, MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Width of the display at boot, pixels.
+    pub width: u32,
+    /// Height of the display at boot, pixels.
+    pub height: u32,
+}
+
+impl Default for MachineShape {
+    fn default() -> Self {
+        Self { memory_mib: 1024, vcpus: 2, width: 1280, height: 800 }
+    }
+}
+
+impl MachineShape {
+    /// Says what is wrong with a shape that no driver could build.
+    ///
+    /// # Errors
+    /// A sentence for the person who asked for the shape.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |what: &str, value: u32, low: u32, high: u32| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("{what} must be from {low} to {high}, not {value}"))
+            }
+        };
+        within("memory (MiB)", self.memory_mib, 256, 1 << 20)?;
+        within("vcpus", self.vcpus, 1, 64)?;
+        within("width (pixels)", self.width, 640, 7680)?;
+        within("height (pixels)", self.height, 400, 4320)
+    }
+}
+
+/// Everything that a template is determined by; two desktops with the same specification fork from one template.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct TemplateSpec {
+    /// The golden image.
+    pub image: ImageDigest,
+    /// The virtual hardware.
+    pub machine: MachineShape,
+}
+
+/// What a desktop may reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkPolicy {
+    /// Outgoing connections by user-mode networking; neither the host's loopback nor other desktops.
+    #[default]
+    User,
+    /// No network at all.
+    None,
+}
+
+/// An image in a store, as its `image.json` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImageInfo {
+    /// sha256 of the disk file.
+    pub digest: ImageDigest,
+    /// The name people use, such as `debian-desktop`.
+    pub name: String,
+    /// The version within the name, such as `2026.11.21`.
+    pub version: String,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+    /// Disk format of the file: `qcow2` or `raw`.
+    pub format: String,
+    /// Size of the disk that the guest sees, bytes.
+    pub virtual_size: u64,
+    /// Bytes that the file takes in the store.
+    pub stored_size: u64,
+    /// Seconds since the epoch at which it was made.
+    pub created_at: i64,
+    /// How it came to be: `recipe:<sha256 of the recipe>` or `import:<format>`.
+    pub source: String,
+    /// The guest runs `qemu-guest-agent`, so identity can be given after a fork.
+    #[serde(default)]
+    pub guest_agent: bool,
+}

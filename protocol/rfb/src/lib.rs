@@ -1,0 +1,1 @@
+//! RFB (VNC) wire format, sans-I/O.

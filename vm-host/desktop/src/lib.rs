@@ -1,0 +1,1 @@
+//! The per-VM process: VM driver, display server and viewers.

@@ -1,0 +1,1 @@
+//! Damage, tiles and encoders: frames in, RFB rectangles out.

@@ -1,0 +1,1 @@
+//! Golden images: recipes, import, the content-addressed store.

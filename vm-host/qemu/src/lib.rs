@@ -1,0 +1,1 @@
+//! The QEMU driver: command line, QMP, D-Bus display, guest agent, template and clone.

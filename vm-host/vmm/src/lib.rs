@@ -1,0 +1,1 @@
+//! KVM: the probe that tells whether stock kernels run here.
