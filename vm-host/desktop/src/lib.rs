@@ -1,1 +1,4 @@
-//! The per-VM process: VM driver, display server and viewers.
+//! The per-VM process: it owns one virtual machine and its display, and serves viewers.
+
+pub mod config;
+pub mod control;

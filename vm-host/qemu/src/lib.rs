@@ -1,1 +1,29 @@
-//! The QEMU driver: command line, QMP, D-Bus display, guest agent, template and clone.
+//! The QEMU driver: boots an image once, freezes it as a template, and forks desktops from the template.
+//!
+//! Only this crate speaks QMP and QEMU's D-Bus display. It knows nothing of RFB, viewers, sessions or the broker.
+//!
+//! ```text
+//!            boot            settle               freeze
+//! image ───► QEMU ───► painted and idle ───► memory file + device state + disk overlay   (read-only from here on)
+//!                                                  │
+//!                            fork: private map of the memory file, fresh overlay, load, hot-plug, cont
+//!                                                  ▼
+//!                                                desktop
+//! ```
+
+mod address;
+pub mod binary;
+pub mod command;
+mod dbus;
+mod guest_agent;
+mod identity;
+mod listener;
+pub mod process;
+pub mod qmp;
+mod settle;
+pub mod template;
+pub mod vm;
+
+pub use binary::{Accel, Qemu};
+pub use template::{Template, TemplateMeta};
+pub use vm::{ForkRequest, QemuVm};

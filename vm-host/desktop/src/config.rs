@@ -1,0 +1,64 @@
+//! What a desktop process is told when it starts: `desktop.json` in the desktop's folder, written by the host agent.
+
+use lucarne_control::desktop::Identity;
+use lucarne_control::ids::DesktopId;
+use lucarne_control::spec::NetworkPolicy;
+use lucarne_qemu::Accel;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// File names in a desktop's folder, beside those of the driver.
+pub mod files {
+    /// The configuration.
+    pub const CONFIG: &str = "desktop.json";
+    /// What the process has got done, for the one that takes over after it: [`super::Done`].
+    pub const DONE: &str = "done.json";
+    /// Where the gateway connects (`lucarne_control::link`). Bound by the agent, inherited as descriptor 3.
+    pub const DISPLAY_SOCKET: &str = "display.sock";
+    /// Where the agent connects ([`crate::control`]). Bound by the agent, inherited as descriptor 4.
+    pub const CONTROL_SOCKET: &str = "control.sock";
+    /// What the process logs.
+    pub const LOG: &str = "desktop.log";
+}
+
+/// The descriptor that the display socket is inherited as.
+pub const DISPLAY_FD: i32 = 3;
+/// The descriptor that the control socket is inherited as.
+pub const CONTROL_FD: i32 = 4;
+
+/// `desktop.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DesktopConfig {
+    /// Which desktop.
+    pub desktop: DesktopId,
+    /// The placement's generation.
+    pub generation: u64,
+    /// What makes the clone its own machine.
+    pub identity: Identity,
+    /// What it may reach.
+    pub network: NetworkPolicy,
+    /// The template's folder, absolute.
+    pub template: PathBuf,
+    /// The hypervisor's program.
+    pub qemu: PathBuf,
+    /// Its version.
+    pub qemu_version: String,
+    /// What executes the guest.
+    pub accel: Accel,
+    /// When the agent received the request, milliseconds since the epoch; fork timings count from here.
+    pub requested_at_ms: f64,
+}
+
+/// `done.json`: written once each step is done, so that a process that takes over neither repeats nor forgets one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// QEMU was started. If it does not run any more, the guest is lost: it is never forked a second time.
+    #[serde(default)]
+    pub forked: bool,
+    /// The guest has its identity.
+    #[serde(default)]
+    pub identified: bool,
+    /// How long the steps took.
+    #[serde(default)]
+    pub timings: lucarne_control::desktop::ForkTimings,
+}

@@ -1,0 +1,30 @@
+//! What the agent and the desktop process say to each other on `control.sock`: JSON lines.
+//!
+//! The agent connects (again, after it was restarted); the desktop process sends its [`Status`] at once and after every
+//! change. The agent may send one [`Command`]. Several agents at once are allowed; each gets the status.
+
+use lucarne_control::desktop::{ForkTimings, Phase};
+use serde::{Deserialize, Serialize};
+
+/// From the desktop process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `starting`, `ready`, `stopping`, `stopped` or `failed`.
+    pub phase: Phase,
+    /// What is going on, or why it failed.
+    pub detail: String,
+    /// There is a picture, and the display socket serves it.
+    pub picture: bool,
+    /// Viewers that are connected.
+    pub viewers: u32,
+    /// How long the fork's steps took, from the agent's receiving the request.
+    pub timings: ForkTimings,
+}
+
+/// From the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// End the guest at once, say `stopped`, and end.
+    Stop,
+}

@@ -1,0 +1,211 @@
+//! What every VM driver offers to the desktop process: a running guest with a display, input, an identity and an
+//! end. It knows nothing of any hypervisor, of RFB, or of sockets.
+//!
+//! A driver gives frames to a [`DisplaySink`] and takes [`InputEvent`]s. Nothing outside a driver branches on which
+//! driver it is; what differs is told by [`Capabilities`].
+
+use async_trait::async_trait;
+use lucarne_control::desktop::Identity;
+
+/// What a driver can do for this guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Frames arrive by shared memory, with damage exact to the pixel, not as copied payloads.
+    pub shared_framebuffer: bool,
+    /// The guest can be told to change its display mode.
+    pub resize: bool,
+    /// An identity can be given to the guest from outside.
+    pub identity: bool,
+}
+
+/// A picture in memory: rows of 32-bit little-endian `0x00RRGGBB` pixels (byte order B, G, R, X).
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    /// Pixels.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Bytes from one row to the next, at least `4 * width`.
+    pub stride: usize,
+    /// At least `stride * (height - 1) + 4 * width` bytes.
+    pub pixels: &'a [u8],
+}
+
+/// A rectangle that lies within its frame: the driver has checked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Left edge, pixels.
+    pub x: u32,
+    /// Top edge, pixels.
+    pub y: u32,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+}
+
+impl Damage {
+    /// The part of a rectangle, given in signed numbers by an untrusted hypervisor, that lies within a frame of
+    /// `frame_width` by `frame_height`; `None` if nothing does.
+    #[must_use]
+    pub fn clip(x: i64, y: i64, width: i64, height: i64, frame_width: u32, frame_height: u32) -> Option<Self> {
+        let left = x.clamp(0, i64::from(frame_width));
+        let top = y.clamp(0, i64::from(frame_height));
+        let right = x.saturating_add(width).clamp(0, i64::from(frame_width));
+        let bottom = y.saturating_add(height).clamp(0, i64::from(frame_height));
+        if right <= left || bottom <= top {
+            return None;
+        }
+        // The clamps above bound every value by a u32.
+        Some(Self {
+            x: left as u32,
+            y: top as u32,
+            width: (right - left) as u32,
+            height: (bottom - top) as u32,
+        })
+    }
+}
+
+/// A cursor image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorImage {
+    /// Pixels, at most 512.
+    pub width: u32,
+    /// Pixels, at most 512.
+    pub height: u32,
+    /// Column of the pixel that points.
+    pub hot_x: u32,
+    /// Row of the pixel that points.
+    pub hot_y: u32,
+    /// `width * height` 32-bit little-endian `0xAARRGGBB` pixels.
+    pub argb: Vec<u8>,
+}
+
+/// Where a driver puts what the guest shows. Calls come in order, from one task; they must return soon, because a
+/// hypervisor may wait for them.
+pub trait DisplaySink: Send + Sync {
+    /// A new picture, perhaps of another size: all of it is damaged.
+    fn scanout(&self, frame: Frame<'_>);
+    /// Part of the picture changed.
+    fn update(&self, frame: Frame<'_>, damage: Damage);
+    /// The guest shows nothing (its display is off).
+    fn blank(&self);
+    /// The guest's cursor has this shape; `None` hides it.
+    fn cursor(&self, cursor: Option<CursorImage>);
+}
+
+/// Something that a user did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputEvent {
+    /// A key, by its QEMU key number (XT set 1 scan code; extended keys have bit 7 set).
+    Key {
+        /// The number.
+        qnum: u32,
+        /// Pressed, or released.
+        down: bool,
+    },
+    /// The pointer is at this pixel.
+    Pointer {
+        /// Pixels from the left.
+        x: u32,
+        /// Pixels from the top.
+        y: u32,
+    },
+    /// A pointer's button.
+    Button {
+        /// Which.
+        button: Button,
+        /// Pressed, or released.
+        down: bool,
+    },
+}
+
+/// A pointer's button or a step of its wheel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Button {
+    /// Left.
+    Left,
+    /// Middle.
+    Middle,
+    /// Right.
+    Right,
+    /// One step of the wheel, away from the user.
+    WheelUp,
+    /// One step of the wheel, towards the user.
+    WheelDown,
+    /// The first side button ("back").
+    Side,
+    /// The second side button ("forward").
+    Extra,
+}
+
+/// Why a driver could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// The guest or its hypervisor is gone.
+    #[error("the virtual machine has ended: {0}")]
+    Gone(String),
+    /// The hypervisor refused.
+    #[error("the hypervisor refused {what}: {why}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// What it answered.
+        why: String,
+    },
+    /// The guest did not answer in time, or answered with an error.
+    #[error("the guest could not be given {what}: {why}")]
+    Guest {
+        /// What it was to be given.
+        what: String,
+        /// What it answered.
+        why: String,
+    },
+}
+
+/// A running guest.
+#[async_trait]
+pub trait Vm: Send + Sync {
+    /// What can be done for this guest.
+    fn capabilities(&self) -> Capabilities;
+    /// Queues input; never waits. Input for a guest that does not keep up is dropped.
+    fn input(&self, event: InputEvent);
+    /// Makes a clone its own machine: host name, machine id, clock, entropy, SSH host keys.
+    ///
+    /// # Errors
+    /// When the guest does not take it; the clone must then not be used.
+    async fn identify(&self, identity: &Identity) -> Result<(), VmError>;
+    /// Plugs in the network's cable.
+    ///
+    /// # Errors
+    /// When the hypervisor refuses.
+    async fn connect_network(&self) -> Result<(), VmError>;
+    /// Asks the guest for a display of this size, pixels.
+    ///
+    /// # Errors
+    /// When the hypervisor refuses.
+    async fn resize(&self, width: u32, height: u32) -> Result<(), VmError>;
+    /// Waits until the guest has ended and says how.
+    async fn ended(&self) -> String;
+    /// Ends the guest at once, without asking it, and waits until it has ended.
+    async fn kill(&self);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Damage;
+
+    #[test]
+    fn damage_outside_the_frame_is_cut_off() {
+        assert_eq!(
+            Damage::clip(-10, 5, 30, 1000, 100, 50),
+            Some(Damage { x: 0, y: 5, width: 20, height: 45 })
+        );
+        assert_eq!(Damage::clip(100, 0, 5, 5, 100, 50), None);
+        assert_eq!(Damage::clip(0, 0, -5, 5, 100, 50), None);
+        assert_eq!(
+            Damage::clip(i64::MAX, i64::MIN, i64::MAX, i64::MAX, u32::MAX, u32::MAX),
+            None
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! QEMU's D-Bus display, peer to peer (`-display dbus,p2p=yes`; QEMU's `ui/dbus-display1.xml`): registering the
+//! listener, and keyboard and mouse in the other direction.
+
+use crate::listener::Listener;
+use crate::qmp::{Qmp, QmpError};
+use lucarne_driver::{Button, DisplaySink, InputEvent};
+use serde_json::json;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use zbus::connection::Builder;
+use zbus::message::{Flags, Message};
+use zbus::{Connection, Guid};
+
+const CONSOLE: &str = "/org/qemu/Display1/Console_0";
+
+/// Why the display could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum DisplayError {
+    /// QMP.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+    /// D-Bus.
+    #[error("QEMU's display did not answer")]
+    Bus(#[from] zbus::Error),
+    /// A socket pair could not be made.
+    #[error("no socket for QEMU's display")]
+    Io(#[from] std::io::Error),
+}
+
+/// The attached display of one QEMU.
+pub(crate) struct Display {
+    connection: Connection,
+    input: mpsc::Sender<InputEvent>,
+    listener: tokio::task::JoinHandle<()>,
+    keys: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        self.listener.abort();
+        self.keys.abort();
+    }
+}
+
+impl Display {
+    /// Attaches to the first console: the sink gets a scanout at once, then updates as they happen.
+    pub(crate) async fn attach(
+        qmp: &Qmp,
+        sink: Arc<dyn DisplaySink>,
+        shared: bool,
+    ) -> Result<Self, DisplayError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        qmp.execute_with_fd("getfd", json!({ "fdname": "lucarne-display" }), theirs.as_fd()).await?;
+        drop(theirs);
+        qmp.execute("add_client", json!({ "protocol": "@dbus-display", "fdname": "lucarne-display" })).await?;
+        let connection = Builder::unix_stream(ours).p2p().build().await?;
+
+        // QEMU authenticates to the listener while it handles the call: both sides must run at once.
+        let (ours, theirs) = UnixStream::pair()?;
+        let guid = Guid::generate();
+        let serve = Builder::unix_stream(ours).p2p().server(guid).build_message_stream();
+        let theirs = zbus::Fd::from(std::os::fd::OwnedFd::from(theirs));
+        let caller = connection.clone();
+        let register = tokio::spawn(async move {
+            let interface = Some("org.qemu.Display1.Console");
+            caller.call_method(None::<&str>, CONSOLE, interface, "RegisterListener", &(theirs,)).await
+        });
+        let listener = tokio::spawn(Listener::new(sink, shared).serve(serve.await?));
+        register.await.map_err(std::io::Error::other)??;
+
+        let (input, events) = mpsc::channel(1024);
+        let keys = tokio::spawn(forward_input(connection.clone(), events));
+        Ok(Self { connection, input, listener, keys })
+    }
+
+    /// Queues input; drops it when the guest does not keep up.
+    pub(crate) fn input(&self, event: InputEvent) {
+        if self.input.try_send(event).is_err() {
+            tracing::debug!(?event, "input dropped: the hypervisor does not keep up");
+        }
+    }
+
+    /// Offers the guest a mode of this size.
+    pub(crate) async fn resize(&self, width: u32, height: u32) -> Result<(), zbus::Error> {
+        // 96 dots per inch, in millimetres, which is what desktops assume when they scale.
+        let mm = |pixels: u32| u16::try_from(pixels * 254 / 960).unwrap_or(u16::MAX);
+        let body = (mm(width), mm(height), 0i32, 0i32, width, height);
+        self.connection
+            .call_method(None::<&str>, CONSOLE, Some("org.qemu.Display1.Console"), "SetUIInfo", &body)
+            .await
+            .map(|_| ())
+    }
+}
+
+async fn forward_input(connection: Connection, mut events: mpsc::Receiver<InputEvent>) {
+    const KEYBOARD: &str = "org.qemu.Display1.Keyboard";
+    const MOUSE: &str = "org.qemu.Display1.Mouse";
+    while let Some(event) = events.recv().await {
+        let message = match event {
+            InputEvent::Key { qnum, down } => {
+                call(KEYBOARD, if down { "Press" } else { "Release" }).and_then(|b| b.build(&(qnum,)))
+            }
+            InputEvent::Pointer { x, y } => call(MOUSE, "SetAbsPosition").and_then(|b| b.build(&(x, y))),
+            InputEvent::Button { button, down } => {
+                call(MOUSE, if down { "Press" } else { "Release" }).and_then(|b| b.build(&(number(button),)))
+            }
+        };
+        // No answer is asked for: waiting for one would add a round trip to every key.
+        let sent = match message {
+            Ok(message) => connection.send(&message).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            tracing::warn!(%error, "input could not be given to the hypervisor");
+            return;
+        }
+    }
+}
+
+fn call(interface: &'static str, member: &'static str) -> zbus::Result<zbus::message::Builder<'static>> {
+    Ok(Message::method_call(CONSOLE, member).interface(interface).with_flags(Flags::NO_REPLY_EXPECTED))
+}
+
+/// Button numbers of `org.qemu.Display1.Mouse`.
+fn number(button: Button) -> u32 {
+    match button {
+        Button::Left => 0,
+        Button::Middle => 1,
+        Button::Right => 2,
+        Button::WheelUp => 3,
+        Button::WheelDown => 4,
+        Button::Side => 5,
+        Button::Extra => 6,
+    }
+}

@@ -1,0 +1,253 @@
+//! A desktop on QEMU: forked from a template, or taken over from a process that ended.
+
+use crate::binary::{Accel, Qemu};
+use crate::command::{Machine, Memory, Start, files};
+use crate::dbus::{Display, DisplayError};
+use crate::identity;
+use crate::process::{Process, StartError};
+use crate::qmp::{Qmp, QmpError};
+use crate::template::{IdentityMethod, Template, template_files};
+use async_trait::async_trait;
+use lucarne_control::desktop::Identity;
+use lucarne_driver::{Capabilities, DisplaySink, InputEvent, Vm, VmError};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The network card's name in QEMU.
+const NIC: &str = "nic0";
+
+/// Why a desktop could not be forked or taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ForkError {
+    /// The overlay.
+    #[error("the desktop's disk {path} could not be made")]
+    Overlay {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// QEMU.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// QEMU ended while it loaded the template.
+    #[error("QEMU ended while it loaded the template: {0}")]
+    Load(String),
+    /// The control socket.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+    /// The display.
+    #[error(transparent)]
+    Display(#[from] DisplayError),
+    /// Nothing to take over.
+    #[error("no QEMU runs in {0}")]
+    NothingToAdopt(PathBuf),
+}
+
+/// What is needed to fork a desktop.
+pub struct ForkRequest<'a> {
+    /// The program.
+    pub qemu: &'a Qemu,
+    /// What executes the guest; the template's.
+    pub accel: Accel,
+    /// What to fork from.
+    pub template: &'a Template,
+    /// The desktop's own, empty folder, absolute.
+    pub dir: &'a Path,
+    /// Shown by ps.
+    pub name: String,
+    /// The network card's address; no card without.
+    pub mac: Option<String>,
+}
+
+/// When the steps of a fork were done.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkSteps {
+    /// QEMU runs.
+    pub spawned: Instant,
+    /// The template is loaded.
+    pub loaded: Instant,
+    /// The guest runs.
+    pub running: Instant,
+}
+
+/// A desktop on QEMU.
+pub struct QemuVm {
+    dir: PathBuf,
+    process: Process,
+    qmp: Qmp,
+    display: Display,
+    identity: IdentityMethod,
+    network: bool,
+}
+
+impl QemuVm {
+    /// Forks a desktop: the guest runs when this returns, without an identity and with its network unplugged. The sink
+    /// has had the first picture, or gets it within a few milliseconds.
+    ///
+    /// # Errors
+    /// Says which step failed; QEMU has ended then. The folder's files are the caller's to remove.
+    pub async fn fork(
+        request: &ForkRequest<'_>,
+        sink: Arc<dyn DisplaySink>,
+    ) -> Result<(Self, ForkSteps), ForkError> {
+        let disk = request.dir.join(files::DISK);
+        copy_overlay(&request.template.dir.join(template_files::OVERLAY), &disk)
+            .map_err(|source| ForkError::Overlay { path: disk, source })?;
+        let machine = Machine {
+            qemu: request.qemu,
+            accel: request.accel,
+            shape: request.template.meta.spec.machine,
+            memory: Memory::Clone(request.template.dir.join(template_files::MEMORY)),
+            start: Start::Incoming,
+            network: request.mac.is_some(),
+            name: request.name.clone(),
+            generation_id: uuid::Uuid::new_v4(),
+        };
+        let process = Process::start(&machine, request.dir, None).await?;
+        let spawned = Instant::now();
+        let loaded = tokio::select! {
+            loaded = Self::load(request, &process, sink) => loaded,
+            () = process.ended() => Err(ForkError::Load(process.last_words())),
+        };
+        match loaded {
+            Ok((qmp, display, loaded)) => {
+                let vm = Self {
+                    dir: request.dir.into(),
+                    process,
+                    qmp,
+                    display,
+                    identity: request.template.meta.identity,
+                    network: request.mac.is_some(),
+                };
+                Ok((vm, ForkSteps { spawned, loaded, running: Instant::now() }))
+            }
+            Err(error) => {
+                // QEMU closes its socket a moment before it is gone; its last words say more than "closed".
+                let ended = tokio::time::timeout(Duration::from_millis(500), process.ended()).await.is_ok();
+                process.kill().await;
+                Err(if ended { ForkError::Load(process.last_words()) } else { error })
+            }
+        }
+    }
+
+    async fn load(
+        request: &ForkRequest<'_>,
+        process: &Process,
+        sink: Arc<dyn DisplaySink>,
+    ) -> Result<(Qmp, Display, Instant), ForkError> {
+        let (qmp, _events) = Qmp::connect(&request.dir.join(files::QMP)).await?;
+        let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
+        qmp.execute("migrate-set-capabilities", capabilities).await?;
+        let state = request.template.dir.join(template_files::STATE);
+        qmp.execute("migrate-incoming", json!({ "uri": format!("file:{}", state.display()) })).await?;
+        let status = qmp.wait_loaded().await?;
+        if status != "paused" && status != "postmigrate" && status != "prelaunch" {
+            return Err(ForkError::Load(format!("its status is {status}; {}", process.last_words())));
+        }
+        if let Some(mac) = &request.mac {
+            // Plugged after the load, because a card in the template would keep the template's address; its cable is
+            // out until the guest has its identity.
+            let card = json!({
+                "driver": "virtio-net-pci", "id": NIC, "netdev": "net", "bus": "slot1", "mac": mac, "romfile": "",
+            });
+            qmp.execute("device_add", card).await?;
+            qmp.execute("set_link", json!({ "name": NIC, "up": false })).await?;
+        }
+        let loaded = Instant::now();
+        let display = Display::attach(&qmp, sink, true).await?;
+        qmp.execute("cont", Value::Null).await?;
+        Ok((qmp, display, loaded))
+    }
+
+    /// Takes over the QEMU that runs in `dir`.
+    ///
+    /// # Errors
+    /// When none runs there, or it does not answer.
+    pub async fn adopt(
+        dir: &Path,
+        identity: IdentityMethod,
+        network: bool,
+        sink: Arc<dyn DisplaySink>,
+    ) -> Result<Self, ForkError> {
+        let process = Process::adopt(dir).ok_or_else(|| ForkError::NothingToAdopt(dir.into()))?;
+        let (qmp, _events) = Qmp::connect(&dir.join(files::QMP)).await?;
+        let display = Display::attach(&qmp, sink, true).await?;
+        let status = qmp.execute("query-status", Value::Null).await?;
+        if matches!(status["status"].as_str(), Some("paused" | "postmigrate" | "prelaunch")) {
+            // Its former owner ended between load and `cont`.
+            qmp.execute("cont", Value::Null).await?;
+        }
+        Ok(Self { dir: dir.into(), process, qmp, display, identity, network })
+    }
+
+    /// QEMU's process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+}
+
+/// Copies the few hundred kilobytes of an empty overlay and makes the copy writable.
+fn copy_overlay(from: &Path, to: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::copy(from, to)?;
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600))
+}
+
+fn refused(what: &str) -> impl FnOnce(QmpError) -> VmError {
+    let what = what.to_owned();
+    move |error| match error {
+        QmpError::Closed(_) | QmpError::Io(_) => VmError::Gone("QEMU closed its control socket".into()),
+        other => VmError::Refused { what, why: other.to_string() },
+    }
+}
+
+#[async_trait]
+impl Vm for QemuVm {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { shared_framebuffer: true, resize: true, identity: true }
+    }
+
+    fn input(&self, event: InputEvent) {
+        self.display.input(event);
+    }
+
+    async fn identify(&self, identity: &Identity) -> Result<(), VmError> {
+        match self.identity {
+            IdentityMethod::Helper => identity::by_helper(&self.dir.join(files::IDENTITY), identity).await,
+            IdentityMethod::GuestAgent => {
+                identity::by_guest_agent(&self.dir.join(files::GUEST_AGENT), identity).await
+            }
+        }
+    }
+
+    async fn connect_network(&self) -> Result<(), VmError> {
+        if self.network {
+            self.qmp
+                .execute("set_link", json!({ "name": NIC, "up": true }))
+                .await
+                .map_err(refused("the network's cable"))?;
+        }
+        Ok(())
+    }
+
+    async fn resize(&self, width: u32, height: u32) -> Result<(), VmError> {
+        self.display
+            .resize(width, height)
+            .await
+            .map_err(|e| VmError::Refused { what: format!("a display of {width}x{height}"), why: e.to_string() })
+    }
+
+    async fn ended(&self) -> String {
+        self.process.ended().await;
+        self.process.last_words()
+    }
+
+    async fn kill(&self) {
+        self.process.kill().await;
+    }
+}
