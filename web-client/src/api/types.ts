@@ -1,0 +1,101 @@
+// The REST types of `/api/v1` that this client reads, in the server's own words: snake case, times in seconds since
+// the epoch. Fields that the client does not use are left out.
+
+/** An error, RFC 9457 (`application/problem+json`). */
+export interface Problem {
+  code: string;
+  title: string;
+  status: number;
+  detail: string;
+}
+
+export interface User {
+  id: string;
+  name: string;
+  role: 'administrator' | 'user';
+  groups: string[];
+}
+
+/** What is seen of a desktop; the life cycle is unplaced → placing → preparing → starting → ready → stopping → stopped. */
+export type Phase =
+  'unplaced' | 'placing' | 'preparing' | 'starting' | 'ready' | 'stopping' | 'stopped' | 'lost' | 'failed';
+
+export interface Desktop {
+  id: string;
+  /** The guest's host name. */
+  name: string;
+  /** The pool's name. */
+  pool: string;
+  phase: Phase;
+  /** What is going on, or why it failed, for people. */
+  detail: string;
+}
+
+export interface Session {
+  id: string;
+  /** The pool's name. */
+  pool: string;
+  desktop: string;
+  desktop_name: string;
+  state: 'connecting' | 'connected' | 'disconnected' | 'ended';
+}
+
+/** A pool that the user may use, and their desktop of it if they have one. */
+export interface Card {
+  pool: string;
+  name: string;
+  description: string;
+  desktop: Desktop | null;
+  session: Session | null;
+  availability: 'available' | 'preparing' | 'unavailable';
+  /** When it is not available: what is being waited for or what to do, for people. */
+  detail: string;
+  /** While preparing: estimated share that is done, 0 to 100. */
+  progress: number | null;
+}
+
+/** The answer to a connect. */
+export interface Connection {
+  session: Session;
+  desktop: Desktop;
+  /** With status 201: good for 30 s, once. With status 202: null, ask again. */
+  ticket: string | null;
+  /** Path of the WebSocket. */
+  websocket: string;
+  /** With status 202: what is being waited for, for people. */
+  detail: string;
+  /** With status 202: estimated share that is done, 0 to 100, where known. */
+  progress: number | null;
+}
+
+/** A connection that may be opened. */
+export type ReadyConnection = Connection & { ticket: string };
+
+export interface HostFacts {
+  cpus: number;
+  memory_mib: number;
+  driver: string;
+  driver_version: string;
+  accel: string;
+  accel_reason: string;
+  network: string;
+}
+
+export interface Host {
+  id: string;
+  name: string;
+  online: boolean;
+  last_seen: number;
+  facts: HostFacts;
+  desktops: number;
+  /** Bytes. */
+  disk_free: number;
+  /** Bytes. */
+  memory_available: number;
+}
+
+/** One page of a list, oldest first; `next` is the `after` of the next page, null at the end. */
+export interface Page<T> {
+  items: T[];
+  next: string | null;
+}

@@ -1,0 +1,140 @@
+// The desktop, full-window: the picture, the toolbar over it, and words when there is no picture.
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import { navigate, portalPath } from '../lib/router';
+import { useTitle } from '../lib/title';
+import { LogOffDialog } from '../portal/log-off';
+import { text } from '../text';
+import { Chord } from './chord';
+import { ClipboardPanel } from './clipboard-panel';
+import { canFullScreen, leaveFullScreen, toggleFullScreen, useFullScreen } from './full-screen';
+import { Overlay } from './overlay';
+import { Toolbar } from './toolbar';
+import { useScreen } from './use-screen';
+import '../styles/viewer.css';
+
+export interface ViewerProps {
+  session: string;
+  /** The user logged off; the words are for the portal. */
+  onLoggedOff: (notice: string) => void;
+  onSignedOut: () => void;
+}
+
+export function Viewer(props: ViewerProps) {
+  const root = useRef<HTMLDivElement>(null);
+  const target = useRef<HTMLDivElement>(null);
+  const last = useRef<HTMLCanvasElement>(null);
+  const screen = useScreen(props.session, target, last);
+  const [barOpen, setBarOpen] = useState(false);
+  const [panelOpen, setPanelOpen] = useState(false);
+  const [leaving, setLeaving] = useState(false);
+  const fullScreen = useFullScreen();
+
+  const { state } = screen;
+  const pool = screen.connection?.session.pool ?? '';
+  const desktop = screen.connection?.desktop.name ?? '';
+  const name = desktop && desktop !== pool ? `${pool} · ${desktop}` : pool;
+  const connected = state.name === 'connected';
+  useTitle(name || text.viewer.connecting);
+
+  const greeted = useRef(false);
+  useEffect(() => {
+    if (!connected || greeted.current) return;
+    greeted.current = true;
+    setBarOpen(true);
+  }, [connected]);
+  useEffect(() => {
+    if (state.name === 'ended') leaveFullScreen();
+  }, [state.name]);
+  useEffect(() => () => leaveFullScreen(), []);
+  useEffect(() => {
+    const chord = new Chord();
+    const feed = (event: KeyboardEvent) => {
+      if (!chord.feed(event)) return;
+      setBarOpen(true);
+      root.current?.querySelector<HTMLElement>('.toolbar-tab')?.focus();
+    };
+    addEventListener('keydown', feed, true);
+    addEventListener('keyup', feed, true);
+    return () => {
+      removeEventListener('keydown', feed, true);
+      removeEventListener('keyup', feed, true);
+    };
+  }, []);
+
+  const toPortal = useCallback(() => navigate(portalPath), []);
+  const setBar = useCallback(
+    (open: boolean) => {
+      setBarOpen(open);
+      if (!open) {
+        setPanelOpen(false);
+        screen.focus();
+      }
+    },
+    [screen.focus],
+  );
+
+  return (
+    <div ref={root} class="viewer" data-testid="viewer">
+      <div
+        class="viewer-state"
+        data-testid="viewer-state"
+        data-state={state.name}
+        data-stage={'stage' in state ? state.stage : ''}
+      >
+        <canvas ref={last} class="viewer-last" aria-hidden="true" />
+        <div ref={target} class="viewer-screen" role="application" aria-label={text.viewer.label(name)} />
+        <Overlay
+          state={state}
+          name={name}
+          onPortal={toPortal}
+          onUseHere={screen.useHere}
+          onSignIn={props.onSignedOut}
+        />
+      </div>
+      {(connected || state.name === 'reconnecting') && (
+        <Toolbar
+          name={name}
+          open={barOpen}
+          onOpen={setBar}
+          held={panelOpen || leaving}
+          connected={connected}
+          fullScreen={fullScreen}
+          canFullScreen={canFullScreen()}
+          clipboardOpen={panelOpen}
+          canLogOff={screen.connection !== undefined}
+          onBack={toPortal}
+          onCtrlAltDel={screen.sendCtrlAltDel}
+          onFullScreen={() => {
+            if (root.current) void toggleFullScreen(root.current).then(screen.focus);
+          }}
+          onClipboard={() => setPanelOpen(!panelOpen)}
+          onLogOff={() => setLeaving(true)}
+        >
+          {panelOpen && (
+            <ClipboardPanel
+              content={screen.clipboard}
+              onContent={screen.setClipboard}
+              onSend={screen.sendClipboard}
+              onClose={() => setPanelOpen(false)}
+            />
+          )}
+        </Toolbar>
+      )}
+      {leaving && (
+        <LogOffDialog
+          session={props.session}
+          pool={pool}
+          onCancel={() => {
+            setLeaving(false);
+            screen.focus();
+          }}
+          onSignedOut={props.onSignedOut}
+          onDone={() => {
+            props.onLoggedOff(text.portal.loggedOff(pool));
+            navigate(portalPath, { replace: true });
+          }}
+        />
+      )}
+    </div>
+  );
+}
