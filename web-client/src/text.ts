@@ -6,7 +6,7 @@ export const text = {
   title: (page: string) => `${page} – Lucarne`,
 
   error: {
-    network: 'The server can’t be reached. Check your network connection, then try again.',
+    network: 'The server can’t be reached. Check your network connection.',
     timeout: 'The server did not answer in time. Try again in a moment.',
     garbled: 'The answer did not come from Lucarne. A proxy or sign-on page may be in between.',
     status: (status: number) => `The server answered with HTTP status ${status}. Try again in a moment.`,

@@ -4,9 +4,11 @@
 function Dormer(props: { x: number; y: number; size: number; lit?: boolean }) {
   return (
     <g transform={`translate(${props.x} ${props.y}) scale(${props.size})`}>
-      <path class="roofs-gable" d="M0 -30 L34 0 H26 V44 H-26 V0 H-34 Z" />
-      <path class={props.lit ? 'roofs-lit' : 'roofs-dark'} d="M-15 34 V8 a15 15 0 0 1 30 0 V34 Z" />
-      <path class="roofs-bars" d="M0 -7 V34 M-15 12 H15" />
+      <path class="roofs-wall" d="M-26 46 V-2 L0 -26 L26 -2 V46 Z" />
+      <path class={props.lit ? 'roofs-lit' : 'roofs-dark'} d="M-14 36 V10 a14 14 0 0 1 28 0 V36 Z" />
+      <path class="roofs-bars" d="M0 -4 V36 M-14 14 H14" />
+      <path class="roofs-gable" d="M-36 6 L0 -27 L36 6" />
+      <path class="roofs-sill" d="M-19 38 H19" />
     </g>
   );
 }

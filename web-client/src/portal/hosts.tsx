@@ -55,7 +55,9 @@ function HostLine({ host }: { host: Host }) {
         <span>{text.hosts.driver(facts.driver, facts.driver_version)}</span>
       </p>
       <p class="host-reason">{facts.accel_reason}</p>
-      <p class="host-quantities">{quantities.join(' · ')}</p>
+      <p class="host-quantities">
+        {quantities.map((quantity) => quantity.replaceAll(' ', '\u00a0')).join(' · ')}
+      </p>
     </li>
   );
 }

@@ -8,12 +8,13 @@ export function Placeholder(props: { lit: boolean }) {
       <path class="placeholder-far" d="M0 200 V128 L44 92 H120 L160 130 V112 H210 L244 88 H320 V200 Z" />
       <path class="placeholder-roof" d="M0 200 L58 116 H262 L320 200 Z" />
       <g transform="translate(160 126)">
-        <path class="placeholder-gable" d="M0 -34 L36 -4 H28 V44 H-28 V-4 H-36 Z" />
+        <path class="placeholder-wall" d="M-27 44 V-4 L0 -29 L27 -4 V44 Z" />
         <path
           class={props.lit ? 'placeholder-lit' : 'placeholder-dark'}
           d="M-17 36 V6 a17 17 0 0 1 34 0 V36 Z"
         />
         <path class="placeholder-bars" d="M0 -11 V36 M-17 12 H17" />
+        <path class="placeholder-gable" d="M-38 5 L0 -30 L38 5" />
       </g>
     </svg>
   );

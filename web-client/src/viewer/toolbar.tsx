@@ -58,14 +58,16 @@ export function Toolbar(props: ToolbarProps) {
     onOpen(!open);
   };
   const keys = (event: KeyboardEvent) => {
-    if (event.key === 'Escape' && open && !held) onOpen(false);
+    if (event.key !== 'Escape' || !open) return;
+    if (props.clipboardOpen) props.onClipboard();
+    else onOpen(false);
   };
 
   return (
     <div
       ref={root}
       class={`toolbar ${open ? 'toolbar-open' : ''}`}
-      role="toolbar"
+      role="group"
       aria-label={text.toolbar.label}
       onKeyDown={keys}
       data-testid="toolbar"
