@@ -1,1 +1,248 @@
-//! The control plane: API, authentication, gateway, store, audit.
+//! The broker: the control plane and the gateway in one process.
+//!
+//! ```text
+//! browser, CLI ─ https ─► server ─► api ─► connect ─► store (SQLite)
+//! VNC viewer ─── tls ───► gateway ──────────┘  │          ▲
+//!                                              ▼          │ plan ◄─ reconcile
+//! host agent ── WebSocket on a Unix socket ─► agents ─► fleet (what is seen)
+//! ```
+//!
+//! What is promised to people is in the database before they hear of it; what hosts report is in memory and is
+//! reported again when they connect. Knows nothing of hypervisors, images' contents or pixels.
+
+#![forbid(unsafe_code)]
+
+mod agents;
+mod api;
+mod app;
+mod auth;
+mod connect;
+mod fleet;
+mod gateway;
+mod plan;
+mod reconcile;
+mod secret;
+mod server;
+mod store;
+mod tls;
+mod view;
+mod viewers;
+mod web;
+
+pub use api::openapi;
+pub use auth::bootstrap::InitialAdmin;
+
+use app::App;
+use axum::Router;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What a broker needs to know to start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where `broker.db`, `tls/` and `initial-admin-password` are kept; made when it is not there, mode 0700.
+    pub data_dir: PathBuf,
+    /// Where browsers and programs connect (HTTPS). Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Where VNC viewers connect (VeNCrypt); none when left out.
+    pub vnc_listen: Option<SocketAddr>,
+    /// The Unix socket for host agents of this machine, mode 0600.
+    pub agent_socket: PathBuf,
+    /// The Unix socket with the same API for administrators of this machine, mode 0600: root and the broker's own
+    /// user are the built-in administrator there.
+    pub admin_socket: PathBuf,
+    /// When set and there has never been a pool, the first image that a host reports becomes a pool of this name that
+    /// everyone may use.
+    pub default_pool: Option<String>,
+}
+
+/// Why a broker did not start or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}: {source}; choose another with --data-dir", path = path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process has the address, or it is not this machine's.
+    #[error(
+        "cannot listen on {address}: {source}; stop what uses it, or choose another address with {option}"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+        /// The option that changes it.
+        option: &'static str,
+    },
+    /// A Unix socket cannot be made.
+    #[error("cannot listen on the socket {path}: {source}; stop the other server, or choose another --data-dir", path = path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(Box<dyn std::error::Error + Send + Sync>),
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(Box<dyn std::error::Error + Send + Sync>),
+    /// The first administrator.
+    #[error(transparent)]
+    Administrator(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A broker that listens. Nothing is served before [`Broker::run`].
+pub struct Broker {
+    app: Arc<App>,
+    config: Config,
+    identity: tls::Identity,
+    router: Router,
+    https: TcpListener,
+    vnc: Option<TcpListener>,
+    agents: UnixListener,
+    local: UnixListener,
+    address: SocketAddr,
+    vnc_address: Option<SocketAddr>,
+    initial_admin: Option<InitialAdmin>,
+}
+
+impl Broker {
+    /// Takes the addresses, opens the database, and makes certificate and first administrator when there are none.
+    ///
+    /// # Errors
+    /// [`Error`] that names what is in the way. Addresses are taken first, so a port in use leaves nothing behind.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let (https, address) = bind(config.listen, "--listen").await?;
+        let (vnc, vnc_address) = match config.vnc_listen {
+            Some(listen) => {
+                let (listener, address) = bind(listen, "--vnc-listen").await?;
+                (Some(listener), Some(address))
+            }
+            None => (None, None),
+        };
+        let dir = |source| Error::DataDir { path: config.data_dir.clone(), source };
+        make_dir(&config.data_dir).map_err(dir)?;
+        let local = socket(&config.admin_socket)?;
+        let agents = socket(&config.agent_socket)?;
+        let uid = server::own_uid(&config.admin_socket).map_err(dir)?;
+        let boxed = |e: store::Error| Error::Store(Box::new(e));
+        let store = store::Store::open(&config.data_dir.join("broker.db")).await.map_err(boxed)?;
+        store.disconnect_all_sessions().await.map_err(boxed)?;
+        let identity = tls::load_or_make(&config.data_dir, config.listen.ip())
+            .map_err(|e| Error::Certificate(Box::new(e)))?;
+        let auth = auth::Auth::new(store.clone()).await.map_err(|e| Error::Administrator(Box::new(e)))?;
+        let initial_admin = auth::bootstrap::first_administrator(&store, &auth, &config.data_dir)
+            .await
+            .map_err(|e| Error::Administrator(Box::new(e)))?;
+        let app = Arc::new(App {
+            store,
+            fleet: fleet::Fleet::default(),
+            agents: agents::Agents::default(),
+            auth,
+            viewers: viewers::Viewers::default(),
+            reconcile: Notify::new(),
+            settled: watch::channel(0).0,
+            default_pool: config.default_pool.clone(),
+            data_dir: config.data_dir.clone(),
+            uid,
+            shutdown: CancellationToken::new(),
+        });
+        let router = api::router(Arc::clone(&app)).map_err(|e| Error::Store(Box::new(e)))?;
+        Ok(Self {
+            app,
+            config,
+            identity,
+            router,
+            https,
+            vnc,
+            agents,
+            local,
+            address,
+            vnc_address,
+            initial_admin,
+        })
+    }
+
+    /// sha256 of the certificate, upper-case hexadecimal with colons, as browsers and viewers show it.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.identity.fingerprint
+    }
+
+    /// Where HTTPS is served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where VNC viewers are served.
+    #[must_use]
+    pub fn vnc_address(&self) -> Option<SocketAddr> {
+        self.vnc_address
+    }
+
+    /// The administrator of the first start, while the generated password has not been changed.
+    #[must_use]
+    pub fn initial_admin(&self) -> Option<&InitialAdmin> {
+        self.initial_admin.as_ref()
+    }
+
+    /// Serves until `shutdown`, then tells viewers that the server goes away and closes the database.
+    ///
+    /// # Errors
+    /// None at present; a listener that breaks is tried again and logged.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let tasks = TaskTracker::new();
+        let stop = self.app.shutdown.clone();
+        tasks.spawn(reconcile::run(Arc::clone(&self.app), stop.clone()));
+        tasks.spawn(agents::listen(Arc::clone(&self.app), self.agents, stop.clone()));
+        tasks.spawn(server::local(self.local, self.router.clone(), stop.clone()));
+        let https = Arc::clone(&self.identity.https);
+        tasks.spawn(server::https(self.https, https, self.router, stop.clone()));
+        tasks.close();
+        shutdown.cancelled().await;
+        stop.cancel();
+        tasks.wait().await;
+        for path in [&self.config.agent_socket, &self.config.admin_socket] {
+            if let Err(e) = std::fs::remove_file(path) {
+                tracing::warn!(error = %e, socket = %path.display(), "cannot remove a socket");
+            }
+        }
+        self.app.store.close().await;
+        Ok(())
+    }
+}
+
+async fn bind(address: SocketAddr, option: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address, source, option };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn socket(path: &std::path::Path) -> Result<UnixListener, Error> {
+    let failed = |source| Error::Socket { path: path.to_owned(), source };
+    if let Some(dir) = path.parent() {
+        make_dir(dir).map_err(failed)?;
+    }
+    server::bind_private(path).map_err(failed)
+}
+
+/// Makes a directory that only its owner can enter, when there is none.
+fn make_dir(dir: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}

@@ -1,0 +1,29 @@
+//! `/audit`: who did what, when.
+
+use super::caller::Administrator;
+use super::extract::{InQuery, Paging, limit, page};
+use super::problem::{ApiError, Result};
+use crate::app::App;
+use axum::Json;
+use axum::extract::State;
+use lucarne_control::api::{AuditEntry, Page, Problem};
+use std::sync::Arc;
+
+/// The audit log, oldest first.
+#[utoipa::path(get, path = "/audit", tag = "audit", security(("cookie" = []), ("token" = [])),
+    params(Paging), responses(
+    (status = 200, body = Page<AuditEntry>),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    _: Administrator,
+    InQuery(paging): InQuery<Paging>,
+) -> Result<Json<Page<AuditEntry>>> {
+    let n = limit(paging.limit)?;
+    let after = match paging.after.as_str() {
+        "" => 0,
+        seq => seq.parse().map_err(|_| ApiError::invalid("after is a position in the log, a number"))?,
+    };
+    Ok(page(app.store.audit(after, n + 1).await?, n, |e| e.seq.to_string()))
+}

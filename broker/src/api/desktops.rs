@@ -1,0 +1,108 @@
+//! `/desktops`: what runs, for whom and where.
+
+use super::caller::{Administrator, SignedIn};
+use super::extract::{Body, InPath, InQuery, Listing, Wait, limit, page};
+use super::problem::Result;
+use super::sessions::until_gone;
+use crate::app::App;
+use crate::store::{ConnectRequest, DesktopRow, Error};
+use crate::viewers::End;
+use crate::{connect, reconcile, view};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use lucarne_control::api::{Desktop, NewDesktop, Page, Problem, Role};
+use std::sync::Arc;
+
+/// Make a desktop for a user before they come.
+#[utoipa::path(post, path = "/desktops", tag = "desktops", security(("cookie" = []), ("token" = [])),
+    request_body = NewDesktop, responses(
+    (status = 201, body = Desktop),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only, not_entitled"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found, user_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "already_assigned, pool_full"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
+))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    Body(new): Body<NewDesktop>,
+) -> Result<impl IntoResponse> {
+    let user = app.store.user(&new.user).await?;
+    let request = ConnectRequest { user: user.id, actor: &caller.name, pool: &new.pool, session: false };
+    let assigned = connect::assign(&app, &request).await?;
+    if !assigned.fresh {
+        let d = assigned.desktop;
+        return Err(Error::AlreadyAssigned { user: user.name, pool: d.pool, desktop: d.name }.into());
+    }
+    Ok((StatusCode::CREATED, Json(view::desktop(assigned.desktop, &app.fleet))))
+}
+
+/// The caller's live desktops, or for administrators everyone's; with `all` those of the past too.
+#[utoipa::path(get, path = "/desktops", tag = "desktops", security(("cookie" = []), ("token" = [])),
+    params(Listing), responses(
+    (status = 200, body = Page<Desktop>),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    InQuery(listing): InQuery<Listing>,
+) -> Result<Json<Page<Desktop>>> {
+    let n = limit(listing.limit)?;
+    let user = if caller.0.role == Role::Administrator { None } else { Some(caller.user()?) };
+    let rows = app.store.desktops(user, listing.all, &listing.after, n + 1).await?;
+    let shown = rows.into_iter().map(|r| view::desktop(r, &app.fleet)).collect();
+    Ok(page(shown, n, |d: &Desktop| d.id.to_string()))
+}
+
+/// The desktop, if the caller may see it; else it does not exist for them.
+pub async fn visible(app: &App, caller: &SignedIn, id: &str) -> Result<DesktopRow> {
+    let row = app.store.desktop(id).await?;
+    if caller.may_see(row.user.as_ref().map(|(id, _)| *id)) {
+        return Ok(row);
+    }
+    Err(Error::NotFound { what: "desktop", name: id.to_owned() }.into())
+}
+
+/// One desktop.
+#[utoipa::path(get, path = "/desktops/{id}", tag = "desktops", security(("cookie" = []), ("token" = [])),
+    params(("id" = String, Path, description = "The desktop's id, or a live one's name")), responses(
+    (status = 200, body = Desktop),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "desktop_not_found"),
+))]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    InPath(id): InPath<String>,
+) -> Result<Json<Desktop>> {
+    Ok(Json(view::desktop(visible(&app, &caller, &id).await?, &app.fleet)))
+}
+
+/// Destroy a desktop with everything in it; its user's session ends.
+#[utoipa::path(delete, path = "/desktops/{id}", tag = "desktops", security(("cookie" = []), ("token" = [])),
+    params(("id" = String, Path, description = "The desktop's id, or a live one's name"), Wait), responses(
+    (status = 202, description = "Decided and on record"),
+    (status = 204, description = "With `wait`: gone, confirmed by its host"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "desktop_not_found"),
+    (status = 504, body = Problem, content_type = "application/problem+json", description = "not_confirmed"),
+))]
+pub async fn destroy(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(id): InPath<String>,
+    InQuery(Wait { wait }): InQuery<Wait>,
+) -> Result<StatusCode> {
+    let desktop = app.store.desktop(&id).await?.id;
+    let reason = format!("destroyed by {}", caller.name);
+    let ended = app.store.end_desktop(&caller.name, desktop, &reason).await?;
+    reconcile::tell(&app, ended, End::DesktopEnded);
+    if wait {
+        until_gone(&app, desktop).await?;
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,67 @@
+//! `/hosts`: the nodes that run desktops.
+
+use super::caller::Administrator;
+use super::extract::{InPath, InQuery, Paging, limit, page};
+use super::problem::Result;
+use crate::app::App;
+use crate::store::Error;
+use crate::view;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use lucarne_control::api::{Host, Page, Problem};
+use std::sync::Arc;
+
+/// All hosts.
+#[utoipa::path(get, path = "/hosts", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(Paging), responses(
+    (status = 200, body = Page<Host>),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    _: Administrator,
+    InQuery(paging): InQuery<Paging>,
+) -> Result<Json<Page<Host>>> {
+    let n = limit(paging.limit)?;
+    let rows = app.store.hosts(&paging.after, n + 1).await?;
+    Ok(page(rows.into_iter().map(|h| view::host(h, &app)).collect(), n, |h: &Host| h.id.to_string()))
+}
+
+/// One host.
+#[utoipa::path(get, path = "/hosts/{host}", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), responses(
+    (status = 200, body = Host),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+))]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    _: Administrator,
+    InPath(host): InPath<String>,
+) -> Result<Json<Host>> {
+    Ok(Json(view::host(app.store.host(&host).await?, &app)))
+}
+
+/// Forget a host that is not connected and has no desktop.
+#[utoipa::path(delete, path = "/hosts/{host}", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), responses(
+    (status = 204, description = "Forgotten; it is known again when its agent connects"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "host_in_use"),
+))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(host): InPath<String>,
+) -> Result<StatusCode> {
+    let host = view::host(app.store.host(&host).await?, &app);
+    if host.online {
+        let by = "its agent is connected; stop the agent first".to_owned();
+        return Err(Error::InUse { what: "host", name: host.name, by }.into());
+    }
+    app.store.delete_host(&caller.name, &host).await?;
+    app.fleet.forget(host.id);
+    Ok(StatusCode::NO_CONTENT)
+}

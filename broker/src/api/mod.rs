@@ -1,0 +1,108 @@
+//! The REST API under `/api/v1`: one file per resource, and the OpenAPI document that is derived from the handlers.
+//!
+//! Handlers translate: extract, call the store or [`connect`](crate::connect), show. They hold no rules of their own.
+
+mod audit;
+mod auth;
+pub mod caller;
+mod desktops;
+mod extract;
+mod groups;
+mod health;
+mod hosts;
+mod images;
+mod me;
+mod pools;
+mod portal;
+pub mod problem;
+mod security;
+mod sessions;
+mod stream;
+mod thumbnail;
+mod users;
+
+use crate::app::App;
+use crate::web;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
+use axum::{Router, routing};
+use std::sync::Arc;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The largest request body, bytes. The largest real one, a new pool with its entitlements, is far below.
+const LARGEST_BODY: usize = 64 << 10;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Lucarne",
+    description = "Desktops on demand: users, pools, desktops, sessions. Errors are application/problem+json (RFC 9457).",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
+struct Document;
+
+fn routes() -> OpenApiRouter<Arc<App>> {
+    let v1 = OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(auth::login))
+        .routes(routes!(auth::token))
+        .routes(routes!(auth::logout))
+        .routes(routes!(me::me))
+        .routes(routes!(me::password))
+        .routes(routes!(portal::portal))
+        .routes(routes!(sessions::create, sessions::list))
+        .routes(routes!(sessions::show, sessions::log_off))
+        .routes(routes!(sessions::ticket))
+        .routes(routes!(stream::stream))
+        .routes(routes!(desktops::create, desktops::list))
+        .routes(routes!(desktops::show, desktops::destroy))
+        .routes(routes!(thumbnail::thumbnail))
+        .routes(routes!(pools::create, pools::list))
+        .routes(routes!(pools::show, pools::delete))
+        .routes(routes!(users::create, users::list))
+        .routes(routes!(users::show, users::delete))
+        .routes(routes!(users::password))
+        .routes(routes!(groups::list))
+        .routes(routes!(images::list))
+        .routes(routes!(images::show, images::delete))
+        .routes(routes!(hosts::list))
+        .routes(routes!(hosts::show, hosts::delete))
+        .routes(routes!(audit::list));
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
+}
+
+/// The OpenAPI 3.1 document of this build.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = routes().into_openapi();
+    let components = document.components.get_or_insert_default();
+    let cookie = ApiKey::Cookie(ApiKeyValue::new(caller::COOKIE));
+    components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));
+    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    document
+}
+
+/// Everything that is served over HTTP.
+///
+/// # Errors
+/// When the OpenAPI document cannot be written as JSON.
+pub fn router(app: Arc<App>) -> Result<Router, serde_json::Error> {
+    let document: Arc<str> = openapi().to_json()?.into();
+    let (router, _) = routes().split_for_parts();
+    Ok(router
+        .route(
+            "/api/v1/openapi.json",
+            routing::get(move || async move {
+                ([(axum::http::header::CONTENT_TYPE, "application/json")], document.to_string())
+            }),
+        )
+        .route("/api", routing::any(problem::no_such_path))
+        .route("/api/{*rest}", routing::any(problem::no_such_path))
+        .fallback(web::serve)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn(security::guard))
+        .with_state(app))
+}

@@ -1,0 +1,117 @@
+//! `/pools`: sets of like desktops.
+
+use super::caller::Administrator;
+use super::extract::{Body, InPath, InQuery, Paging, limit, page};
+use super::problem::{ApiError, Result};
+use crate::app::App;
+use crate::auth::names::check_name;
+use crate::viewers::End;
+use crate::{reconcile, view};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use lucarne_control::api::{NewPool, Page, Pool, Problem};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::IntoParams;
+
+/// Desktops that one pool may have at most.
+const MOST_DESKTOPS: u32 = 100_000;
+
+/// The longest description, characters.
+const LONGEST_DESCRIPTION: usize = 500;
+
+fn check(new: &NewPool) -> Result<(), String> {
+    check_name("pool", &new.name)?;
+    new.machine.unwrap_or_default().check()?;
+    new.entitled_groups.iter().try_for_each(|g| check_name("group", g))?;
+    if !(1..=MOST_DESKTOPS).contains(&new.max_desktops.unwrap_or(1)) {
+        return Err(format!("max_desktops is from 1 to {MOST_DESKTOPS}"));
+    }
+    if new.description.chars().count() > LONGEST_DESCRIPTION {
+        return Err(format!("a description has at most {LONGEST_DESCRIPTION} characters"));
+    }
+    Ok(())
+}
+
+/// Make a pool; hosts that have the image begin to make its template.
+#[utoipa::path(post, path = "/pools", tag = "pools", security(("cookie" = []), ("token" = [])),
+    request_body = NewPool, responses(
+    (status = 201, body = Pool),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "image_not_found, user_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "name_taken"),
+))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    Body(new): Body<NewPool>,
+) -> Result<impl IntoResponse> {
+    check(&new).map_err(ApiError::invalid)?;
+    let image = app.store.resolve_image(&new.image).await?;
+    let pool = app.store.create_pool(&caller.name, &new, &image.digest).await?;
+    app.agents.push_all();
+    Ok((StatusCode::CREATED, Json(view::pool(pool, &app.fleet))))
+}
+
+/// All pools.
+#[utoipa::path(get, path = "/pools", tag = "pools", security(("cookie" = []), ("token" = [])),
+    params(Paging), responses(
+    (status = 200, body = Page<Pool>),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    _: Administrator,
+    InQuery(paging): InQuery<Paging>,
+) -> Result<Json<Page<Pool>>> {
+    let n = limit(paging.limit)?;
+    let rows = app.store.pools(&paging.after, n + 1).await?;
+    Ok(page(rows.into_iter().map(|r| view::pool(r, &app.fleet)).collect(), n, |p: &Pool| p.id.to_string()))
+}
+
+/// One pool.
+#[utoipa::path(get, path = "/pools/{pool}", tag = "pools", security(("cookie" = []), ("token" = [])),
+    params(("pool" = String, Path, description = "Name or id")), responses(
+    (status = 200, body = Pool),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
+))]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    _: Administrator,
+    InPath(pool): InPath<String>,
+) -> Result<Json<Pool>> {
+    Ok(Json(view::pool(app.store.pool(&pool).await?, &app.fleet)))
+}
+
+/// Whether to destroy what is in use.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Force {
+    /// Destroy the pool's desktops with everything in them.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Delete a pool.
+#[utoipa::path(delete, path = "/pools/{pool}", tag = "pools", security(("cookie" = []), ("token" = [])),
+    params(("pool" = String, Path, description = "Name or id"), Force), responses(
+    (status = 204, description = "Deleted"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "pool_in_use"),
+))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(pool): InPath<String>,
+    InQuery(Force { force }): InQuery<Force>,
+) -> Result<StatusCode> {
+    let ended = app.store.delete_pool(&caller.name, &pool, force).await?;
+    reconcile::tell(&app, ended, End::DesktopEnded);
+    app.agents.push_all();
+    Ok(StatusCode::NO_CONTENT)
+}

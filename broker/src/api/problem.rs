@@ -1,0 +1,122 @@
+//! Errors as RFC 9457 documents: each has a stable code, a status, and what to do.
+
+use crate::auth::{Fault, Refused, password};
+use crate::{connect, store};
+use axum::extract::OriginalUri;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lucarne_control::api::Problem;
+
+/// The handlers' results.
+pub type Result<T, E = ApiError> = std::result::Result<T, E>;
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub struct ApiError(pub Problem);
+
+impl ApiError {
+    /// A problem with a stable `code`; its title is made of the code.
+    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        let mut title = code.replace('_', " ");
+        title[..1].make_ascii_uppercase();
+        Self(Problem { code: code.to_owned(), title, status: status.as_u16(), detail: detail.into() })
+    }
+
+    /// The request itself is wrong.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+    }
+
+    /// A fault on our side: the log has it, the client only hears that it is there.
+    pub fn internal(e: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %e, "a request failed");
+        let detail = "the broker could not do this; its log says why. Try again, and tell the administrator if it stays";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail)
+    }
+
+    /// Nobody is signed in.
+    pub fn not_signed_in() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "not_signed_in",
+            "sign in first: nobody is, or the sign-in has ended",
+        )
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_string(&self.0).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+impl From<store::Error> for ApiError {
+    fn from(e: store::Error) -> Self {
+        use store::Error as E;
+        let (status, code) = match &e {
+            E::Open { .. } | E::Sql(_) | E::Corrupt { .. } => return Self::internal(&e),
+            E::NotFound { what, .. } => (StatusCode::NOT_FOUND, format!("{what}_not_found")),
+            E::ImageUnclear(_) => (StatusCode::NOT_FOUND, "image_not_found".to_owned()),
+            E::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken".to_owned()),
+            E::InUse { what, .. } => (StatusCode::CONFLICT, format!("{what}_in_use")),
+            E::AlreadyAssigned { .. } => (StatusCode::CONFLICT, "already_assigned".to_owned()),
+            E::LastAdministrator(_) => (StatusCode::CONFLICT, "last_administrator".to_owned()),
+            E::PoolFull { .. } => (StatusCode::CONFLICT, "pool_full".to_owned()),
+            E::NotEntitled { .. } => (StatusCode::FORBIDDEN, "not_entitled".to_owned()),
+            E::NoHost { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_host".to_owned()),
+            E::TemplateFailed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "desktop_failed".to_owned()),
+            E::SessionEnded(_) => (StatusCode::GONE, "session_ended".to_owned()),
+        };
+        Self::new(status, &code, e.to_string())
+    }
+}
+
+impl From<connect::Error> for ApiError {
+    fn from(e: connect::Error) -> Self {
+        let code = match e {
+            connect::Error::Store(e) => return e.into(),
+            connect::Error::Failed { .. } => "desktop_failed",
+            connect::Error::HostSilent { .. } => "no_host",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, e.to_string())
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(e: Refused) -> Self {
+        match &e {
+            Refused::BadCredentials => {
+                Self::new(StatusCode::UNAUTHORIZED, "bad_credentials", format!("{e}; try again"))
+            }
+            Refused::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", e.to_string()),
+            Refused::Fault(Fault::Store(e)) => Self::internal(e),
+            Refused::Fault(Fault::Password(e)) => Self::internal(e),
+        }
+    }
+}
+
+impl From<password::Error> for ApiError {
+    fn from(e: password::Error) -> Self {
+        Self::internal(&e)
+    }
+}
+
+impl From<getrandom::Error> for ApiError {
+    fn from(e: getrandom::Error) -> Self {
+        Self::internal(&e)
+    }
+}
+
+/// The answer for paths that the API does not have.
+pub async fn no_such_path(OriginalUri(uri): OriginalUri) -> ApiError {
+    let detail = format!("the API has no path {}; /api/v1/openapi.json lists them all", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "no_such_path", detail)
+}
+
+/// The answer for methods that a path does not have.
+pub async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    let detail = format!("{} cannot be used with {method}; /api/v1/openapi.json says how", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}

@@ -1,0 +1,213 @@
+//! `/sessions`: connect, reconnect, log off.
+
+use super::caller::SignedIn;
+use super::extract::{Body, InPath, InQuery, Listing, Wait, limit, page};
+use super::problem::{ApiError, Result};
+use crate::app::App;
+use crate::connect::{self, Outcome};
+use crate::reconcile;
+use crate::store::{Assigned, SessionRow};
+use crate::viewers::End;
+use crate::{secret, view};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lucarne_control::api::{Connection, NewSession, Page, Problem, Role, Session, SessionState};
+use lucarne_control::desktop::DesiredState;
+use lucarne_control::{DesktopId, SessionId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// The wait for a picture when the client says nothing, milliseconds.
+const WAIT: u32 = 20_000;
+
+/// The longest wait that a client may ask for, milliseconds.
+const LONGEST_WAIT: u32 = 60_000;
+
+/// The longest wait for a confirmed destruction.
+const END_WAIT: Duration = Duration::from_secs(60);
+
+/// The WebSocket's path.
+const STREAM: &str = "/api/v1/stream";
+
+/// Connect to a pool: the desktop that the caller has of it, or a fresh one.
+#[utoipa::path(post, path = "/sessions", tag = "sessions", security(("cookie" = []), ("token" = [])),
+    request_body = NewSession, responses(
+    (status = 201, body = Connection, description = "The picture is there; redeem the ticket within 30 s"),
+    (status = 202, body = Connection, description = "Not ready: the desktop is the caller's; ask again"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_entitled"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "pool_full"),
+    (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended: logged off meanwhile"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
+))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    Body(new): Body<NewSession>,
+) -> Result<Response> {
+    let user = caller.user()?;
+    let wait = wait(new.wait_ms)?;
+    let outcome = connect::connect(&app, user, &caller.0.name, &new.pool, wait).await?;
+    answer(&app, outcome).await
+}
+
+fn wait(ms: Option<u32>) -> Result<Duration> {
+    match ms.unwrap_or(WAIT) {
+        ms if ms <= LONGEST_WAIT => Ok(Duration::from_millis(ms.into())),
+        ms => Err(ApiError::invalid(format!("wait_ms is at most {LONGEST_WAIT}, not {ms}"))),
+    }
+}
+
+async fn answer(app: &App, outcome: Outcome) -> Result<Response> {
+    let (assigned, ticket, detail, progress) = match outcome {
+        Outcome::Ready { assigned, at } => {
+            let ticket = secret::generate()?;
+            let session = session(&assigned)?.id;
+            app.store.create_ticket(session, at.placed.generation, &secret::hash(&ticket)).await?;
+            (assigned, Some(ticket), String::new(), None)
+        }
+        Outcome::Waiting { assigned, detail, progress } => (assigned, None, detail, progress),
+    };
+    let ready = ticket.is_some();
+    let connection = Json(Connection {
+        session: session(&assigned)?.clone(),
+        desktop: view::desktop(assigned.desktop, &app.fleet),
+        ticket,
+        websocket: STREAM.to_owned(),
+        detail,
+        progress,
+    });
+    Ok(if ready {
+        (StatusCode::CREATED, connection).into_response()
+    } else {
+        (StatusCode::ACCEPTED, [(header::RETRY_AFTER, "1")], connection).into_response()
+    })
+}
+
+fn session(assigned: &Assigned) -> Result<&Session> {
+    let session = assigned.session.as_ref().map(|s| &s.session);
+    session.ok_or_else(|| ApiError::invalid("no session was asked for"))
+}
+
+/// The caller's sessions, or for administrators everyone's (`all=true`).
+#[utoipa::path(get, path = "/sessions", tag = "sessions", security(("cookie" = []), ("token" = [])),
+    params(Listing), responses(
+    (status = 200, body = Page<Session>),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    InQuery(listing): InQuery<Listing>,
+) -> Result<Json<Page<Session>>> {
+    let n = limit(listing.limit)?;
+    let everyones = listing.all && caller.0.role == Role::Administrator;
+    let user = if everyones { None } else { Some(caller.user()?) };
+    let rows = app.store.sessions(user, listing.all, &listing.after, n + 1).await?;
+    Ok(page(rows.into_iter().map(|r| r.session).collect(), n, |s: &Session| s.id.to_string()))
+}
+
+/// The session, if the caller may see it; else it does not exist for them.
+async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<SessionRow> {
+    let row = app.store.session(id).await?;
+    if caller.may_see(Some(row.user)) {
+        return Ok(row);
+    }
+    Err(crate::store::Error::NotFound { what: "session", name: id.to_string() }.into())
+}
+
+/// One session.
+#[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", security(("cookie" = []), ("token" = [])),
+    params(("id" = String, Path, description = "The session's id")), responses(
+    (status = 200, body = Session),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),
+))]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    InPath(id): InPath<SessionId>,
+) -> Result<Json<Session>> {
+    Ok(Json(visible(&app, &caller, id).await?.session))
+}
+
+/// Reconnect to the session's desktop: a new ticket.
+#[utoipa::path(post, path = "/sessions/{id}/ticket", tag = "sessions", security(("cookie" = []), ("token" = [])),
+    params(("id" = String, Path, description = "The session's id")), responses(
+    (status = 201, body = Connection, description = "The same desktop; redeem the ticket within 30 s"),
+    (status = 202, body = Connection, description = "Not ready; ask again"),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),
+    (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
+))]
+pub async fn ticket(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    InPath(id): InPath<SessionId>,
+) -> Result<Response> {
+    let row = app.store.session(id).await?;
+    if caller.0.user != Some(row.user) {
+        return Err(crate::store::Error::NotFound { what: "session", name: id.to_string() }.into());
+    }
+    let ended = || crate::store::Error::SessionEnded(id.to_string());
+    let desktop = app.store.desktop(&row.session.desktop.to_string()).await?;
+    if row.session.state == SessionState::Ended || desktop.desired == DesiredState::Absent {
+        return Err(ended().into());
+    }
+    let template = app.store.pool(&row.session.pool).await?.template;
+    let assigned = Assigned { desktop, session: Some(row), template, fresh: false, replaced: None };
+    let outcome = connect::wait_for_picture(&app, assigned, Duration::from_millis(WAIT.into())).await?;
+    answer(&app, outcome).await
+}
+
+/// Log off: the desktop is destroyed with everything in it. When this answers, that is decided and on record.
+#[utoipa::path(delete, path = "/sessions/{id}", tag = "sessions", security(("cookie" = []), ("token" = [])),
+    params(("id" = String, Path, description = "The session's id"), Wait), responses(
+    (status = 204, description = "Logged off; with `wait` the desktop is gone, confirmed by its host"),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),
+    (status = 504, body = Problem, content_type = "application/problem+json", description = "not_confirmed: the host has not answered yet"),
+))]
+pub async fn log_off(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    InPath(id): InPath<SessionId>,
+    InQuery(Wait { wait }): InQuery<Wait>,
+) -> Result<StatusCode> {
+    visible(&app, &caller, id).await?;
+    let (desktop, ended) = app.store.log_off(&caller.0.name, id).await?;
+    reconcile::tell(&app, ended, End::LoggedOff);
+    if wait {
+        until_gone(&app, desktop).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Waits until a desktop's host has confirmed that it is gone.
+///
+/// # Errors
+/// `not_confirmed` when the host takes too long; the end stays decided.
+pub async fn until_gone(app: &App, desktop: DesktopId) -> Result<()> {
+    let deadline = Instant::now() + END_WAIT;
+    let mut settled = app.settled.subscribe();
+    loop {
+        settled.borrow_and_update();
+        if app.store.desktop_has_ended(desktop).await? {
+            return Ok(());
+        }
+        if timeout_at(deadline, settled.changed()).await.is_err() {
+            let detail = format!(
+                "the end of the desktop {desktop} is on record and nobody can use it, but its host has not confirmed \
+                 the destruction within {} s; it will when it answers",
+                END_WAIT.as_secs()
+            );
+            return Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "not_confirmed", detail));
+        }
+    }
+}

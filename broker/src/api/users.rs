@@ -1,0 +1,110 @@
+//! `/users`: who may sign in.
+
+use super::caller::Administrator;
+use super::extract::{Body, InPath, InQuery, Paging, limit, page};
+use super::me::forget_initial;
+use super::problem::{ApiError, Result};
+use crate::app::App;
+use crate::auth::names::{check_name, check_password};
+use crate::reconcile;
+use crate::viewers::End;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use lucarne_control::api::{NewPassword, NewUser, Page, Problem, User};
+use std::sync::Arc;
+
+/// Add a user.
+#[utoipa::path(post, path = "/users", tag = "users", security(("cookie" = []), ("token" = [])),
+    request_body = NewUser, responses(
+    (status = 201, body = User),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "name_taken"),
+))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    Body(new): Body<NewUser>,
+) -> Result<impl IntoResponse> {
+    let groups = || new.groups.iter().try_for_each(|g| check_name("group", g));
+    check_name("user", &new.name)
+        .and_then(|()| check_password(&new.password))
+        .and_then(|()| groups())
+        .map_err(ApiError::invalid)?;
+    let hash = app.auth.hash(&new.password).await?;
+    Ok((StatusCode::CREATED, Json(app.store.create_user(&caller.name, &new, &hash).await?)))
+}
+
+/// All users.
+#[utoipa::path(get, path = "/users", tag = "users", security(("cookie" = []), ("token" = [])),
+    params(Paging), responses(
+    (status = 200, body = Page<User>),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    _: Administrator,
+    InQuery(paging): InQuery<Paging>,
+) -> Result<Json<Page<User>>> {
+    let n = limit(paging.limit)?;
+    Ok(page(app.store.users(&paging.after, n + 1).await?, n, |u| u.id.to_string()))
+}
+
+/// One user.
+#[utoipa::path(get, path = "/users/{user}", tag = "users", security(("cookie" = []), ("token" = [])),
+    params(("user" = String, Path, description = "Name or id")), responses(
+    (status = 200, body = User),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
+))]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    _: Administrator,
+    InPath(user): InPath<String>,
+) -> Result<Json<User>> {
+    Ok(Json(app.store.user(&user).await?))
+}
+
+/// Delete a user; their desktops are destroyed with everything in them.
+#[utoipa::path(delete, path = "/users/{user}", tag = "users", security(("cookie" = []), ("token" = [])),
+    params(("user" = String, Path, description = "Name or id")), responses(
+    (status = 204, description = "Deleted"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "last_administrator"),
+))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(user): InPath<String>,
+) -> Result<StatusCode> {
+    let name = app.store.user(&user).await?.name;
+    let ended = app.store.delete_user(&caller.name, &user).await?;
+    reconcile::tell(&app, ended, End::DesktopEnded);
+    forget_initial(&app, &name)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Set a user's password; all their sign-ins end.
+#[utoipa::path(put, path = "/users/{user}/password", tag = "users", security(("cookie" = []), ("token" = [])),
+    params(("user" = String, Path, description = "Name or id")), request_body = NewPassword, responses(
+    (status = 204, description = "Set"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
+))]
+pub async fn password(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(user): InPath<String>,
+    Body(new): Body<NewPassword>,
+) -> Result<StatusCode> {
+    check_password(&new.password).map_err(ApiError::invalid)?;
+    let user = app.store.user(&user).await?;
+    let hash = app.auth.hash(&new.password).await?;
+    app.store.set_password(&caller.name, user.id, &hash, None).await?;
+    forget_initial(&app, &user.name)?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,37 @@
+//! What all parts of the broker share: one struct, made once, passed as `Arc`.
+
+use crate::agents::Agents;
+use crate::auth::Auth;
+use crate::fleet::Fleet;
+use crate::store::Store;
+use crate::viewers::Viewers;
+use std::path::PathBuf;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// The broker's parts.
+#[derive(Debug)]
+pub struct App {
+    /// Durable state.
+    pub store: Store,
+    /// What hosts were last seen to have.
+    pub fleet: Fleet,
+    /// The links to host agents.
+    pub agents: Agents,
+    /// Names and passwords.
+    pub auth: Auth,
+    /// The viewers that are connected through this gateway.
+    pub viewers: Viewers,
+    /// Wakes the reconciler.
+    pub reconcile: Notify,
+    /// Rises whenever a desktop's destruction was put on record.
+    pub settled: watch::Sender<u64>,
+    /// The name of the pool to make when the first image appears.
+    pub default_pool: Option<String>,
+    /// Where `initial-admin-password` lies.
+    pub data_dir: PathBuf,
+    /// The user id that the broker runs as: local peers with it are the administrator.
+    pub uid: u32,
+    /// The process is going away.
+    pub shutdown: CancellationToken,
+}

@@ -1,0 +1,187 @@
+//! The way of a connect request: claim in the database, tell the host, wait for the picture.
+//!
+//! One implementation for every door (REST and VNC). On the fast path nothing polls and no timer is in the way: a
+//! commit, a push to the agent's link, and a wake-up when the host says where the picture is.
+
+use crate::app::App;
+use crate::fleet::{self, Sight};
+use crate::reconcile;
+use crate::store::{self, Assigned, ConnectRequest, PlacedDesktop};
+use crate::viewers::End;
+use lucarne_control::agent::TemplateState;
+use lucarne_control::desktop::{Endpoint, Phase};
+use lucarne_control::{HostId, UserId};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a host that is not connected is waited for: agents come back within a second of the broker's restart.
+const HOST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How far a connect came.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The picture is there.
+    Ready {
+        /// Desktop and session.
+        assigned: Assigned,
+        /// Where the picture is.
+        at: At,
+    },
+    /// It is not, for now; the desktop stays the user's, and the next connect finds it.
+    Waiting {
+        /// Desktop and session.
+        assigned: Assigned,
+        /// What is being waited for, for people.
+        detail: String,
+        /// Estimated share that is done, where known.
+        progress: Option<u8>,
+    },
+}
+
+/// Where a desktop's display is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The desktop and its placement.
+    pub placed: PlacedDesktop,
+    /// The address, from the host's agent.
+    pub endpoint: Endpoint,
+}
+
+/// Why there is no desktop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Refused, or a fault of the database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The host could not make it, or it died.
+    #[error("the desktop {desktop} could not be started: {reason}. Connect again for a fresh one")]
+    Failed {
+        /// The desktop's name.
+        desktop: String,
+        /// What the host says.
+        reason: String,
+    },
+    /// Its host is silent.
+    #[error(
+        "the desktop {desktop} is on the host {host}, which is not connected; it is there again when the host is"
+    )]
+    HostSilent {
+        /// The desktop's name.
+        desktop: String,
+        /// The host's name.
+        host: String,
+    },
+}
+
+/// Gives a user their desktop of a pool and waits at most `wait` for its picture.
+///
+/// # Errors
+/// [`Error`]: refusals leave nothing behind; a desktop that failed is being destroyed.
+pub async fn connect(
+    app: &App,
+    user: UserId,
+    actor: &str,
+    pool: &str,
+    wait: Duration,
+) -> Result<Outcome, Error> {
+    let assigned = assign(app, &ConnectRequest { user, actor, pool, session: true }).await?;
+    wait_for_picture(app, assigned, wait).await
+}
+
+/// Claims the desktop and tells its host.
+///
+/// # Errors
+/// The store's refusals and faults.
+pub async fn assign(app: &App, request: &ConnectRequest<'_>) -> Result<Assigned, store::Error> {
+    let assigned = app.store.connect(request, &app.fleet).await?;
+    if let Some((host, _)) = assigned.desktop.host.as_ref().filter(|_| assigned.fresh) {
+        app.agents.push(*host);
+    }
+    reconcile::tell(app, assigned.replaced, End::DesktopEnded);
+    Ok(assigned)
+}
+
+/// Waits until the desktop's picture is there, or something is in its way.
+///
+/// # Errors
+/// [`Error::Failed`], [`Error::HostSilent`], [`store::Error::SessionEnded`] when it was logged off meanwhile.
+pub async fn wait_for_picture(app: &App, assigned: Assigned, wait: Duration) -> Result<Outcome, Error> {
+    let begin = Instant::now();
+    let deadline = begin + wait;
+    let Some((host, host_name)) = assigned.desktop.host.clone() else {
+        return Err(gone(app, &assigned).await);
+    };
+    let placed =
+        PlacedDesktop { desktop: assigned.desktop.id, host, generation: assigned.desktop.generation };
+    let mut changes = app.fleet.watch();
+    loop {
+        changes.borrow_and_update();
+        let (mut until, mut lost) = (deadline, false);
+        let detail = match app.fleet.sight(host, placed.desktop, placed.generation) {
+            Sight::Seen(seen) => match (seen.phase, seen.endpoint) {
+                (Phase::Starting | Phase::Ready, Some(endpoint)) => {
+                    return Ok(Outcome::Ready { assigned, at: At { placed, endpoint } });
+                }
+                (Phase::Failed | Phase::Stopped | Phase::Stopping, _) => {
+                    return Err(gone(app, &assigned).await);
+                }
+                _ if seen.detail.is_empty() => "the desktop is being started".to_owned(),
+                _ => seen.detail,
+            },
+            Sight::NotYet => "the host was told to start the desktop".to_owned(),
+            Sight::Lost => {
+                (until, lost) = (until.min(begin + HOST_PATIENCE), true);
+                if Instant::now() >= until {
+                    return Err(Error::HostSilent { desktop: assigned.desktop.name, host: host_name });
+                }
+                "its host is not connected".to_owned()
+            }
+        };
+        if let Some(outcome) = template_in_the_way(app, host, &assigned).await? {
+            let (detail, progress) = outcome;
+            return Ok(Outcome::Waiting { assigned, detail, progress });
+        }
+        tokio::select! {
+            // The sender lives in `app`, so this never fails.
+            _ = changes.changed() => {}
+            () = tokio::time::sleep_until(until) => if !lost {
+                return Ok(Outcome::Waiting { assigned, detail, progress: None });
+            },
+        }
+    }
+}
+
+/// What to say while the desktop's template is being made; an error when it could not be made.
+async fn template_in_the_way(
+    app: &App,
+    host: HostId,
+    assigned: &Assigned,
+) -> Result<Option<(String, Option<u8>)>, Error> {
+    let Some(template) = app.fleet.template(host, &assigned.template) else { return Ok(None) };
+    if fleet::is_building(&template) {
+        let doing = if template.detail.is_empty() { "in work" } else { &template.detail };
+        return Ok(Some((format!("the pool's template is being made: {doing}"), Some(template.progress))));
+    }
+    if template.state == TemplateState::Failed {
+        let reason = format!("its template could not be made: {}", template.detail);
+        let ended = app.store.fail(assigned.desktop.id, None, &reason).await?;
+        reconcile::tell(app, ended, End::DesktopEnded);
+        return Err(Error::Failed { desktop: assigned.desktop.name.clone(), reason });
+    }
+    Ok(None)
+}
+
+/// Puts on record what was seen of a desktop that is not there, and says why it is not.
+async fn gone(app: &App, assigned: &Assigned) -> Error {
+    if let Err(e) = reconcile::round(app).await {
+        return e.into();
+    }
+    match app.store.desktop(&assigned.desktop.id.to_string()).await {
+        Ok(d) if d.phase == Phase::Failed => Error::Failed { desktop: d.name, reason: d.detail },
+        Ok(d) => {
+            let session = assigned.session.as_ref().map_or(d.name, |s| s.session.id.to_string());
+            store::Error::SessionEnded(session).into()
+        }
+        Err(e) => e.into(),
+    }
+}

@@ -1,0 +1,68 @@
+//! The gateway's side of [`lucarne_control::link`]: a connection to a desktop process, after it checked who is meant.
+
+use crate::store::PlacedDesktop;
+use lucarne_control::SessionId;
+use lucarne_control::desktop::Endpoint;
+use lucarne_control::link::{MAX_LINE, Open, Opened, Purpose};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// The longest wait for a desktop process to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a desktop's display was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody listens, or the connection broke.
+    #[error("the desktop's display cannot be reached: {0}; try again")]
+    Io(#[from] std::io::Error),
+    /// It took too long.
+    #[error("the desktop's display did not answer within {} s; try again", PATIENCE.as_secs())]
+    Silent,
+    /// It said no.
+    #[error("the desktop's display refused the connection: {0}")]
+    Refused(String),
+    /// It said something else.
+    #[error("the desktop's display gave an answer that cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// Connects to a desktop's display and says which desktop, generation and session are meant. What was asked for
+/// follows on the stream.
+///
+/// # Errors
+/// [`Error`].
+pub async fn open(
+    endpoint: &Endpoint,
+    placed: &PlacedDesktop,
+    session: Option<SessionId>,
+    purpose: Purpose,
+) -> Result<UnixStream, Error> {
+    let open = Open { desktop: placed.desktop, generation: placed.generation, session, purpose };
+    timeout(PATIENCE, exchange(endpoint, &open)).await.map_err(|_| Error::Silent)?
+}
+
+async fn exchange(endpoint: &Endpoint, open: &Open) -> Result<UnixStream, Error> {
+    let Endpoint::Unix { path } = endpoint;
+    let mut stream = UnixStream::connect(path).await?;
+    let mut line = serde_json::to_vec(open).map_err(|e| Error::Unreadable(e.to_string()))?;
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    // Byte by byte, so that nothing of what follows is taken off the stream; it is a few dozen bytes, once.
+    let mut answer = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => break,
+            _ if answer.len() == MAX_LINE => {
+                return Err(Error::Unreadable("its line is too long".to_owned()));
+            }
+            byte => answer.push(byte),
+        }
+    }
+    match serde_json::from_slice(&answer).map_err(|e| Error::Unreadable(e.to_string()))? {
+        Opened::Ok => Ok(stream),
+        Opened::Refused { reason } => Err(Error::Refused(reason)),
+    }
+}

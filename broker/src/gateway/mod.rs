@@ -1,0 +1,6 @@
+//! The gateway: authenticated viewers on one side, desktops' display sockets on the other, bytes in between.
+//!
+//! Never decodes a pixel. Dials only addresses that a host's agent gave, never one from a client.
+
+pub mod link;
+pub mod ws;

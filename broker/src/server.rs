@@ -1,0 +1,189 @@
+//! The listeners: HTTPS on TCP, and the same API on a Unix socket for administrators of this machine.
+//!
+//! Bounds what strangers can hold: connections that have not finished their handshake, connections in all, and the
+//! time for each step.
+
+use crate::api::caller::Peer;
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections at once. Each takes some 50 KiB; a viewer holds one.
+const CONNECTIONS: usize = 8192;
+
+/// Connections at once whose TLS handshake is not done. Strangers cannot hold more.
+const HANDSHAKING: usize = 256;
+
+/// The longest handshake, and the longest wait for a request's headers.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first byte of a TLS connection (RFC 8446, section 5.1: handshake).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Connection: close\r\n\r\nthis is an https port: open the same address with https://\n";
+
+/// Accepts HTTPS until `shutdown`, then lets running requests end.
+pub async fn https(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let handshaking = Arc::new(Semaphore::new(HANDSHAKING));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let tasks = TaskTracker::new();
+    loop {
+        let (stream, address) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    pause(&e).await;
+                    continue;
+                }
+            },
+        };
+        let (Ok(place), Ok(shaking)) =
+            (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&handshaking).try_acquire_owned())
+        else {
+            // Dropping closes it: under a flood, newcomers wait and those inside go on.
+            continue;
+        };
+        let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            let _place = place;
+            let secured = timeout(PATIENCE, secure(stream, &acceptor)).await;
+            drop(shaking);
+            match secured {
+                Ok(Ok(Some(stream))) => serve(stream, Peer::Remote(address), router, shutdown).await,
+                Ok(Ok(None)) | Err(_) => {}
+                Ok(Err(e)) => tracing::debug!(error = %e, %address, "a TLS handshake failed"),
+            }
+        });
+    }
+    tasks.close();
+    let _ = timeout(Duration::from_secs(5), tasks.wait()).await;
+}
+
+/// The TLS handshake; `None` for a client that speaks plain HTTP, after it was told.
+async fn secure(
+    mut stream: TcpStream,
+    acceptor: &TlsAcceptor,
+) -> io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
+    stream.set_nodelay(true)?;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+        if first[0].is_ascii_uppercase() {
+            stream.write_all(PLAIN_HTTP).await?;
+            stream.shutdown().await?;
+        }
+        return Ok(None);
+    }
+    acceptor.accept(stream).await.map(Some)
+}
+
+/// Accepts local administrators until `shutdown`.
+pub async fn local(listener: UnixListener, router: Router, shutdown: CancellationToken) {
+    let tasks = TaskTracker::new();
+    loop {
+        let stream = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(e) => {
+                    pause(&e).await;
+                    continue;
+                }
+            },
+        };
+        let Ok(credentials) = stream.peer_cred() else { continue };
+        let peer = Peer::Local { uid: credentials.uid() };
+        tasks.spawn(serve(stream, peer, router.clone(), shutdown.clone()));
+    }
+    tasks.close();
+    let _ = timeout(Duration::from_secs(5), tasks.wait()).await;
+}
+
+async fn pause(e: &io::Error) {
+    tracing::error!(error = %e, "cannot accept connections; trying again");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn serve<S>(stream: S, peer: Peer, router: Router, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request.map(Body::new))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(e) = ended {
+        tracing::debug!(error = %e, "a connection ended early");
+    }
+}
+
+/// Binds a Unix socket that only its owner can use, in the place of one that a dead process left.
+///
+/// # Errors
+/// `AddrInUse` when a process still listens there; otherwise the file system's.
+pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
+        Err(e) => return Err(e),
+    }
+    // Under another name until its mode is right, so that there is no moment at which others can connect.
+    let mut half = path.as_os_str().to_owned();
+    half.push(".new");
+    let half = PathBuf::from(half);
+    match std::fs::remove_file(&half) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&half)?;
+    std::fs::set_permissions(&half, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&half, path)?;
+    Ok(listener)
+}
+
+/// The user id that this process makes files with.
+///
+/// # Errors
+/// The file system's.
+pub fn own_uid(file_of_ours: &Path) -> io::Result<u32> {
+    Ok(std::fs::metadata(file_of_ours)?.uid())
+}

@@ -1,0 +1,133 @@
+//! What can go wrong in the store: refusals that the caller can do something about, and faults of the database.
+
+use std::path::PathBuf;
+
+/// The store's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the store did not do what was asked. Every refusal leaves the database as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database file cannot be used.
+    #[error("cannot open the broker's database {file}: {reason}", file = file.display())]
+    Open {
+        /// The file.
+        file: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// SQLite failed.
+    #[error("the broker's database failed: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// A row holds something that this version cannot read.
+    #[error("the broker's database holds a {what} that cannot be read: {value:?}")]
+    Corrupt {
+        /// What kind of value.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// There is no such thing, or it is not the caller's.
+    #[error("there is no {what} {name:?}")]
+    NotFound {
+        /// What kind of thing: `pool`, `user`, `session` and so on.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("there is already a {what} named {name:?}; choose another name or delete it first")]
+    NameTaken {
+        /// What kind of thing.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The user may not use the pool.
+    #[error(
+        "{user} is not entitled to the pool {pool:?}; ask an administrator to entitle the user or one of their groups"
+    )]
+    NotEntitled {
+        /// The user's name.
+        user: String,
+        /// The pool's name.
+        pool: String,
+    },
+    /// The pool has as many desktops as it may have.
+    #[error(
+        "all {max} desktops of the pool {pool:?} are in use; try again when someone has logged off, or ask an administrator to raise the limit"
+    )]
+    PoolFull {
+        /// The pool's name.
+        pool: String,
+        /// The limit.
+        max: i64,
+    },
+    /// No host can take the desktop.
+    #[error("no host can run a desktop of the pool {pool:?}: {reason}")]
+    NoHost {
+        /// The pool's name.
+        pool: String,
+        /// Why each host was passed over.
+        reason: String,
+    },
+    /// The template could not be made on any host.
+    #[error("desktops of the pool {pool:?} cannot be made: {reason}")]
+    TemplateFailed {
+        /// The pool's name.
+        pool: String,
+        /// What the hosts say.
+        reason: String,
+    },
+    /// The session has ended.
+    #[error("the session {0} has ended and its desktop is destroyed; connect to the pool for a fresh one")]
+    SessionEnded(String),
+    /// The user has a desktop of the pool.
+    #[error(
+        "{user} already has the desktop {desktop} of the pool {pool:?}; destroy it first for a fresh one"
+    )]
+    AlreadyAssigned {
+        /// The user's name.
+        user: String,
+        /// The pool's name.
+        pool: String,
+        /// The desktop's name.
+        desktop: String,
+    },
+    /// Something else still needs it.
+    #[error("the {what} {name:?} is in use: {by}")]
+    InUse {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// By what, and what to do.
+        by: String,
+    },
+    /// The image's name or digest prefix stands for none or for several.
+    #[error("{0}")]
+    ImageUnclear(String),
+    /// The last administrator stays.
+    #[error("{0:?} is the last administrator; make another user an administrator first")]
+    LastAdministrator(String),
+}
+
+impl Error {
+    /// The refusal behind a violated unique index on a name.
+    pub(super) fn name_taken(e: sqlx::Error, what: &'static str, name: &str) -> Self {
+        match &e {
+            sqlx::Error::Database(d) if d.is_unique_violation() => {
+                Self::NameTaken { what, name: name.to_owned() }
+            }
+            _ => Self::Sql(e),
+        }
+    }
+
+    pub(super) fn not_found(what: &'static str, name: impl ToString) -> Self {
+        Self::NotFound { what, name: name.to_string() }
+    }
+
+    pub(super) fn corrupt(what: &'static str, value: impl ToString) -> Self {
+        Self::Corrupt { what, value: value.to_string() }
+    }
+}
