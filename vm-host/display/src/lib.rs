@@ -1,1 +1,25 @@
-//! Damage, tiles and encoders: frames in, RFB rectangles out.
+//! The display path: frames and damage in, RFB bytes out.
+//!
+//! ```text
+//! frame ──► Screen::update ──► Change ──► ViewerDamage (one per viewer) ──► Changes ──► Encoder ──► FramebufferUpdate
+//! ```
+//!
+//! This crate knows neither QEMU nor KVM, neither sockets nor clocks: a caller brings frames, and sends the bytes that
+//! come out. Everything is deterministic in its input.
+#![forbid(unsafe_code)]
+
+pub mod cursor;
+pub mod encode;
+pub mod region;
+pub mod screen;
+mod scroll;
+pub mod thumbnail;
+pub mod viewer;
+
+pub use cursor::CursorShape;
+pub use encode::{EncodeError, Encoder, Extras, Resize};
+pub use lucarne_rfb::Rect;
+pub use region::Region;
+pub use screen::{Change, Copy, Screen, ScreenError};
+pub use thumbnail::thumbnail;
+pub use viewer::{Changes, ViewerDamage};

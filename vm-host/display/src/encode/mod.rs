@@ -1,0 +1,294 @@
+//! Encoders: what changed on the screen becomes FramebufferUpdate messages for one viewer.
+//!
+//! ```text
+//! Changes ──► copies ──► region ──► plan (Tight: solid, indexed, full, photo) ──► rectangles
+//!                             └───► ZRLE, or Raw, by what the viewer prefers
+//! ```
+//!
+//! An [`Encoder`] holds what the protocol makes it hold per viewer: pixel format, zlib streams, the size that the viewer
+//! believes in, and what it was sent only approximately (JPEG), for a repair when things are quiet. It knows nothing of
+//! when to send.
+
+pub(crate) mod jpeg;
+mod palette;
+mod plan;
+mod tight;
+mod zlib;
+mod zrle;
+
+use crate::cursor::CursorShape;
+use crate::region::Region;
+use crate::screen::{Copy, Screen};
+use crate::viewer::Changes;
+use jpeg::JpegSettings;
+use lucarne_rfb::encodings::{self as enc, PixelEncoding};
+use lucarne_rfb::pixel::PixelWriter;
+use lucarne_rfb::server::Update;
+use lucarne_rfb::server::write::{ResizeReason, ResizeStatus};
+use lucarne_rfb::{ClientEncodings, PixelFormat, Rect, server};
+
+/// Why an update could not be made. The viewer's streams may be broken: close its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// zlib refused its own stream.
+    #[error("zlib failed on the viewer's stream; the viewer has to connect again")]
+    Zlib,
+}
+
+/// An ExtendedDesktopSize rectangle to send, beside those that a changed size brings by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resize {
+    /// Who asked.
+    pub reason: ResizeReason,
+    /// How it ended.
+    pub status: ResizeStatus,
+    /// The screens' layout; empty means one screen of the whole framebuffer.
+    pub screens: Vec<server::Screen>,
+}
+
+/// What to tell a viewer besides pixels. What it does not understand is left out.
+#[derive(Clone, Debug, Default)]
+pub struct Extras<'a> {
+    /// The size was asked for (a full request, or SetDesktopSize).
+    pub resize: Option<Resize>,
+    /// A new shape of the pointer.
+    pub cursor: Option<&'a CursorShape>,
+    /// A new name of the desktop.
+    pub name: Option<&'a str>,
+    /// The lock keys' state: bit 0 scroll, 1 num, 2 caps.
+    pub leds: Option<u8>,
+    /// The pointer is to send positions (`true`) or deltas.
+    pub absolute_pointer: Option<bool>,
+    /// Say which of QEMU Extended Key Event and ExtendedMouseButtons are understood; once, after SetEncodings.
+    pub acknowledge_input: bool,
+}
+
+/// One viewer's encoder.
+#[derive(Debug)]
+pub struct Encoder {
+    encodings: ClientEncodings,
+    writer: PixelWriter,
+    /// What the viewer believes the framebuffer's size to be.
+    size: (u16, u16),
+    lossy: Region,
+    tight: tight::Tight,
+    zrle: zrle::Zrle,
+}
+
+impl Encoder {
+    /// An encoder for a viewer that was told `width` × `height` by ServerInit.
+    #[must_use]
+    pub fn new(format: PixelFormat, encodings: ClientEncodings, width: u16, height: u16) -> Self {
+        Self {
+            encodings,
+            writer: PixelWriter::new(format),
+            size: (width, height),
+            lossy: Region::new(width, height),
+            tight: tight::Tight::new(),
+            zrle: zrle::Zrle::default(),
+        }
+    }
+
+    /// The viewer sent SetPixelFormat.
+    pub fn set_pixel_format(&mut self, format: PixelFormat) {
+        self.writer = PixelWriter::new(format);
+    }
+
+    /// The viewer sent SetEncodings.
+    pub fn set_encodings(&mut self, encodings: ClientEncodings) {
+        self.encodings = encodings;
+    }
+
+    /// What the viewer understands.
+    #[must_use]
+    pub fn encodings(&self) -> &ClientEncodings {
+        &self.encodings
+    }
+
+    /// What the viewer has only approximately. When the link and the screen are quiet, call [`Self::repair`].
+    #[must_use]
+    pub fn lossy_region(&self) -> &Region {
+        &self.lossy
+    }
+
+    /// Appends FramebufferUpdate messages with `extras` and `changes` to `out`, and gives the number of rectangles;
+    /// with 0 nothing was appended.
+    ///
+    /// A changed size of the screen is told first, in a message of its own. A viewer that cannot change its size gets
+    /// what fits into the old one.
+    ///
+    /// # Errors
+    /// zlib failed.
+    pub fn encode_update(
+        &mut self,
+        screen: &Screen,
+        changes: Changes,
+        extras: &Extras<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, EncodeError> {
+        let resized = self.write_size(screen, extras.resize.as_ref(), out);
+        let (copies, mut region) =
+            if self.may_copy(screen) { changes } else { changes.without_copies() }.into_parts();
+        if region.bounds() != screen.rect() {
+            region = Region::full(screen.width(), screen.height());
+        }
+        let mut update = Update::new(out);
+        self.write_extras(extras, &mut update);
+        for copy in &copies {
+            update.copy_rect(copy.dst(), copy.src.x, copy.src.y);
+            self.copy_lossy(copy);
+        }
+        self.write_region(screen, &region.rects(), JpegSettings::of(&self.encodings), &mut update)?;
+        Ok(resized + update.finish())
+    }
+
+    /// Sends up to about `max_pixels` pixels (at least one row of tiles) of what was lossy again, without loss, and gives
+    /// the number of rectangles; 0 when there was nothing to do.
+    ///
+    /// # Errors
+    /// zlib failed.
+    pub fn repair(
+        &mut self,
+        screen: &Screen,
+        max_pixels: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, EncodeError> {
+        if self.lossy.bounds() != screen.rect() {
+            return Ok(0);
+        }
+        let (mut chosen, mut left) = (Vec::new(), max_pixels.max(1));
+        for rect in self.lossy.rects() {
+            if left == 0 {
+                break;
+            }
+            let rows = (left / u64::from(rect.w)).max(64).min(rect.h.into()) as u16;
+            let part = Rect { h: rows, ..rect };
+            left = left.saturating_sub(part.area());
+            chosen.push(part);
+        }
+        let mut update = Update::new(out);
+        self.write_region(screen, &chosen, None, &mut update)?;
+        Ok(update.finish())
+    }
+
+    /// CopyRect may be used: the viewer knows it, and sees the whole screen.
+    fn may_copy(&self, screen: &Screen) -> bool {
+        self.encodings.supports(enc::COPY_RECT) && self.size == (screen.width(), screen.height())
+    }
+
+    fn copy_lossy(&mut self, copy: &Copy) {
+        let moved: Vec<Rect> = self.lossy.parts_in(copy.src).map(|part| copy.moved(part)).collect();
+        self.lossy.subtract(copy.dst());
+        moved.into_iter().for_each(|r| self.lossy.add(r));
+    }
+
+    /// Tells the size where it changed or was asked for, and gives the number of rectangles.
+    fn write_size(&mut self, screen: &Screen, asked: Option<&Resize>, out: &mut Vec<u8>) -> usize {
+        let (width, height) = (screen.width(), screen.height());
+        let changed = self.size != (width, height);
+        let mut update = Update::new(out);
+        if self.encodings.supports(enc::EXTENDED_DESKTOP_SIZE) {
+            let whole = [server::Screen { id: 0, rect: screen.rect(), flags: 0 }];
+            let of_server =
+                Resize { reason: ResizeReason::Server, status: ResizeStatus::Ok, screens: Vec::new() };
+            if let Some(resize) = asked.or(changed.then_some(&of_server)) {
+                let screens = if resize.screens.is_empty() { &whole[..] } else { &resize.screens };
+                update.extended_desktop_size(resize.reason, resize.status, width, height, screens);
+                // The answer "no" leaves a viewer's size alone, so a change is told beside it.
+                if changed && resize.status != ResizeStatus::Ok {
+                    update.extended_desktop_size(
+                        ResizeReason::Server,
+                        ResizeStatus::Ok,
+                        width,
+                        height,
+                        &whole,
+                    );
+                }
+                self.size = (width, height);
+            }
+        } else if changed && self.encodings.supports(enc::DESKTOP_SIZE) {
+            update.desktop_size(width, height);
+            self.size = (width, height);
+        }
+        if self.lossy.bounds() != screen.rect() {
+            self.lossy = Region::new(width, height);
+        }
+        update.finish()
+    }
+
+    fn write_extras(&self, extras: &Extras<'_>, update: &mut Update<'_>) {
+        let supports = |encoding| self.encodings.supports(encoding);
+        if extras.acknowledge_input {
+            for encoding in [enc::QEMU_EXTENDED_KEY, enc::EXTENDED_MOUSE_BUTTONS] {
+                if supports(encoding) {
+                    update.acknowledge(encoding);
+                }
+            }
+        }
+        if let Some(absolute) = extras.absolute_pointer.filter(|_| supports(enc::QEMU_POINTER_MOTION)) {
+            update.pointer_motion(absolute);
+        }
+        if let Some(leds) = extras.leds.filter(|_| supports(enc::QEMU_LED_STATE)) {
+            update.led_state(leds);
+        }
+        if let Some(name) = extras.name.filter(|_| supports(enc::DESKTOP_NAME)) {
+            update.desktop_name(name);
+        }
+        if let Some(cursor) = extras.cursor {
+            if supports(enc::CURSOR_WITH_ALPHA) {
+                cursor.write_alpha(update);
+            } else if supports(enc::CURSOR) {
+                cursor.write_mask(update, &self.writer);
+            }
+        }
+    }
+
+    fn write_region(
+        &mut self,
+        screen: &Screen,
+        rects: &[Rect],
+        jpeg: Option<JpegSettings>,
+        update: &mut Update<'_>,
+    ) -> Result<(), EncodeError> {
+        let visible = Rect::new(0, 0, self.size.0, self.size.1);
+        for rect in rects.iter().filter_map(|r| r.intersection(&visible)?.intersection(&screen.rect())) {
+            self.lossy.subtract(rect);
+            match self.encodings.preferred() {
+                PixelEncoding::Tight => {
+                    let job = tight::Job {
+                        screen,
+                        writer: &self.writer,
+                        level: zlib_level(&self.encodings),
+                        jpeg: jpeg.filter(|_| self.writer.format().bits_per_pixel >= 16),
+                    };
+                    self.tight.write(&job, rect, update, &mut self.lossy)?;
+                }
+                PixelEncoding::Zrle => {
+                    self.zrle.write(screen, &self.writer, zlib_level(&self.encodings), rect, update)?;
+                }
+                PixelEncoding::Raw => {
+                    let out = update.rect(rect, enc::RAW);
+                    for y in rect.y..rect.y + rect.h {
+                        self.writer.put_pixels(screen.row(rect, y), out);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// zlib's level for a client's compression level. Above 2 the processor's time grows fast and the bytes shrink little, so
+/// only clients that insist get more.
+fn zlib_level(encodings: &ClientEncodings) -> u32 {
+    match encodings.compression() {
+        None | Some(0..=1) => 1,
+        Some(2..=5) => 2,
+        Some(6..=7) => 4,
+        Some(_) => 6,
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

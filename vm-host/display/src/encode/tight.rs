@@ -1,0 +1,240 @@
+//! Tight (rfbproto, "Tight Encoding"): fill, two-colour and indexed palettes, full colour, JPEG.
+//!
+//! zlib stream 0 carries full colour, 1 two-colour bitmaps, 2 indices: like follows like, so each finds its own
+//! repetitions.
+
+use super::EncodeError;
+use super::jpeg::{Jpeg, JpegSettings};
+use super::palette::Palette;
+use super::plan::{Kind, Piece, plan};
+use super::zlib::ZlibStream;
+use crate::region::Region;
+use crate::screen::Screen;
+use lucarne_rfb::Rect;
+use lucarne_rfb::encodings::TIGHT;
+use lucarne_rfb::pixel::PixelWriter;
+use lucarne_rfb::server::Update;
+
+const FILL: u8 = 0x80;
+const JPEG: u8 = 0x90;
+const READ_FILTER: u8 = 0x40;
+const PALETTE_FILTER: u8 = 1;
+
+/// Data shorter than this is not compressed; the protocol says so.
+const MIN_TO_COMPRESS: usize = 12;
+
+const FULL_STREAM: usize = 0;
+const MONO_STREAM: usize = 1;
+const INDEX_STREAM: usize = 2;
+
+/// What a rectangle is encoded from and for.
+pub(super) struct Job<'a> {
+    pub(super) screen: &'a Screen,
+    pub(super) writer: &'a PixelWriter,
+    /// zlib's.
+    pub(super) level: u32,
+    /// `None`: without loss.
+    pub(super) jpeg: Option<JpegSettings>,
+}
+
+/// The Tight encoder of one viewer.
+#[derive(Debug)]
+pub(super) struct Tight {
+    streams: [Option<ZlibStream>; 3],
+    jpeg: Jpeg,
+    scratch: Scratch,
+}
+
+/// Memory that is kept between rectangles.
+struct Scratch {
+    palette: Palette,
+    /// Data before zlib.
+    plain: Vec<u8>,
+    /// Data after zlib.
+    packed: Vec<u8>,
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scratch")
+    }
+}
+
+impl Tight {
+    pub(super) fn new() -> Self {
+        let scratch = Scratch { palette: Palette::new(), plain: Vec::new(), packed: Vec::new() };
+        Self { streams: [None, None, None], jpeg: Jpeg::default(), scratch }
+    }
+
+    /// Writes `rect`, which lies on the screen, and adds what was sent with loss to `lossy`.
+    pub(super) fn write(
+        &mut self,
+        job: &Job<'_>,
+        rect: Rect,
+        update: &mut Update<'_>,
+        lossy: &mut Region,
+    ) -> Result<(), EncodeError> {
+        for Piece { rect, kind } in plan(job.screen, rect, &mut self.scratch.palette) {
+            match (kind, job.jpeg) {
+                (Kind::Solid(colour), _) => {
+                    let out = update.rect(rect, TIGHT);
+                    out.push(FILL);
+                    job.writer.put_tpixels(&[colour], out);
+                }
+                (Kind::Indexed(colours), _) if pays_off(job.writer, &colours, rect) => {
+                    self.write_indexed(job, rect, &colours, update)?;
+                }
+                (Kind::Photo, Some(settings)) if self.write_jpeg(job.screen, settings, rect, update) => {
+                    lossy.add(rect);
+                }
+                (Kind::Indexed(_) | Kind::Photo | Kind::Full, _) => self.write_full(job, rect, update)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_full(&mut self, job: &Job<'_>, rect: Rect, update: &mut Update<'_>) -> Result<(), EncodeError> {
+        self.scratch.plain.clear();
+        for y in rect.y..rect.y + rect.h {
+            job.writer.put_tpixels(job.screen.row(rect, y), &mut self.scratch.plain);
+        }
+        let out = update.rect(rect, TIGHT);
+        let reset = self.prepare(FULL_STREAM, job.level);
+        out.push((FULL_STREAM as u8) << 4 | reset);
+        self.write_compressed(FULL_STREAM, out)
+    }
+
+    fn write_indexed(
+        &mut self,
+        job: &Job<'_>,
+        rect: Rect,
+        colours: &[u32],
+        update: &mut Update<'_>,
+    ) -> Result<(), EncodeError> {
+        let Scratch { palette, plain, .. } = &mut self.scratch;
+        plain.clear();
+        let rows = (rect.y..rect.y + rect.h).map(|y| job.screen.row(rect, y));
+        let stream = if let &[_, second] = colours {
+            rows.for_each(|row| put_bits(row, second, plain));
+            MONO_STREAM
+        } else {
+            palette.clear();
+            palette.merge(colours);
+            rows.for_each(|row| palette.put_indices(row, plain));
+            INDEX_STREAM
+        };
+        let out = update.rect(rect, TIGHT);
+        let reset = self.prepare(stream, job.level);
+        out.push(READ_FILTER | (stream as u8) << 4 | reset);
+        out.push(PALETTE_FILTER);
+        out.push((colours.len() - 1) as u8);
+        job.writer.put_tpixels(colours, out);
+        self.write_compressed(stream, out)
+    }
+
+    /// Writes a JPEG; `false` and nothing when libjpeg-turbo fails, so that the caller sends it without loss.
+    fn write_jpeg(
+        &mut self,
+        screen: &Screen,
+        settings: JpegSettings,
+        rect: Rect,
+        update: &mut Update<'_>,
+    ) -> bool {
+        let plain = &mut self.scratch.plain;
+        plain.clear();
+        for y in rect.y..rect.y + rect.h {
+            plain.extend(screen.row(rect, y).iter().flat_map(|p| p.to_le_bytes()));
+        }
+        let size = (usize::from(rect.w), usize::from(rect.h));
+        let Ok(picture) = self.jpeg.compress(plain, size, settings) else { return false };
+        let out = update.rect(rect, TIGHT);
+        out.push(JPEG);
+        put_length(picture.len(), out);
+        out.extend_from_slice(&picture);
+        true
+    }
+
+    /// Makes the stream ready at that level; gives the control byte's bit that resets the viewer's end when it is new.
+    fn prepare(&mut self, stream: usize, level: u32) -> u8 {
+        // Too little data is not compressed and would leave the viewer's stream as it is, so nothing changes then.
+        if self.scratch.plain.len() < MIN_TO_COMPRESS {
+            return 0;
+        }
+        match &self.streams[stream] {
+            Some(s) if s.level() == level => 0,
+            _ => {
+                self.streams[stream] = Some(ZlibStream::new(level));
+                1 << stream
+            }
+        }
+    }
+
+    fn write_compressed(&mut self, stream: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let Scratch { plain, packed, .. } = &mut self.scratch;
+        if plain.len() < MIN_TO_COMPRESS {
+            out.extend_from_slice(plain);
+            return Ok(());
+        }
+        packed.clear();
+        let Some(zlib) = &mut self.streams[stream] else { return Err(EncodeError::Zlib) };
+        zlib.compress(plain, packed)?;
+        put_length(packed.len(), out);
+        out.extend_from_slice(packed);
+        Ok(())
+    }
+}
+
+/// An index is smaller than the pixels themselves, before zlib.
+fn pays_off(writer: &PixelWriter, colours: &[u32], rect: Rect) -> bool {
+    let pixel = writer.format().bytes_per_tpixel() as u64;
+    let palette = colours.len() as u64 * pixel;
+    let indices =
+        if colours.len() == 2 { u64::from(rect.w.div_ceil(8)) * u64::from(rect.h) } else { rect.area() };
+    palette + indices < rect.area() * pixel
+}
+
+/// One bit per pixel, set where it has the second colour, each row padded to a byte.
+fn put_bits(row: &[u32], second: u32, out: &mut Vec<u8>) {
+    out.extend(row.chunks(8).map(|eight| {
+        let bits = eight.iter().fold(0u16, |bits, &p| bits << 1 | u16::from(p == second));
+        (bits << (8 - eight.len())) as u8
+    }));
+}
+
+/// Tight's compact length: 7, 7 and 8 bits, lowest first.
+fn put_length(length: usize, out: &mut Vec<u8>) {
+    debug_assert!(length < 1 << 22, "a rectangle of at most 65,536 pixels");
+    let low = (length & 0x7f) as u8;
+    if length < 1 << 7 {
+        out.push(low);
+    } else if length < 1 << 14 {
+        out.extend_from_slice(&[low | 0x80, (length >> 7) as u8]);
+    } else {
+        out.extend_from_slice(&[low | 0x80, (length >> 7 & 0x7f) as u8 | 0x80, (length >> 14) as u8]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_as_the_specification_shows() {
+        let bytes = |n| {
+            let mut out = Vec::new();
+            put_length(n, &mut out);
+            out
+        };
+        assert_eq!(bytes(10_000), [0x90, 0x4e]);
+        assert_eq!((bytes(127), bytes(128)), (vec![0x7f], vec![0x80, 1]));
+        assert_eq!(bytes(16_384), [0x80, 0x80, 1]);
+        assert_eq!(bytes(4_194_303), [0xff, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn bits_start_at_the_left_and_rows_are_padded() {
+        let mut out = Vec::new();
+        put_bits(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1, &mut out);
+        assert_eq!(out, [0x80, 0x40]);
+    }
+}

@@ -1,0 +1,175 @@
+//! Finds a vertical scroll between two pictures of one area: which rows moved, and by how much.
+//!
+//! Rows' middle parts are hashed; rows whose content is found once in the old picture and once in the new vote for a
+//! shift; the winner is then checked pixel by pixel, so a result is exact. Knows nothing of screens or viewers.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// A shift must move at least this many rows. Fewer: a copy saves nothing over sending them.
+const MIN_ROWS: usize = 32;
+
+/// A shift is looked at only when this many distinct rows vote for it. Fewer: chance likenesses of single lines would be
+/// followed.
+const MIN_VOTES: usize = 8;
+
+/// A scroll that was found: `src_rows` and `columns` of the old picture appear `shift` rows lower in the new one
+/// (higher when negative).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scroll {
+    /// Rows in the old picture.
+    pub(crate) src_rows: Range<usize>,
+    /// Columns, the same in both.
+    pub(crate) columns: Range<usize>,
+    /// Rows down.
+    pub(crate) shift: i32,
+}
+
+/// Looks for one; both pictures are `width` wide and of one height.
+pub(crate) fn find(old: &[u32], new: &[u32], width: usize) -> Option<Scroll> {
+    if width == 0 || old.len() != new.len() {
+        return None;
+    }
+    // The edges of a scrolled window hold scroll bars and borders that stay; its middle moves.
+    let middle = width / 4..width - width / 4;
+    let shift = vote(&hashes(old, width, &middle), &hashes(new, width, &middle))?;
+    let moved = Moved { old, new, width, shift };
+    let src_rows = moved.longest_run(&middle)?;
+    let columns = moved.widen(middle, &src_rows);
+    let (saved, all) = (columns.len() * src_rows.len(), old.len());
+    // A copy of a sliver costs more (a rectangle split in two) than it saves.
+    (saved * 4 >= all).then_some(Scroll { src_rows, columns, shift })
+}
+
+fn hashes(picture: &[u32], width: usize, columns: &Range<usize>) -> Vec<u64> {
+    picture.chunks_exact(width).map(|row| hash(&row[columns.clone()])).collect()
+}
+
+/// Multiply and fold, two pixels at a time: only likeness is wanted, and every hit is checked.
+fn hash(row: &[u32]) -> u64 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    row.chunks(2).fold(K, |h, pair| {
+        let two = pair.iter().fold(0u64, |v, &p| v << 32 | u64::from(p));
+        let product = u128::from(h ^ two) * u128::from(K);
+        (product as u64) ^ (product >> 64) as u64
+    })
+}
+
+/// The shift that most rows agree on.
+fn vote(old: &[u64], new: &[u64]) -> Option<i32> {
+    // Row of each content, or none when it is there more than once: blank lines say nothing.
+    let once = |rows: &[u64]| {
+        let mut seen: HashMap<u64, Option<i32>> = HashMap::with_capacity(rows.len());
+        for (y, &h) in (0i32..).zip(rows) {
+            seen.entry(h).and_modify(|row| *row = None).or_insert(Some(y));
+        }
+        seen
+    };
+    let (old, new) = (once(old), once(new));
+    let mut votes: HashMap<i32, usize> = HashMap::new();
+    for (h, y) in &new {
+        if let (Some(new_y), Some(Some(old_y))) = (y, old.get(h)) {
+            *votes.entry(new_y - old_y).or_default() += 1;
+        }
+    }
+    votes.remove(&0);
+    // The smaller shift wins a tie, so that the result does not depend on the map's order.
+    let (shift, count) = votes.into_iter().max_by_key(|&(shift, count)| (count, -shift.abs(), shift))?;
+    (count >= MIN_VOTES).then_some(shift)
+}
+
+/// Two pictures under one assumed shift.
+struct Moved<'a> {
+    old: &'a [u32],
+    new: &'a [u32],
+    width: usize,
+    shift: i32,
+}
+
+impl Moved<'_> {
+    fn height(&self) -> usize {
+        self.old.len() / self.width
+    }
+
+    /// The old row's pixels in `columns` are where the shift says.
+    fn same(&self, src: usize, columns: &Range<usize>) -> bool {
+        let Some(dst) = src.checked_add_signed(self.shift as isize).filter(|&y| y < self.height()) else {
+            return false;
+        };
+        let at = |y: usize| y * self.width + columns.start..y * self.width + columns.end;
+        self.old[at(src)] == self.new[at(dst)]
+    }
+
+    fn longest_run(&self, columns: &Range<usize>) -> Option<Range<usize>> {
+        let (mut best, mut start) = (0..0, 0);
+        for y in 0..=self.height() {
+            if y < self.height() && self.same(y, columns) {
+                continue;
+            }
+            if y - start > best.len() {
+                best = start..y;
+            }
+            start = y + 1;
+        }
+        (best.len() >= MIN_ROWS).then_some(best)
+    }
+
+    /// Widens the columns as long as all rows moved there too.
+    fn widen(&self, mut columns: Range<usize>, rows: &Range<usize>) -> Range<usize> {
+        let all = |part: Range<usize>| rows.clone().all(|y| self.same(y, &part));
+        for step in [64, 8, 1] {
+            while columns.start >= step && all(columns.start - step..columns.start) {
+                columns.start -= step;
+            }
+            while columns.end + step <= self.width && all(columns.end..columns.end + step) {
+                columns.end += step;
+            }
+        }
+        columns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const W: usize = 200;
+    const H: usize = 160;
+
+    /// Text-like rows: distinct every now and then, blank in between, as a terminal has them.
+    fn page(from: usize) -> Vec<u32> {
+        let line = |y: usize| {
+            (0..W).map(move |x| if y % 16 < 10 { ((y * 7919) ^ (x * 31)) as u32 % 4096 } else { 0 })
+        };
+        (from..from + H).flat_map(line).collect()
+    }
+
+    #[test]
+    fn a_scrolled_page_is_found_in_both_directions() {
+        let up = find(&page(0), &page(32), W).expect("a scroll");
+        assert_eq!(up, Scroll { src_rows: 32..H, columns: 0..W, shift: -32 });
+        let down = find(&page(48), &page(0), W).expect("a scroll");
+        assert_eq!(down, Scroll { src_rows: 0..H - 48, columns: 0..W, shift: 48 });
+    }
+
+    #[test]
+    fn a_scroll_bar_that_moves_otherwise_is_left_out() {
+        let (mut old, mut new) = (page(0), page(32));
+        for y in 0..H {
+            for x in 185..W {
+                old[y * W + x] = y as u32;
+                new[y * W + x] = 1000 + y as u32;
+            }
+        }
+        let found = find(&old, &new, W).expect("a scroll");
+        assert_eq!((found.columns, found.shift), (0..185, -32));
+    }
+
+    #[test]
+    fn an_unrelated_page_and_a_blank_one_are_no_scroll() {
+        assert_eq!(find(&page(0), &page(100_000), W), None);
+        assert_eq!(find(&vec![7; W * H], &vec![7; W * H], W), None);
+        assert_eq!(find(&page(0), &page(0), W), None);
+        assert_eq!(find(&[], &[], 0), None);
+    }
+}
