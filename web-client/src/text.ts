@@ -108,7 +108,7 @@ export const text = {
     starting: 'Starting your desktop…',
     ready: 'Your desktop is ready. Opening it…',
     progress: (detail: string, share: number | null) =>
-      share === null ? detail : `${detail} (${percent(share)})`,
+      share === null ? detail : `${detail.replace(/[.…]$/, '')} (${percent(share)})`,
   },
 
   logOff: {

@@ -56,7 +56,7 @@ export function AccountMenu(props: AccountMenuProps) {
         class="account-button"
         ref={button}
         aria-expanded={open}
-        aria-label={text.account.menu(props.user.name)}
+        title={text.account.menu(props.user.name)}
         onClick={() => setOpen(!open)}
         data-testid="account"
       >

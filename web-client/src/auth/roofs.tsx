@@ -29,11 +29,11 @@ export function Roofs() {
       <Dormer x={1250} y={292} size={0.8} />
       <path
         class="roofs-near"
-        d="M0 420 V392 L150 318 H560 L700 420 Z M820 420 L930 322 H1420 L1600 404 V420 Z"
+        d="M0 420 V392 L150 318 H540 L660 420 Z M770 420 L870 322 H1420 L1600 404 V420 Z"
       />
-      <Dormer x={355} y={368} size={1.05} />
-      <Dormer x={1090} y={366} size={1.15} lit />
-      <Dormer x={1290} y={370} size={1.05} />
+      <Dormer x={340} y={368} size={1.05} />
+      <Dormer x={945} y={366} size={1.15} lit />
+      <Dormer x={1235} y={370} size={1.05} />
     </svg>
   );
 }

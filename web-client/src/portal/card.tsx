@@ -64,6 +64,11 @@ export function DesktopCard(props: CardProps) {
     props.onChanged();
   };
 
+  // A template that is being made shows its progress whether or not the user waits for it.
+  const making =
+    condition.progress === null ? undefined : { detail: condition.detail, share: condition.progress };
+  const shownProgress = progress ?? (failure === undefined ? making : undefined);
+
   return (
     <article class="card" data-testid="card" data-pool={card.name} aria-busy={progress !== undefined}>
       <div class="card-picture">
@@ -85,12 +90,10 @@ export function DesktopCard(props: CardProps) {
             {failure}
           </Notice>
         ) : (
-          !progress && condition.detail && <p class="card-detail">{condition.detail}</p>
+          !shownProgress && condition.detail && <p class="card-detail">{condition.detail}</p>
         )}
-        {progress ? (
-          <Progress label={progress.detail} share={progress.share} testId="card-progress" />
-        ) : (
-          condition.progress !== null && <Progress label="" share={condition.progress} />
+        {shownProgress && (
+          <Progress label={shownProgress.detail} share={shownProgress.share} testId="card-progress" />
         )}
         <div class="card-actions">
           {progress ? (

@@ -20,7 +20,7 @@ export interface ViewerProps {
 }
 
 export function Viewer(props: ViewerProps) {
-  const root = useRef<HTMLDivElement>(null);
+  const root = useRef<HTMLElement>(null);
   const target = useRef<HTMLDivElement>(null);
   const last = useRef<HTMLCanvasElement>(null);
   const screen = useScreen(props.session, target, last);
@@ -73,8 +73,14 @@ export function Viewer(props: ViewerProps) {
     [screen.focus],
   );
 
+  // The focus goes back to where the panel was opened: what goes away must not take it along.
+  const closePanel = () => {
+    setPanelOpen(false);
+    root.current?.querySelector<HTMLElement>('[data-testid="toolbar-clipboard"]')?.focus();
+  };
+
   return (
-    <div ref={root} class="viewer" data-testid="viewer">
+    <main ref={root} class="viewer" data-testid="viewer">
       <div
         class="viewer-state"
         data-testid="viewer-state"
@@ -107,7 +113,7 @@ export function Viewer(props: ViewerProps) {
           onFullScreen={() => {
             if (root.current) void toggleFullScreen(root.current).then(screen.focus);
           }}
-          onClipboard={() => setPanelOpen(!panelOpen)}
+          onClipboard={() => (panelOpen ? closePanel() : setPanelOpen(true))}
           onLogOff={() => setLeaving(true)}
         >
           {panelOpen && (
@@ -115,7 +121,7 @@ export function Viewer(props: ViewerProps) {
               content={screen.clipboard}
               onContent={screen.setClipboard}
               onSend={screen.sendClipboard}
-              onClose={() => setPanelOpen(false)}
+              onClose={closePanel}
             />
           )}
         </Toolbar>
@@ -135,6 +141,6 @@ export function Viewer(props: ViewerProps) {
           }}
         />
       )}
-    </div>
+    </main>
   );
 }
