@@ -212,6 +212,10 @@ impl Broker {
         tasks.spawn(server::local(self.local, self.router.clone(), stop.clone()));
         let https = Arc::clone(&self.identity.https);
         tasks.spawn(server::https(self.https, https, self.router, stop.clone()));
+        if let Some(vnc) = self.vnc {
+            let tls = Arc::clone(&self.identity.plain);
+            tasks.spawn(gateway::vnc::listen(Arc::clone(&self.app), vnc, tls, stop.clone()));
+        }
         tasks.close();
         shutdown.cancelled().await;
         stop.cancel();

@@ -3,4 +3,6 @@
 //! Never decodes a pixel. Dials only addresses that a host's agent gave, never one from a client.
 
 pub mod link;
+mod splice;
+pub mod vnc;
 pub mod ws;

@@ -3,10 +3,10 @@
 //! One message or one buffer is in flight in each direction, so a slow side slows the other and memory is bounded.
 
 use super::link;
+use super::splice::{self, Over};
 use crate::app::App;
 use crate::fleet::Sight;
 use crate::store::Redeemed;
-use crate::viewers::End;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -14,7 +14,6 @@ use lucarne_control::link::Purpose;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, interval_at, timeout};
 
 /// How often a viewer is pinged; proxies close what is silent for a minute.
@@ -26,87 +25,55 @@ const STUCK: Duration = Duration::from_secs(60);
 /// Bytes read from the desktop at once. Smaller: more WebSocket headers. Larger: more memory for each viewer.
 const BUFFER: usize = 64 << 10;
 
-/// The code for "reconnect": the stream broke or the server goes away (RFC 6455 registry, "service restart").
+/// The code for "reconnect": the stream broke or the server goes away (IANA's registry of RFC 6455, "service
+/// restart").
 const RESTART: u16 = 1012;
-
-/// How a stream ended.
-enum Over {
-    /// The broker ended it.
-    Ended(End),
-    /// The viewer went, or broke the protocol.
-    Viewer,
-    /// The desktop's side went.
-    Desktop(String),
-    /// The server goes away.
-    Shutdown,
-}
 
 /// Runs a viewer's stream to its end.
 pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed) {
-    let (place, end) = app.viewers.enter(redeemed.session);
     let (mut tx, rx) = socket.split();
-    let over = stream(app, &mut tx, rx, redeemed, end).await;
-    let frame = match &over {
-        Over::Ended(end) => Some((end.code(), end.reason().to_owned())),
-        Over::Desktop(why) => Some((RESTART, why.clone())),
-        Over::Shutdown => Some((RESTART, "the server is going away".to_owned())),
-        Over::Viewer => None,
+    let over = match reach(app, redeemed).await {
+        Ok(desktop) => {
+            let (from_desktop, to_desktop) = tokio::io::split(desktop);
+            splice::run(app, redeemed.session, redeemed.placed, |end| async {
+                tokio::select! {
+                    biased;
+                    over = end => over,
+                    over = upward(rx, to_desktop) => over,
+                    over = downward(from_desktop, &mut tx) => over,
+                }
+            })
+            .await
+        }
+        Err(why) => Over::Desktop(why),
     };
-    if let Some((code, reason)) = frame {
-        // A reason has at most 123 bytes (RFC 6455, section 5.5).
-        let reason: String = reason.chars().take(40).collect();
-        let frame = CloseFrame { code, reason: reason.into() };
-        let _ = timeout(Duration::from_secs(2), tx.send(Message::Close(Some(frame)))).await;
+    let code = match &over {
+        Over::Ended(end) => end.code(),
+        Over::Desktop(_) | Over::Shutdown => RESTART,
+        Over::Viewer => return,
+    };
+    // A reason has at most 123 bytes (RFC 6455, section 5.5).
+    let mut reason = over.to_string();
+    while reason.len() > 120 {
+        reason.pop();
     }
-    if place.leave() && !matches!(over, Over::Shutdown) {
-        connected(app, redeemed, false).await;
-    }
+    let frame = CloseFrame { code, reason: reason.into() };
+    // It may be gone already.
+    let _ = timeout(Duration::from_secs(2), tx.send(Message::Close(Some(frame)))).await;
 }
 
-async fn connected(app: &App, redeemed: Redeemed, is: bool) {
-    if let Err(e) = app.store.set_session_connected(redeemed.session, is).await {
-        tracing::error!(error = %e, session = %redeemed.session, "cannot put the viewer's state on record");
-    }
-}
-
-async fn stream(
-    app: &App,
-    tx: &mut SplitSink<WebSocket, Message>,
-    rx: SplitStream<WebSocket>,
-    redeemed: Redeemed,
-    end: oneshot::Receiver<End>,
-) -> Over {
-    // Between the ticket and taking the place the session may have ended, with nobody there to be told.
-    match app.store.session_desktop(redeemed.session).await {
-        Ok(placed) if placed == redeemed.placed => {}
-        Ok(_) | Err(crate::store::Error::SessionEnded(_)) => return Over::Ended(End::LoggedOff),
-        Err(e) => return Over::Desktop(e.to_string()),
-    }
+/// Connects to the desktop's display.
+async fn reach(app: &App, redeemed: Redeemed) -> Result<UnixStream, String> {
     let placed = redeemed.placed;
     let Sight::Seen(seen) = app.fleet.sight(placed.host, placed.desktop, placed.generation) else {
-        return Over::Desktop("the desktop's host is not connected".to_owned());
+        return Err("the desktop's host is not connected".to_owned());
     };
-    let Some(endpoint) = seen.endpoint else { return Over::Desktop("the desktop has no picture".to_owned()) };
+    let endpoint = seen.endpoint.ok_or("the desktop has no picture")?;
     let view = Purpose::View { view_only: false };
-    let desktop = match link::open(&endpoint, &placed, Some(redeemed.session), view).await {
-        Ok(desktop) => desktop,
-        Err(e) => {
-            tracing::warn!(error = %e, session = %redeemed.session, "a viewer did not reach its desktop");
-            return Over::Desktop("the desktop's display cannot be reached".to_owned());
-        }
-    };
-    connected(app, redeemed, true).await;
-    let (from_desktop, to_desktop) = tokio::io::split(desktop);
-    tokio::select! {
-        biased;
-        ended = end => match ended {
-            Ok(ended) => Over::Ended(ended),
-            Err(_) => Over::Shutdown,
-        },
-        () = app.shutdown.cancelled() => Over::Shutdown,
-        over = upward(rx, to_desktop) => over,
-        over = downward(from_desktop, tx) => over,
-    }
+    link::open(&endpoint, &placed, Some(redeemed.session), view).await.map_err(|e| {
+        tracing::warn!(error = %e, session = %redeemed.session, "a viewer did not reach its desktop");
+        e.to_string()
+    })
 }
 
 /// Viewer to desktop.
