@@ -2,8 +2,17 @@
 //!
 //! The gateway uses the handshake only; tests and benchmarks use all of it as an independent judge of the encoders.
 
+mod decode;
+mod framebuffer;
 mod handshake;
-
+mod hextile;
+mod inflate;
+mod tight;
+mod viewer;
 pub mod write;
+mod zrle;
 
+pub use decode::{Cursor, DecodeError, JpegDecoder};
+pub use framebuffer::{Framebuffer, MAX_PIXELS};
 pub use handshake::{Handshake, HandshakeError, HandshakeEvent, Want};
+pub use viewer::{ServerEvent, ServerInit, Viewer, ViewerError};

@@ -1,0 +1,164 @@
+//! The viewer against our own writers, literal rectangles, arbitrary chunking and soup.
+
+use super::*;
+use crate::server::write::{self as server, ResizeReason, ResizeStatus, Update};
+use crate::wire::Put;
+use proptest::prelude::*;
+
+type Outcome = (Vec<ServerEvent>, Option<ViewerError>, Framebuffer);
+
+fn play<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    // The "JPEG" of these tests is one grey value for all pixels.
+    let jpeg: JpegDecoder = Box::new(|data, w, h| {
+        let grey = u32::from(*data.first()?) * 0x01_01_01;
+        Some(vec![grey; usize::from(w) * usize::from(h)])
+    });
+    let (mut viewer, mut events) = (Viewer::new(Some(jpeg)), Vec::new());
+    for chunk in chunks {
+        viewer.feed(chunk).unwrap();
+        loop {
+            match viewer.next_event() {
+                Ok(Some(e)) => events.push(e),
+                Ok(None) => break,
+                Err(e) => return (events, Some(e), viewer.framebuffer),
+            }
+        }
+    }
+    (events, None, viewer.framebuffer)
+}
+
+fn hello(format: &PixelFormat) -> Vec<u8> {
+    let mut out = Vec::new();
+    server::server_init(20, 10, format, "désk", &mut out);
+    out
+}
+
+/// One of everything that a server may send.
+fn everything() -> Vec<u8> {
+    let mut out = hello(&PixelFormat::BGRX);
+    server::bell(&mut out);
+    server::cut_text("né", &mut out);
+    server::clipboard(&Clipboard::Notify { text: true }, &mut out);
+    server::fence(3, b"ping", &mut out);
+    server::end_of_continuous_updates(&mut out);
+    server::xvp(1, &mut out);
+    let mut update = Update::new(&mut out);
+    let raw = update.rect(Rect::new(0, 0, 2, 2), enc::RAW);
+    [1u32, 2, 3, 4].iter().for_each(|p| raw.put_bytes(&p.to_le_bytes()));
+    update.copy_rect(Rect::new(1, 0, 2, 2), 0, 0);
+    update.rect(Rect::new(0, 5, 20, 5), enc::TIGHT).put_bytes(&[0x80, 1, 2, 3]);
+    update.rect(Rect::new(4, 0, 3, 3), enc::TIGHT).put_bytes(&[0x90, 1, 7]);
+    update.rect(Rect::new(10, 0, 3, 1), enc::TIGHT).put_bytes(&[0x40, 1, 1, 9, 9, 9, 8, 8, 8, 0b0100_0000]);
+    update.led_state(2);
+    update.pointer_motion(true);
+    update.acknowledge(enc::QEMU_EXTENDED_KEY);
+    update.desktop_name("new");
+    update.cursor_with_alpha(Rect::new(0, 0, 1, 1), &[0x8011_2233]);
+    let screen = Screen { id: 7, rect: Rect::new(0, 0, 20, 10), flags: 1 };
+    update.extended_desktop_size(ResizeReason::ThisClient, ResizeStatus::Ok, 20, 10, &[screen]);
+    update.finish();
+    out
+}
+
+#[test]
+fn everything_that_a_server_writes_is_understood() {
+    let (events, error, fb) = play([&everything()[..]]);
+    assert_eq!(error, None);
+    let init = ServerInit { width: 20, height: 10, format: PixelFormat::BGRX, name: "désk".into() };
+    assert_eq!(events[0], ServerEvent::Init(init));
+    assert_eq!(
+        events[1..4],
+        [
+            ServerEvent::Bell,
+            ServerEvent::CutText("né".into()),
+            ServerEvent::Clipboard(Clipboard::Notify { text: true }),
+        ]
+    );
+    assert_eq!(events.last(), Some(&ServerEvent::Updated { rects: 11 }));
+    assert!(
+        events.contains(&ServerEvent::Cursor(Cursor {
+            rect: Rect::new(0, 0, 1, 1),
+            pixels: vec![0x8011_2233]
+        }))
+    );
+    assert_eq!(fb.pixels()[..4], [1, 1, 2, 0]);
+    assert_eq!((fb.pixel(19, 9), fb.pixel(4, 0)), (Some(0x01_02_03), Some(0x07_07_07)));
+    assert_eq!(fb.pixels()[10..13], [0x09_09_09, 0x08_08_08, 0x09_09_09]);
+}
+
+#[test]
+fn an_update_of_unknown_count_ends_at_last_rect() {
+    let mut bytes = hello(&PixelFormat::BGRX);
+    bytes.extend([0, 0, 0xff, 0xff]);
+    let mut rects = Vec::new();
+    let mut update = Update::new(&mut rects);
+    update.copy_rect(Rect::new(0, 0, 1, 1), 2, 2);
+    update.last_rect();
+    update.finish();
+    bytes.extend(&rects[4..]);
+    server::bell(&mut bytes);
+    let (events, error, _) = play([&bytes[..]]);
+    assert_eq!(error, None);
+    assert_eq!(events[2..], [ServerEvent::Updated { rects: 1 }, ServerEvent::Bell]);
+}
+
+#[test]
+fn rectangles_outside_and_data_against_the_rules_are_errors() {
+    let with = |rect: Rect, encoding, data: &[u8]| {
+        let mut bytes = hello(&PixelFormat::BGRX);
+        let mut update = Update::new(&mut bytes);
+        update.rect(rect, encoding).put_bytes(data);
+        update.finish();
+        play([&bytes[..]]).1
+    };
+    let decode = |e| Some(ViewerError::Decode(e));
+    let outside = Rect::new(19, 0, 2, 1);
+    for encoding in [enc::RAW, enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::COPY_RECT] {
+        let data = [0; 40];
+        assert_eq!(
+            with(outside, encoding, &data),
+            decode(DecodeError::Outside { rect: outside, width: 20, height: 10 }),
+            "{encoding}"
+        );
+    }
+    let ok = Rect::new(0, 0, 2, 1);
+    assert_eq!(with(ok, 99, &[]), decode(DecodeError::Encoding(99)));
+    assert!(matches!(with(ok, enc::TIGHT, &[0xb0]), Some(ViewerError::Decode(DecodeError::Rules(_)))));
+    let short = with(ok, enc::ZRLE, &[0, 0, 0, 1, 0x78]);
+    assert!(matches!(short, Some(ViewerError::Decode(DecodeError::Rules(_)))), "{short:?}");
+    assert!(matches!(with(ok, enc::ZRLE, &[0, 0, 0, 2, 9, 9]), Some(ViewerError::Decode(DecodeError::Zlib))));
+    let huge = with(Rect::new(0, 0, 65_535, 65_535), enc::DESKTOP_SIZE, &[]);
+    assert_eq!(huge, decode(DecodeError::Size { width: 65_535, height: 65_535 }));
+}
+
+proptest! {
+    #[test]
+    fn chunking_changes_nothing(size in 1usize..60) {
+        let bytes = everything();
+        prop_assert!(play(bytes.chunks(size)) == play([&bytes[..]]));
+    }
+
+    #[test]
+    fn byte_soup_gives_the_same_in_any_chunking(
+        encoding in prop::sample::select(vec![
+            enc::RAW, enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::CURSOR, enc::EXTENDED_DESKTOP_SIZE, enc::COPY_RECT,
+        ]),
+        soup in prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..300),
+        format in prop::sample::select(vec![PixelFormat::BGRX, PixelFormat::RGB565, PixelFormat::BGR233]),
+        (w, h) in (0u16..20, 0u16..10),
+        size in 1usize..40,
+    ) {
+        let mut bytes = hello(&format);
+        bytes.extend([0, 0, 0, 9]);
+        bytes.put_rect(Rect::new(0, 0, w, h));
+        bytes.put_i32(encoding);
+        bytes.extend(soup);
+        let (whole, cut) = (play([&bytes[..]]), play(bytes.chunks(size)));
+        prop_assert_eq!((whole.0, whole.1), (cut.0, cut.1));
+    }
+
+    #[test]
+    fn messages_of_soup_never_panic(soup in prop::collection::vec(any::<u8>(), 0..300)) {
+        play([&[&hello(&PixelFormat::BGRX)[..], &soup].concat()[..]]);
+    }
+}
