@@ -172,6 +172,10 @@ impl Screen {
     pub fn update(&mut self, frame: &[u8], stride: usize, damage: Rect) -> Result<Change, ScreenError> {
         let frame = self.check(frame, stride, damage)?;
         let mut region = Region::new(self.width, self.height);
+        // An empty rectangle counts as inside wherever it is.
+        if damage.is_empty() {
+            return Ok(Change { copy: None, region });
+        }
         self.compare(&frame, damage, &mut region);
         let mut copy = None;
         if !region.is_empty() {

@@ -63,6 +63,14 @@ fn what_does_not_fit_is_refused_and_nothing_is_touched() {
 }
 
 #[test]
+fn empty_damage_beyond_the_edge_changes_nothing() {
+    let mut screen = Screen::new(10, 10).unwrap();
+    for far in [Rect::new(9000, 9, 0, 1), Rect::new(9, 9000, 1, 0)] {
+        assert!(update(&mut screen, &[1; 100], far).is_empty());
+    }
+}
+
+#[test]
 fn a_resize_starts_black_and_counts() {
     let mut screen = Screen::new(10, 10).unwrap();
     update(&mut screen, &[1; 100], None);

@@ -72,6 +72,10 @@ impl Framebuffer {
     }
 
     pub(super) fn fill(&mut self, rect: Rect, colour: u32) {
+        // An empty rectangle counts as inside wherever it is.
+        if rect.is_empty() {
+            return;
+        }
         for y in rect.y..rect.y + rect.h {
             self.row_mut(rect, y).fill(colour);
         }
@@ -79,6 +83,9 @@ impl Framebuffer {
 
     /// Writes pixels that were given row by row.
     pub(super) fn put(&mut self, rect: Rect, mut pixels: impl Iterator<Item = u32>) {
+        if rect.is_empty() {
+            return;
+        }
         for y in rect.y..rect.y + rect.h {
             for (dst, p) in self.row_mut(rect, y).iter_mut().zip(&mut pixels) {
                 *dst = p;
@@ -91,6 +98,9 @@ impl Framebuffer {
         let src = Rect { x: src_x, y: src_y, ..dst };
         self.check(src)?;
         self.check(dst)?;
+        if dst.is_empty() {
+            return Ok(());
+        }
         let width = usize::from(self.width);
         let start = |r: Rect, row: u16| usize::from(r.y + row) * width + usize::from(r.x);
         let mut move_row = |row: u16| {
@@ -123,5 +133,16 @@ mod tests {
         up.copy(Rect::new(0, 0, 4, 3), 0, 1).unwrap();
         assert_eq!(up.pixels()[..12], [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         assert!(up.copy(Rect::new(0, 0, 4, 3), 0, 2).is_err());
+    }
+
+    #[test]
+    fn an_empty_rectangle_beyond_the_edge_does_nothing() {
+        let mut f = Framebuffer::new(4, 4).unwrap();
+        for far in [Rect::new(9000, 9000, 0, 3), Rect::new(9000, 9000, 3, 0)] {
+            f.fill(far, 1);
+            f.put(far, 0..9);
+            f.copy(far, 8000, 8000).unwrap();
+        }
+        assert_eq!(f.pixels(), [0; 16]);
     }
 }
