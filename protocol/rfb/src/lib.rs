@@ -11,7 +11,7 @@
 pub mod client;
 pub mod clipboard;
 pub mod encodings;
-
+pub mod keysym;
 pub mod pixel;
 pub mod rect;
 pub mod security;

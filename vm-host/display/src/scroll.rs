@@ -1,13 +1,19 @@
 //! Finds a vertical scroll between two pictures of one area: which rows moved, and by how much.
 //!
-//! Rows' middle parts are hashed; rows whose content is found once in the old picture and once in the new vote for a
-//! shift; the winner is then checked pixel by pixel, so a result is exact. Knows nothing of screens or viewers.
+//! Rows' middle parts are hashed, a few rows together; those whose content is found once in the old picture and once in
+//! the new vote for a shift; the winner is then checked pixel by pixel, so a result is exact. Knows nothing of screens or viewers.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// A shift must move at least this many rows. Fewer: a copy saves nothing over sending them.
 const MIN_ROWS: usize = 32;
+
+/// Rows that are hashed together. More: fewer rows are alike by chance, but those at the edges of a scroll are lost.
+const WINDOW: usize = 8;
+
+/// An odd constant whose bits look random (2⁶⁴ divided by the golden ratio).
+const K: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A shift is looked at only when this many distinct rows vote for it. Fewer: chance likenesses of single lines would be
 /// followed.
@@ -41,18 +47,24 @@ pub(crate) fn find(old: &[u32], new: &[u32], width: usize) -> Option<Scroll> {
     (saved * 4 >= all).then_some(Scroll { src_rows, columns, shift })
 }
 
+/// A hash for each row, of it and those below it. On its own a row is often like its neighbour: stems of letters, blank
+/// lines, pictures drawn at twice their size.
 fn hashes(picture: &[u32], width: usize, columns: &Range<usize>) -> Vec<u64> {
-    picture.chunks_exact(width).map(|row| hash(&row[columns.clone()])).collect()
+    let rows: Vec<u64> = picture.chunks_exact(width).map(|row| hash(&row[columns.clone()])).collect();
+    rows.windows(WINDOW).map(|rows| rows.iter().fold(0, |h, row| mix(h ^ row))).collect()
 }
 
 /// Multiply and fold, two pixels at a time: only likeness is wanted, and every hit is checked.
 fn hash(row: &[u32]) -> u64 {
-    const K: u64 = 0x9e37_79b9_7f4a_7c15;
     row.chunks(2).fold(K, |h, pair| {
         let two = pair.iter().fold(0u64, |v, &p| v << 32 | u64::from(p));
-        let product = u128::from(h ^ two) * u128::from(K);
-        (product as u64) ^ (product >> 64) as u64
+        mix(h ^ two)
     })
+}
+
+fn mix(v: u64) -> u64 {
+    let product = u128::from(v) * u128::from(K);
+    (product as u64) ^ (product >> 64) as u64
 }
 
 /// The shift that most rows agree on.
@@ -163,6 +175,13 @@ mod tests {
         }
         let found = find(&old, &new, W).expect("a scroll");
         assert_eq!((found.columns, found.shift), (0..185, -32));
+    }
+
+    #[test]
+    fn a_page_drawn_at_twice_its_size_is_found() {
+        let double = |page: Vec<u32>| page.chunks(W).flat_map(|row| [row, row].concat()).collect::<Vec<_>>();
+        let found = find(&double(page(0)), &double(page(16)), W).expect("a scroll");
+        assert_eq!((found.src_rows, found.shift), (32..2 * H, -32));
     }
 
     #[test]
