@@ -1,0 +1,404 @@
+//! A host agent for tests: the real protocol on the real socket; its desktops are sockets that speak the real link.
+
+use super::eventually;
+use futures_util::{SinkExt, StreamExt};
+use lucarne_control::DesktopId;
+use lucarne_control::agent::{
+    Desired, DesktopObserved, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, TemplateObserved,
+    TemplateState, ToAgent,
+};
+use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
+use lucarne_control::link::{Open, Opened, Purpose};
+use lucarne_control::spec::{ImageDigest, ImageInfo};
+use lucarne_rfb::server;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio_tungstenite::tungstenite::Message;
+
+/// What the fake picture is.
+pub const JPEG: &[u8] = b"\xff\xd8 not really a picture \xff\xd9";
+
+/// How the host behaves; may be changed at any time.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    pub template: TemplateState,
+    pub template_detail: String,
+    pub progress: u8,
+    /// Forks fail with this.
+    pub fork_fails: Option<String>,
+    /// Destructions are put off.
+    pub keeps: bool,
+    pub memory_mib: u64,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            template: TemplateState::Ready,
+            template_detail: String::new(),
+            progress: 100,
+            fork_fails: None,
+            keeps: false,
+            memory_mib: 16384,
+        }
+    }
+}
+
+pub fn image(n: u8) -> ImageInfo {
+    ImageInfo {
+        digest: ImageDigest::try_from(format!("{n:02x}").repeat(32)).unwrap(),
+        name: "debian-desktop".to_owned(),
+        version: format!("2026.11.{n}"),
+        description: "Debian desktop".to_owned(),
+        format: "qcow2".to_owned(),
+        virtual_size: 8 << 30,
+        stored_size: 1 << 30,
+        created_at: 1_790_000_000 + i64::from(n),
+        source: "recipe:test".to_owned(),
+        guest_agent: true,
+    }
+}
+
+struct Fake {
+    observed: DesktopObserved,
+    socket: AbortHandle,
+}
+
+#[derive(Default)]
+struct State {
+    desired: Option<Desired>,
+    received: Vec<Desired>,
+    desktops: HashMap<DesktopId, Fake>,
+}
+
+/// A connected agent.
+pub struct Agent {
+    name: String,
+    dir: Arc<TempDir>,
+    state: Arc<Mutex<State>>,
+    behaviour: Arc<Mutex<Behaviour>>,
+    again: mpsc::UnboundedSender<FromAgent>,
+    task: JoinHandle<Option<String>>,
+}
+
+impl Agent {
+    /// Connects as the host `attic` with one image, and waits until the default pool's template was wanted.
+    pub async fn start(server: &super::Server) -> Self {
+        Self::start_with(server, "attic", Behaviour::default()).await
+    }
+
+    pub async fn start_with(server: &super::Server, name: &str, behaviour: Behaviour) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let agent = Self::connect(&server.agent_socket(), name, behaviour, State::default(), dir).await;
+        eventually("the agent gets its desired set", || async { agent.desired() }).await;
+        let wanted = || async { agent.desired().filter(|d| !d.templates.is_empty()) };
+        eventually("the default pool's template is wanted", wanted).await;
+        let admin = server.local();
+        eventually("the template is seen", || async {
+            let pools: Vec<lucarne_control::api::Pool> = admin.page("/pools").await;
+            pools.iter().any(|p| p.templates.iter().any(|t| t.host == name)).then_some(())
+        })
+        .await;
+        agent
+    }
+
+    async fn connect(
+        socket: &Path,
+        name: &str,
+        behaviour: Behaviour,
+        state: State,
+        dir: Arc<TempDir>,
+    ) -> Self {
+        let (again, outgoing) = mpsc::unbounded_channel();
+        let state = Arc::new(Mutex::new(state));
+        let behaviour = Arc::new(Mutex::new(behaviour));
+        let stream = UnixStream::connect(socket).await.unwrap();
+        let (ws, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
+        let run = Run {
+            hello: hello(name, PROTOCOL_VERSION, behaviour.lock().unwrap().memory_mib),
+            dir: dir.path().to_owned(),
+            state: Arc::clone(&state),
+            behaviour: Arc::clone(&behaviour),
+        };
+        let task = tokio::spawn(run.go(ws, outgoing));
+        Self { name: name.to_owned(), dir, state, behaviour, again, task }
+    }
+
+    /// Breaks the link and comes back with the same desktops.
+    pub async fn reconnect(self, server: &super::Server) -> Self {
+        self.task.abort();
+        let behaviour = self.behaviour.lock().unwrap().clone();
+        let state = std::mem::take(&mut *self.state.lock().unwrap());
+        Self::connect(&server.agent_socket(), &self.name, behaviour, state, Arc::clone(&self.dir)).await
+    }
+
+    /// Breaks the link; the desktops run on.
+    pub fn cut(&self) {
+        self.task.abort();
+    }
+
+    pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.behaviour.lock().unwrap());
+        // Any message makes the loop look at its behaviour again.
+        let _ = self.again.send(FromAgent::Heartbeat { disk_free: 1 << 40, memory_available: 1 << 40 });
+    }
+
+    pub fn say(&self, message: FromAgent) {
+        self.again.send(message).unwrap();
+    }
+
+    pub fn desired(&self) -> Option<Desired> {
+        self.state.lock().unwrap().desired.clone()
+    }
+
+    /// All desired sets so far.
+    pub fn received(&self) -> Vec<Desired> {
+        self.state.lock().unwrap().received.clone()
+    }
+
+    /// The desktops that run here.
+    pub fn running(&self) -> Vec<DesktopId> {
+        self.state.lock().unwrap().desktops.keys().copied().collect()
+    }
+
+    /// A desktop dies by itself.
+    pub fn kill(&self, desktop: DesktopId, why: &str) {
+        let mut state = self.state.lock().unwrap();
+        let fake = state.desktops.get_mut(&desktop).unwrap();
+        fake.socket.abort();
+        fake.observed.phase = Phase::Failed;
+        fake.observed.detail = why.to_owned();
+        fake.observed.endpoint = None;
+        let desktops = vec![fake.observed.clone()];
+        self.again.send(FromAgent::Observed(Observed { desktops, ..Observed::default() })).unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub fn hello(name: &str, protocol: u32, memory_mib: u64) -> Hello {
+    Hello {
+        protocol,
+        host: name.to_owned(),
+        version: "0.1.0".to_owned(),
+        facts: HostFacts {
+            cpus: 2,
+            memory_mib,
+            driver: "qemu".to_owned(),
+            driver_version: "10.0.2".to_owned(),
+            accel: "tcg".to_owned(),
+            accel_reason: "/dev/kvm does not run guests".to_owned(),
+            network: "user".to_owned(),
+        },
+    }
+}
+
+/// Says one `Hello` and gives the reason for which the broker refuses it.
+pub async fn refused(socket: &Path, hello: Hello) -> String {
+    let stream = UnixStream::connect(socket).await.unwrap();
+    let (mut ws, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
+    ws.send(Message::text(serde_json::to_string(&FromAgent::Hello(hello)).unwrap())).await.unwrap();
+    let Some(Ok(Message::Text(text))) = ws.next().await else { panic!("the broker said nothing") };
+    match serde_json::from_str(&text).unwrap() {
+        ToAgent::Refused { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+struct Run {
+    hello: Hello,
+    dir: PathBuf,
+    state: Arc<Mutex<State>>,
+    behaviour: Arc<Mutex<Behaviour>>,
+}
+
+type Ws = tokio_tungstenite::WebSocketStream<UnixStream>;
+
+impl Run {
+    /// The agent's loop; gives the reason when the broker refuses it.
+    async fn go(self, mut ws: Ws, mut outgoing: mpsc::UnboundedReceiver<FromAgent>) -> Option<String> {
+        send(&mut ws, &FromAgent::Hello(self.hello.clone())).await?;
+        let all = Observed { complete: true, images: Some(vec![image(1)]), ..self.observed() };
+        send(&mut ws, &FromAgent::Observed(all)).await?;
+        loop {
+            let reply = tokio::select! {
+                message = ws.next() => match message?.ok()? {
+                    Message::Text(text) => match serde_json::from_str(&text).unwrap() {
+                        ToAgent::Desired(desired) => {
+                            let mut state = self.state.lock().unwrap();
+                            state.received.push(desired.clone());
+                            state.desired = Some(desired);
+                            None
+                        }
+                        ToAgent::DeleteImage { digest } => Some(FromAgent::ImageDeleted { digest, error: None }),
+                        ToAgent::Refused { reason } => return Some(reason),
+                    },
+                    _ => None,
+                },
+                message = outgoing.recv() => message,
+            };
+            if let Some(message) = reply {
+                send(&mut ws, &message).await?;
+            }
+            let changes = self.reconcile();
+            send(&mut ws, &FromAgent::Observed(changes)).await?;
+            self.finish();
+            send(&mut ws, &FromAgent::Observed(self.observed())).await?;
+        }
+    }
+
+    /// Everything that is here.
+    fn observed(&self) -> Observed {
+        let state = self.state.lock().unwrap();
+        Observed {
+            desktops: state.desktops.values().map(|f| f.observed.clone()).collect(),
+            templates: self.templates(&state),
+            ..Observed::default()
+        }
+    }
+
+    fn templates(&self, state: &State) -> Vec<TemplateObserved> {
+        let b = self.behaviour.lock().unwrap();
+        let specs = state.desired.iter().flat_map(|d| &d.templates);
+        specs
+            .map(|spec| TemplateObserved {
+                spec: spec.clone(),
+                state: b.template,
+                detail: b.template_detail.clone(),
+                cold_boot_s: None,
+                progress: b.progress,
+            })
+            .collect()
+    }
+
+    /// Does what is desired and tells what changed.
+    fn reconcile(&self) -> Observed {
+        let mut state = self.state.lock().unwrap();
+        let b = self.behaviour.lock().unwrap().clone();
+        let Some(desired) = state.desired.clone() else { return Observed::default() };
+        let mut changes = Vec::new();
+        for d in &desired.desktops {
+            let gone = |generation| observed(d.desktop, generation, Phase::Stopped);
+            match d.state {
+                DesiredState::Absent if b.keeps => {}
+                DesiredState::Absent => {
+                    if let Some(fake) = state.desktops.remove(&d.desktop) {
+                        fake.socket.abort();
+                    }
+                    changes.push(gone(d.generation));
+                }
+                DesiredState::Running if state.desktops.contains_key(&d.desktop) => {}
+                DesiredState::Running if b.template != TemplateState::Ready => {
+                    changes.push(observed(d.desktop, d.generation, Phase::Preparing));
+                }
+                DesiredState::Running => {
+                    let mut o = observed(d.desktop, d.generation, Phase::Starting);
+                    let path = self.dir.join(d.desktop.to_string());
+                    let listener = UnixListener::bind(&path).unwrap();
+                    let expected = (d.desktop, d.generation);
+                    let name = d.identity.hostname.clone();
+                    let socket = tokio::spawn(display(listener, expected, name)).abort_handle();
+                    if let Some(why) = &b.fork_fails {
+                        o.phase = Phase::Failed;
+                        o.detail = why.clone();
+                    } else {
+                        o.endpoint = Some(Endpoint::Unix { path: path.to_str().unwrap().to_owned() });
+                        o.timings.picture_ms = Some(80.0);
+                    }
+                    changes.push(o.clone());
+                    state.desktops.insert(d.desktop, Fake { observed: o, socket });
+                }
+            }
+        }
+        state.desktops.retain(|id, fake| {
+            let keep = desired.desktops.iter().any(|d| d.desktop == *id);
+            if !keep {
+                fake.socket.abort();
+            }
+            keep
+        });
+        let templates = self.templates(&state);
+        Observed { desktops: changes, templates, ..Observed::default() }
+    }
+
+    /// What starts gets ready.
+    fn finish(&self) {
+        for fake in self.state.lock().unwrap().desktops.values_mut() {
+            if fake.observed.phase == Phase::Starting {
+                fake.observed.phase = Phase::Ready;
+                fake.observed.timings.identity_ms = Some(400.0);
+            }
+        }
+    }
+}
+
+fn observed(desktop: DesktopId, generation: u64, phase: Phase) -> DesktopObserved {
+    let timings = ForkTimings::default();
+    DesktopObserved { desktop, generation, phase, detail: String::new(), endpoint: None, timings }
+}
+
+async fn send(ws: &mut Ws, message: &FromAgent) -> Option<()> {
+    ws.send(Message::text(serde_json::to_string(message).unwrap())).await.ok()
+}
+
+/// A desktop process: checks who is meant; then a thumbnail, or RFB with security None and an echo after a greeting.
+async fn display(listener: UnixListener, expected: (DesktopId, u64), name: String) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let name = name.clone();
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await?;
+            let open: Open = serde_json::from_str(&line).unwrap();
+            let meant = (open.desktop, open.generation) == expected;
+            let answer = match meant {
+                true => Opened::Ok,
+                false => Opened::Refused { reason: "another desktop runs here".to_owned() },
+            };
+            let answer = serde_json::to_string(&answer).unwrap() + "\n";
+            stream.write_all(answer.as_bytes()).await?;
+            match open.purpose {
+                _ if !meant => Ok(()),
+                Purpose::Thumbnail { .. } => stream.write_all(JPEG).await,
+                Purpose::View { .. } => view(stream, &name).await,
+            }
+        });
+    }
+}
+
+async fn view(mut stream: BufReader<UnixStream>, name: &str) -> std::io::Result<()> {
+    let mut out = Vec::new();
+    let mut shake = server::Handshake::new(server::Offer::none(), &mut out);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        stream.write_all(&std::mem::take(&mut out)).await?;
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        shake.feed(&buffer[..n]).unwrap();
+        let event = shake.poll(&mut out).unwrap();
+        if let Some(server::HandshakeEvent::ClientInit { .. }) = event {
+            break;
+        }
+    }
+    stream.write_all(format!("desktop {name}\n").as_bytes()).await?;
+    stream.write_all(&shake.take_rest()).await?;
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..n]).await?;
+    }
+}

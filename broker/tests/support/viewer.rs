@@ -1,0 +1,156 @@
+//! Viewers for tests: a browser's WebSocket and a VNC viewer, both on real TLS.
+
+use super::Server;
+use futures_util::{SinkExt, StreamExt};
+use lucarne_control::api::Connection;
+use lucarne_rfb::client::{Handshake, HandshakeError, HandshakeEvent, Want, write};
+use lucarne_rfb::security::{Password, Subtype};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// A browser's viewer.
+pub struct Browser {
+    ws: WebSocketStream<TlsStream<TcpStream>>,
+    pending: Vec<u8>,
+}
+
+/// Opens the WebSocket with a ticket; a refusal gives its HTTP status and body.
+pub async fn open(server: &Server, ticket: &str, origin: Option<&str>) -> Result<Browser, (u16, String)> {
+    let mut request = format!("wss://{}/api/v1/stream", server.address).into_client_request().unwrap();
+    let protocols = format!("binary, lucarne.ticket.{ticket}");
+    request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());
+    if let Some(origin) = origin {
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+    }
+    match tokio_tungstenite::client_async(request, server.connect().await).await {
+        Ok((ws, answer)) => {
+            assert_eq!(answer.headers()["sec-websocket-protocol"], "binary");
+            Ok(Browser { ws, pending: Vec::new() })
+        }
+        Err(Error::Http(answer)) => {
+            let body = answer.body().as_deref().map(String::from_utf8_lossy);
+            Err((answer.status().as_u16(), body.unwrap_or_default().into_owned()))
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+impl Browser {
+    /// Opens the stream of a connection and runs RFB up to the desktop's greeting, which it checks.
+    pub async fn view(server: &Server, connection: &Connection) -> Self {
+        let ticket = connection.ticket.as_deref().expect("the connection has a ticket");
+        let mut browser = open(server, ticket, None).await.unwrap();
+        let mut shake = Handshake::new(Want::None);
+        loop {
+            let mut out = Vec::new();
+            let event = shake.poll(&mut out).unwrap();
+            if event == Some(HandshakeEvent::Secured) {
+                write::client_init(true, &mut out);
+            }
+            browser.send(&out).await;
+            if event.is_some() {
+                break;
+            }
+            let bytes = browser.receive().await.expect("the stream goes on");
+            shake.feed(&bytes).unwrap();
+        }
+        let greeting = format!("desktop {}\n", connection.desktop.name);
+        assert_eq!(browser.exact(greeting.len()).await, greeting.as_bytes());
+        browser
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.ws.send(Message::binary(bytes.to_vec())).await.unwrap();
+        }
+    }
+
+    /// The next bytes, or the code with which the stream was closed.
+    pub async fn receive(&mut self) -> Result<Vec<u8>, u16> {
+        loop {
+            match self.ws.next().await {
+                Some(Ok(Message::Binary(bytes))) => return Ok(bytes.to_vec()),
+                Some(Ok(Message::Close(Some(frame)))) => return Err(frame.code.into()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub async fn exact(&mut self, n: usize) -> Vec<u8> {
+        while self.pending.len() < n {
+            let more = self.receive().await.expect("the stream goes on");
+            self.pending.extend(more);
+        }
+        self.pending.drain(..n).collect()
+    }
+
+    /// What is typed comes back.
+    pub async fn echo(&mut self, bytes: &[u8]) {
+        self.send(bytes).await;
+        assert_eq!(self.exact(bytes.len()).await, bytes);
+    }
+
+    pub async fn close(mut self) {
+        self.ws.close(None).await.unwrap();
+    }
+
+    /// Reads on until the stream is closed, and gives the code.
+    pub async fn closed(&mut self) -> u16 {
+        loop {
+            if let Err(code) = self.receive().await {
+                return code;
+            }
+        }
+    }
+}
+
+/// A VNC viewer behind VeNCrypt X509Plain, up to the desktop's greeting.
+pub async fn vnc(
+    server: &Server,
+    user: &str,
+    password: &str,
+) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    let mut tcp = TcpStream::connect(server.vnc).await.unwrap();
+    let want = Want::VeNCrypt {
+        subtypes: vec![Subtype::X509Plain],
+        user: user.to_owned(),
+        password: Password::new(password.to_owned()),
+    };
+    let mut shake = Handshake::new(want);
+    let mut buffer = [0; 1024];
+    loop {
+        let mut out = Vec::new();
+        let event = shake.poll(&mut out)?;
+        tcp.write_all(&out).await.unwrap();
+        if event.is_some() {
+            break;
+        }
+        let n = tcp.read(&mut buffer).await.unwrap();
+        assert!(n > 0, "the server went");
+        shake.feed(&buffer[..n])?;
+    }
+    let mut tls = server.tls(tcp).await;
+    let mut out = Vec::new();
+    shake.tls_started(&mut out)?;
+    loop {
+        tls.write_all(&out).await.unwrap();
+        tls.flush().await.unwrap();
+        let n = tls.read(&mut buffer).await.unwrap();
+        assert!(n > 0, "the server went");
+        shake.feed(&buffer[..n])?;
+        out.clear();
+        if shake.poll(&mut out)? == Some(HandshakeEvent::Secured) {
+            break;
+        }
+    }
+    let mut out = Vec::new();
+    write::client_init(false, &mut out);
+    tls.write_all(&out).await.unwrap();
+    tls.flush().await.unwrap();
+    Ok(tls)
+}
