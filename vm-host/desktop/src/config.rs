@@ -13,18 +13,13 @@ pub mod files {
     pub const CONFIG: &str = "desktop.json";
     /// What the process has got done, for the one that takes over after it: [`super::Done`].
     pub const DONE: &str = "done.json";
-    /// Where the gateway connects (`lucarne_control::link`). Bound by the agent, inherited as descriptor 3.
+    /// Where the gateway connects (`lucarne_control::link`). Bound by the agent and inherited.
     pub const DISPLAY_SOCKET: &str = "display.sock";
-    /// Where the agent connects ([`crate::control`]). Bound by the agent, inherited as descriptor 4.
+    /// Where the agent connects ([`crate::control`]). Bound by the agent and inherited.
     pub const CONTROL_SOCKET: &str = "control.sock";
     /// What the process logs.
     pub const LOG: &str = "desktop.log";
 }
-
-/// The descriptor that the display socket is inherited as.
-pub const DISPLAY_FD: i32 = 3;
-/// The descriptor that the control socket is inherited as.
-pub const CONTROL_FD: i32 = 4;
 
 /// `desktop.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

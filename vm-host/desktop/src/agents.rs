@@ -1,0 +1,107 @@
+//! The control socket: tells host agents the status, and takes their commands ([`crate::control`]).
+//!
+//! It knows nothing of how a status comes about or of what stopping takes.
+
+use crate::control::{Command, Status};
+use crate::desktop::Desktop;
+use lucarne_control::desktop::Phase;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Longest command, bytes.
+const MAX_LINE: u64 = 4096;
+
+/// Agents at once: one, and during its restart two. More are a mistake, and each costs a task.
+const MAX_AGENTS: usize = 16;
+
+/// How long agents may take to read the last status.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Serves agents until the desktop has stopped and they have been told.
+pub(crate) async fn serve(listener: UnixListener, desktop: Arc<Desktop>) {
+    let mut agents = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if agents.len() < MAX_AGENTS => {
+                    agents.spawn(serve_agent(stream, desktop.clone()));
+                }
+                Ok(_) => tracing::warn!("an agent was turned away: {MAX_AGENTS} are connected"),
+                Err(error) => {
+                    tracing::error!(%error, "the control socket accepts no agent");
+                    // Descriptors run out and come back; without a pause this would spin until they do.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = agents.join_next() => {}
+            () = desktop.stopped() => break,
+        }
+    }
+    let farewell = async { while agents.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        tracing::warn!("an agent did not read the last status");
+    }
+}
+
+async fn serve_agent(stream: UnixStream, desktop: Arc<Desktop>) {
+    let (read, mut write) = stream.into_split();
+    let mut status = desktop.status();
+    let ended = tokio::select! {
+        told = tell(&mut write, &mut status) => told,
+        heard = hear(BufReader::new(read), &desktop) => heard,
+    };
+    if let Err(error) = ended {
+        tracing::warn!(%error, "the connection to an agent ended");
+    }
+}
+
+/// Sends the status at once and after each change, `stopped` last.
+async fn tell(write: &mut (impl AsyncWriteExt + Unpin), status: &mut watch::Receiver<Status>) -> io::Result<()> {
+    loop {
+        let (mut line, phase) = {
+            let now = status.borrow_and_update();
+            (serde_json::to_vec(&*now)?, now.phase)
+        };
+        line.push(b'\n');
+        write.write_all(&line).await?;
+        if phase == Phase::Stopped || status.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes commands until the agent goes.
+async fn hear(mut read: impl AsyncBufRead + Unpin, desktop: &Desktop) -> io::Result<()> {
+    loop {
+        let mut line = Vec::new();
+        (&mut read).take(MAX_LINE).read_until(b'\n', &mut line).await?;
+        if line.last() != Some(&b'\n') {
+            if line.len() as u64 == MAX_LINE {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the agent sent an endless line"));
+            }
+            if desktop.is_stopping() {
+                // It said "stop" and closed its side: it still wants to hear the outcome.
+                desktop.stopped().await;
+                std::future::pending::<()>().await;
+            }
+            return Ok(());
+        }
+        match serde_json::from_slice(&line) {
+            Ok(Command::Stop) => {
+                tracing::info!("the agent wants this desktop stopped");
+                desktop.stop();
+            }
+            Err(error) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("the agent sent a command that is not known: {error}"),
+                ));
+            }
+        }
+    }
+}

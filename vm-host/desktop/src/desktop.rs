@@ -1,0 +1,143 @@
+//! What the parts of one desktop process share: the picture, the input gate, the status, and the wish to stop.
+//!
+//! ```text
+//!             ┌─► agents   (status out, stop in)
+//! Desktop ────┼─► viewers  (picture out, input in)
+//!             └─► life     (the only one that changes the phase)
+//! ```
+//!
+//! It holds state and starts nothing.
+
+use crate::config::DesktopConfig;
+use crate::control::Status;
+use crate::gate::InputGate;
+use crate::picture::Picture;
+use lucarne_control::desktop::{ForkTimings, Phase};
+use lucarne_control::ids::DesktopId;
+use lucarne_driver::Vm;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// One desktop, as its process sees it.
+pub(crate) struct Desktop {
+    pub(crate) id: DesktopId,
+    pub(crate) generation: u64,
+    /// The guest's host name, which viewers show as the window's title.
+    pub(crate) name: String,
+    pub(crate) picture: Arc<Picture>,
+    pub(crate) gate: InputGate,
+    vm: watch::Sender<Option<Arc<dyn Vm>>>,
+    status: watch::Sender<Status>,
+    stop: watch::Sender<bool>,
+    requested_at_ms: f64,
+}
+
+impl Desktop {
+    pub(crate) fn new(config: &DesktopConfig, timings: ForkTimings) -> Arc<Self> {
+        let status = Status {
+            phase: Phase::Starting,
+            detail: "starting".into(),
+            picture: false,
+            viewers: 0,
+            timings,
+        };
+        Arc::new(Self {
+            id: config.desktop,
+            generation: config.generation,
+            name: config.identity.hostname.clone(),
+            picture: Picture::new(),
+            gate: InputGate::closed(),
+            vm: watch::Sender::new(None),
+            status: watch::Sender::new(status),
+            stop: watch::Sender::new(false),
+            requested_at_ms: config.requested_at_ms,
+        })
+    }
+
+    /// The guest, if it runs yet.
+    pub(crate) fn vm(&self) -> Option<Arc<dyn Vm>> {
+        self.vm.borrow().clone()
+    }
+
+    /// Waits until it runs.
+    pub(crate) async fn running(&self) -> Arc<dyn Vm> {
+        let mut vm = self.vm.subscribe();
+        loop {
+            if let Some(vm) = &*vm.borrow_and_update() {
+                return vm.clone();
+            }
+            if vm.changed().await.is_err() {
+                // Cannot be: the sender lives as long as `self`.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The guest runs. It never becomes another one.
+    pub(crate) fn set_vm(&self, vm: Arc<dyn Vm>) {
+        self.vm.send_replace(Some(vm));
+    }
+
+    /// The status and its changes.
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Changes the status; agents are told when it is another one afterwards.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            *status != before
+        });
+    }
+
+    /// The phase and what is going on, or why it failed.
+    pub(crate) fn set_phase(&self, phase: Phase, detail: impl Into<String>) {
+        let detail = detail.into();
+        tracing::info!(phase = phase.as_str(), detail, "the desktop's phase");
+        self.change(|status| {
+            status.phase = phase;
+            status.detail = detail;
+        });
+    }
+
+    /// Milliseconds from the request until `at`.
+    pub(crate) fn since_request(&self, at: Instant) -> f64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ms = now.as_secs_f64() * 1000.0 - at.elapsed().as_secs_f64() * 1000.0 - self.requested_at_ms;
+        // Microseconds are noise in a wall clock.
+        (ms * 1000.0).round() / 1000.0
+    }
+
+    /// An agent wants the desktop destroyed.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Whether one does.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits until one does.
+    pub(crate) async fn stop_wanted(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// Waits until the phase is `stopped`.
+    pub(crate) async fn stopped(&self) {
+        let _ = self.status.subscribe().wait_for(|s| s.phase == Phase::Stopped).await;
+    }
+
+    /// Waits until there is no guest to view any more, and says why, for the viewer.
+    pub(crate) async fn ended(&self) -> String {
+        let over = |s: &Status| !matches!(s.phase, Phase::Starting | Phase::Ready);
+        match self.status.subscribe().wait_for(over).await {
+            Ok(status) => status.detail.clone(),
+            Err(_) => "the desktop process ends".into(),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The picture that the guest shows, shared between the driver, which changes it, and viewers, which look at it.
+//!
+//! The driver compares and copies damage under a short lock and never waits for a viewer: viewers encode from a
+//! reference to the screen, outside the lock. Should the driver change the screen while one of them does, it goes on with
+//! a copy of its own. It knows nothing of RFB, encodings or sockets.
+
+use lucarne_display::{Changes, CursorShape, Rect, Screen, ScreenError, ViewerDamage};
+use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
+
+/// The picture and those who look at it.
+pub(crate) struct Picture {
+    state: Mutex<State>,
+    present: watch::Sender<bool>,
+}
+
+struct State {
+    screen: Arc<Screen>,
+    cursor: Option<Arc<CursorShape>>,
+    seats: Vec<SeatState>,
+    next_seat: u64,
+}
+
+struct SeatState {
+    id: u64,
+    damage: ViewerDamage,
+    wake: Arc<Notify>,
+}
+
+/// A viewer's place before the picture: it collects what the viewer has not been sent. Leaving is dropping it.
+pub(crate) struct Seat {
+    picture: Arc<Picture>,
+    id: u64,
+}
+
+/// What a viewer sees at one moment.
+pub(crate) struct Look {
+    /// The screen.
+    pub(crate) screen: Arc<Screen>,
+    /// What the viewer has not been sent.
+    pub(crate) changes: Changes,
+}
+
+/// Whether there is something to look at.
+#[derive(Clone)]
+pub(crate) struct Pending {
+    /// The viewer has not been sent everything.
+    pub(crate) damaged: bool,
+    /// The screen's width and height, pixels.
+    pub(crate) size: (u16, u16),
+    /// The pointer's shape, once the guest has set one.
+    pub(crate) cursor: Option<Arc<CursorShape>>,
+}
+
+impl Picture {
+    /// No picture yet.
+    pub(crate) fn new() -> Arc<Self> {
+        let screen = Arc::new(Screen::new(1, 1).expect("one pixel is a valid size"));
+        Arc::new(Self {
+            state: Mutex::new(State { screen, cursor: None, seats: Vec::new(), next_seat: 0 }),
+            present: watch::Sender::new(false),
+        })
+    }
+
+    /// Waits until there is one.
+    pub(crate) async fn first(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.present.subscribe().wait_for(|present| *present).await;
+    }
+
+    /// The screen as it is now.
+    pub(crate) fn screen(&self) -> Arc<Screen> {
+        self.state().screen.clone()
+    }
+
+    /// All of the screen.
+    pub(crate) fn rect(&self) -> Rect {
+        self.state().screen.rect()
+    }
+
+    /// A viewer sits down; it has been sent nothing, and `wake` is told of every change.
+    pub(crate) fn join(self: &Arc<Self>, wake: Arc<Notify>) -> Seat {
+        let mut state = self.state();
+        let id = state.next_seat;
+        state.next_seat += 1;
+        let damage = ViewerDamage::new(&state.screen);
+        state.seats.push(SeatState { id, damage, wake });
+        Seat { picture: self.clone(), id }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the screen changes would leave stale pixels, which the next damage repairs.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, frame: Frame<'_>, rect: Rect) {
+        if let Err(error) = self.state().change(frame, rect) {
+            tracing::warn!(%error, "a frame of the hypervisor was refused");
+            return;
+        }
+        self.present.send_if_modified(|present| !std::mem::replace(present, true));
+    }
+}
+
+impl State {
+    fn change(&mut self, frame: Frame<'_>, rect: Rect) -> Result<(), ScreenError> {
+        let size = (u32::from(self.screen.width()), u32::from(self.screen.height()));
+        if size != (frame.width, frame.height) {
+            self.screen = Arc::new(Screen::new(frame.width, frame.height)?);
+        }
+        let change = Arc::make_mut(&mut self.screen).update(frame.pixels, frame.stride, rect)?;
+        for seat in &mut self.seats {
+            seat.damage.apply(&change);
+            if !seat.damage.is_empty() {
+                seat.wake.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    fn seat(&mut self, id: u64) -> &mut SeatState {
+        let found = self.seats.iter_mut().find(|s| s.id == id);
+        found.expect("a seat is there until it is dropped")
+    }
+}
+
+impl Seat {
+    /// Whether there is something to send.
+    pub(crate) fn pending(&self) -> Pending {
+        let mut state = self.picture.state();
+        let damaged = !state.seat(self.id).damage.is_empty();
+        let size = (state.screen.width(), state.screen.height());
+        Pending { damaged, size, cursor: state.cursor.clone() }
+    }
+
+    /// What there is to send. It counts as sent.
+    pub(crate) fn take(&self) -> Look {
+        let mut state = self.picture.state();
+        let changes = state.seat(self.id).damage.take();
+        Look { screen: state.screen.clone(), changes }
+    }
+
+    /// The viewer wants this area whether or not it changed.
+    pub(crate) fn refresh(&self, area: Rect) {
+        self.picture.state().seat(self.id).damage.damage(area);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.picture.state().seats.retain(|s| s.id != self.id);
+    }
+}
+
+impl DisplaySink for Picture {
+    fn scanout(&self, frame: Frame<'_>) {
+        self.show(frame, Rect::from_edges(0, 0, frame.width, frame.height));
+    }
+
+    fn update(&self, frame: Frame<'_>, damage: Damage) {
+        let right = damage.x.saturating_add(damage.width);
+        let bottom = damage.y.saturating_add(damage.height);
+        self.show(frame, Rect::from_edges(damage.x, damage.y, right, bottom));
+    }
+
+    fn blank(&self) {
+        let Rect { w, h, .. } = self.rect();
+        let stride = usize::from(w) * 4;
+        let black = vec![0; stride * usize::from(h)];
+        self.scanout(Frame { width: w.into(), height: h.into(), stride, pixels: &black });
+    }
+
+    fn cursor(&self, cursor: Option<CursorImage>) {
+        let shape = match cursor {
+            None => CursorShape::hidden(),
+            Some(c) => match CursorShape::from_bgra(c.width, c.height, c.hot_x, c.hot_y, &c.argb) {
+                Ok(shape) => shape,
+                Err(error) => {
+                    tracing::warn!(%error, "a pointer's shape was refused");
+                    return;
+                }
+            },
+        };
+        let mut state = self.state();
+        // Some hypervisors tell the shape again with every move.
+        if state.cursor.as_deref() != Some(&shape) {
+            state.cursor = Some(Arc::new(shape));
+            state.seats.iter().for_each(|seat| seat.wake.notify_one());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Canvas;
+
+    #[test]
+    fn a_viewer_gets_what_changed_since_it_looked() {
+        let picture = Picture::new();
+        let mut canvas = Canvas::new(200, 100);
+        picture.scanout(canvas.frame());
+        let seat = picture.join(Arc::default());
+        assert_eq!(seat.take().changes.region().rects(), [Rect::new(0, 0, 200, 100)]);
+        assert!(!seat.pending().damaged);
+        canvas.fill((70, 10, 5, 4), 0x00ff_0000);
+        picture.update(canvas.frame(), Damage { x: 64, y: 0, width: 64, height: 64 });
+        let look = seat.take();
+        assert_eq!(look.changes.region().rects(), [Rect::new(70, 10, 5, 4)]);
+        assert_eq!(look.screen.pixels(), canvas.pixels());
+    }
+
+    #[test]
+    fn a_look_is_not_changed_by_what_the_guest_shows_afterwards() {
+        let picture = Picture::new();
+        let mut canvas = Canvas::new(64, 64);
+        picture.scanout(canvas.frame());
+        let seat = picture.join(Arc::default());
+        let look = seat.take();
+        canvas.fill((0, 0, 64, 64), 0x0000_ff00);
+        picture.scanout(canvas.frame());
+        assert!(look.screen.pixels().iter().all(|p| *p == 0));
+        assert!(seat.take().screen.pixels().iter().all(|p| *p == 0x0000_ff00));
+    }
+
+    #[test]
+    fn another_size_damages_everything_and_a_display_that_is_off_is_black() {
+        let picture = Picture::new();
+        let mut canvas = Canvas::new(64, 64);
+        canvas.fill((0, 0, 64, 64), 0x0000_00ff);
+        picture.scanout(canvas.frame());
+        let seat = picture.join(Arc::default());
+        drop(seat.take());
+        picture.scanout(Canvas::new(32, 16).frame());
+        assert_eq!(seat.pending().size, (32, 16));
+        assert_eq!(seat.take().changes.region().rects(), [Rect::new(0, 0, 32, 16)]);
+        picture.scanout(canvas.frame());
+        drop(seat.take());
+        picture.blank();
+        assert!(seat.take().screen.pixels().iter().all(|p| *p == 0));
+    }
+
+    #[test]
+    fn a_frame_with_too_few_bytes_leaves_the_picture_as_it_was() {
+        let picture = Picture::new();
+        let canvas = Canvas::new(64, 64);
+        picture.scanout(canvas.frame());
+        let short = Frame { pixels: &canvas.frame().pixels[..100], ..canvas.frame() };
+        picture.update(short, Damage { x: 0, y: 0, width: 64, height: 64 });
+        assert_eq!(picture.rect(), Rect::new(0, 0, 64, 64));
+    }
+
+    #[test]
+    fn a_shape_that_is_told_again_is_no_news() {
+        let picture = Picture::new();
+        picture.scanout(Canvas::new(64, 64).frame());
+        let seat = picture.join(Arc::default());
+        let image = CursorImage { width: 1, height: 1, hot_x: 0, hot_y: 0, argb: vec![1, 2, 3, 255] };
+        picture.cursor(Some(image.clone()));
+        let first = seat.pending().cursor.unwrap();
+        picture.cursor(Some(image));
+        assert!(Arc::ptr_eq(&first, &seat.pending().cursor.unwrap()));
+        picture.cursor(None);
+        assert_eq!(*seat.pending().cursor.unwrap(), CursorShape::hidden());
+    }
+}

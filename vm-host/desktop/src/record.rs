@@ -1,0 +1,86 @@
+//! The files of a desktop's folder that this crate reads and writes: `desktop.json` and `done.json`.
+//!
+//! `done.json` is replaced as a whole and is on the disk before the call returns, because it decides whether a guest may
+//! be started: after a crash the next process must know at least as much as this one acted on.
+
+use crate::config::{DesktopConfig, Done, files};
+use crate::error::DesktopError;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Reads `desktop.json`.
+///
+/// # Errors
+/// It is missing or broken.
+pub(crate) fn read_config(dir: &Path) -> Result<DesktopConfig, DesktopError> {
+    let path = dir.join(files::CONFIG);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(DesktopError::ReadConfig { path, source }),
+    };
+    serde_json::from_slice(&text).map_err(|source| DesktopError::BadFile { path, source })
+}
+
+/// Reads `done.json`; nothing is done where there is none.
+///
+/// # Errors
+/// It is there and cannot be read. Taking that for "nothing is done" could start a second guest.
+pub(crate) fn read_done(dir: &Path) -> Result<Done, DesktopError> {
+    let path = dir.join(files::DONE);
+    match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|source| DesktopError::BadFile { path, source }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Done::default()),
+        Err(source) => Err(DesktopError::ReadConfig { path, source }),
+    }
+}
+
+/// Replaces `done.json`, durably.
+///
+/// # Errors
+/// The disk does not take it; the old one is untouched then.
+pub(crate) fn write_done(dir: &Path, done: &Done) -> Result<(), DesktopError> {
+    let path = dir.join(files::DONE);
+    let next = dir.join(".done.json.next");
+    let write = || {
+        let mut file = File::create(&next)?;
+        file.write_all(&serde_json::to_vec_pretty(done)?)?;
+        file.sync_all()?;
+        std::fs::rename(&next, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| DesktopError::WriteDone { path: path.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_survives_and_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_done(dir.path()).unwrap(), Done::default());
+        let mut done = Done { forked: true, ..Done::default() };
+        write_done(dir.path(), &done).unwrap();
+        done.identified = true;
+        done.timings.identity_ms = Some(12.5);
+        write_done(dir.path(), &done).unwrap();
+        assert_eq!(read_done(dir.path()).unwrap(), done);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing temporary is left");
+    }
+
+    #[test]
+    fn a_broken_record_is_an_error_and_not_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(files::DONE), "{\"forked\": tr").unwrap();
+        let error = read_done(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("done.json"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_configuration_is_named_in_the_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read_config(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("desktop.json"), "{error}");
+    }
+}

@@ -1,0 +1,141 @@
+//! The process: its inherited sockets, its settings, and its tasks.
+//!
+//! It outlives the host agent and any terminal, and QEMU outlives it in turn.
+
+use crate::agents;
+use crate::config::{DesktopConfig, Done};
+use crate::desktop::Desktop;
+use crate::door;
+use crate::error::DesktopError;
+use crate::launch::{Launcher, QemuLauncher};
+use crate::life::Life;
+use crate::record;
+use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The two sockets that a desktop process listens on. The host agent binds them, so that their paths exist before the
+/// process does and nobody has to wait for them.
+#[derive(Debug)]
+pub struct Sockets {
+    display: UnixListener,
+    control: UnixListener,
+}
+
+impl Sockets {
+    /// These two.
+    #[must_use]
+    pub fn new(display: UnixListener, control: UnixListener) -> Self {
+        Self { display, control }
+    }
+
+    /// The ones that the host agent passed as these descriptors. Call it once, before anything else: it takes them for
+    /// its own and keeps them from programs that are started later.
+    ///
+    /// # Errors
+    /// They are not listening sockets.
+    pub fn inherited(display: i32, control: i32) -> Result<Self, DesktopError> {
+        Ok(Self { display: inherited(display, "display.sock")?, control: inherited(control, "control.sock")? })
+    }
+}
+
+fn inherited(descriptor: i32, name: &'static str) -> Result<UnixListener, DesktopError> {
+    let wrong = |source: rustix::io::Errno| DesktopError::NotInherited { descriptor, name, source: source.into() };
+    if descriptor < 0 {
+        return Err(wrong(rustix::io::Errno::BADF));
+    }
+    // SAFETY: not -1, and only borrowed for two questions to the kernel, which answers EBADF when nothing is open there.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    // Asked before it is taken over: it could belong to someone in this process, who goes on using it.
+    if !rustix::net::sockopt::socket_acceptconn(borrowed).map_err(wrong)? {
+        return Err(wrong(rustix::io::Errno::INVAL));
+    }
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC).map_err(wrong)?;
+    // SAFETY: it is open (it answered), it was inherited for this purpose, and nothing else in the process uses it.
+    Ok(UnixListener::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// Runs the desktop in `dir` with the sockets that the host agent passed as these descriptors: what `lucarne desktop`
+/// does.
+///
+/// Returns once an agent has said stop and the virtual machine has ended. Needs a multi-threaded runtime, so that
+/// encoding for viewers does not hold up the guest.
+///
+/// # Errors
+/// It cannot start. A virtual machine that fails is no error but a status, which is served until an agent says stop.
+pub async fn run(dir: PathBuf, display: i32, control: i32) -> Result<(), DesktopError> {
+    let sockets = Sockets::inherited(display, control)?;
+    let dir = dir.canonicalize().map_err(|source| DesktopError::Folder { dir: dir.clone(), source })?;
+    prepare_process(&dir)?;
+    run_in(dir, sockets).await
+}
+
+/// [`run`] without the process-wide settings, on given sockets.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in(dir: PathBuf, sockets: Sockets) -> Result<(), DesktopError> {
+    let config = record::read_config(&dir)?;
+    let done = record::read_done(&dir)?;
+    let launcher = QemuLauncher::new(dir.clone(), config.clone(), done.identified);
+    serve(dir, config, done, sockets, &launcher).await
+}
+
+/// Runs a desktop whose virtual machine comes from `launcher`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(
+    dir: PathBuf,
+    config: DesktopConfig,
+    done: Done,
+    sockets: Sockets,
+    launcher: &dyn Launcher,
+) -> Result<(), DesktopError> {
+    let listen = |socket: UnixListener| {
+        socket.set_nonblocking(true)?;
+        tokio::net::UnixListener::from_std(socket)
+    };
+    let display = listen(sockets.display).map_err(DesktopError::system("cannot listen on the display socket"))?;
+    let control = listen(sockets.control).map_err(DesktopError::system("cannot listen on the control socket"))?;
+    let desktop = Desktop::new(&config, done.timings);
+
+    let agents = tokio::spawn(agents::serve(control, desktop.clone()));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(door::serve(display, desktop.clone()));
+    let note = desktop.clone();
+    tasks.spawn(async move { note_picture(&note).await });
+
+    let life = Life { desktop: &desktop, config: &config, dir, done, launcher };
+    life.live().await;
+    if agents.await.is_err() {
+        tracing::error!("the control socket's task ended early");
+    }
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Notes when the first picture is there.
+async fn note_picture(desktop: &Desktop) {
+    desktop.picture.first().await;
+    let at = desktop.since_request(Instant::now());
+    desktop.change(|status| {
+        status.picture = true;
+        // After an adoption the first picture was long ago.
+        status.timings.picture_ms.get_or_insert(at);
+    });
+}
+
+/// What has to be so for the whole process.
+fn prepare_process(dir: &Path) -> Result<(), DesktopError> {
+    // The picture of a user's desktop is in this memory: no core file, and no debugger of another process.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|e| DesktopError::system("cannot keep the process from being dumped")(e.into()))?;
+    for ignored in [SignalKind::hangup(), SignalKind::interrupt()] {
+        // A handler that nobody listens to. Unlike SIG_IGN, QEMU does not inherit it.
+        let _ = signal(ignored).map_err(DesktopError::system("cannot ignore the terminal's signals"))?;
+    }
+    std::env::set_current_dir(dir).map_err(|source| DesktopError::Folder { dir: dir.into(), source })
+}

@@ -1,0 +1,218 @@
+//! What the tests stand on: a guest that records what it is given, and a canvas to draw its frames on. The QEMU driver
+//! behind the same traits is tested end to end elsewhere.
+
+use crate::config::DesktopConfig;
+use crate::launch::{Forked, Launcher};
+use async_trait::async_trait;
+use lucarne_control::desktop::Identity;
+use lucarne_control::ids::DesktopId;
+use lucarne_control::spec::NetworkPolicy;
+use lucarne_driver::{Capabilities, DisplaySink, Frame, InputEvent, Vm, VmError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// The longest that a test waits for something that must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a condition that something else brings about.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A guest that exists only here.
+pub(crate) struct FakeVm {
+    inputs: Mutex<Vec<InputEvent>>,
+    /// What was done to it, in order.
+    log: Mutex<Vec<String>>,
+    identity: watch::Sender<Option<Result<(), String>>>,
+    ended: watch::Sender<Option<String>>,
+    capabilities: Capabilities,
+}
+
+impl FakeVm {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inputs: Mutex::default(),
+            log: Mutex::default(),
+            identity: watch::Sender::new(None),
+            ended: watch::Sender::new(None),
+            capabilities: Capabilities { shared_framebuffer: true, resize: true, identity: true },
+        })
+    }
+
+    /// What it was given, in order.
+    pub(crate) fn inputs(&self) -> Vec<InputEvent> {
+        self.inputs.lock().unwrap().clone()
+    }
+
+    /// What was done to it, in order.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn note(&self, what: impl Into<String>) {
+        self.log.lock().unwrap().push(what.into());
+    }
+
+    /// It takes its identity, or refuses it; until this is called it keeps whoever gives it waiting.
+    pub(crate) fn answer_identity(&self, answer: Result<(), String>) {
+        self.identity.send_replace(Some(answer));
+    }
+
+    /// It ends by itself.
+    pub(crate) fn end(&self, how: &str) {
+        self.ended.send_replace(Some(how.into()));
+    }
+}
+
+#[async_trait]
+impl Vm for FakeVm {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn input(&self, event: InputEvent) {
+        self.inputs.lock().unwrap().push(event);
+    }
+
+    async fn identify(&self, identity: &Identity) -> Result<(), VmError> {
+        self.note(format!("identify {}", identity.hostname));
+        let answer = self.identity.subscribe().wait_for(Option::is_some).await.unwrap().clone();
+        answer.unwrap().map_err(|why| VmError::Guest { what: "its identity".into(), why })
+    }
+
+    async fn connect_network(&self) -> Result<(), VmError> {
+        self.note("network");
+        Ok(())
+    }
+
+    async fn resize(&self, width: u32, height: u32) -> Result<(), VmError> {
+        self.note(format!("resize {width}x{height}"));
+        Ok(())
+    }
+
+    async fn ended(&self) -> String {
+        self.ended.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    }
+
+    async fn kill(&self) {
+        self.note("kill");
+        self.end("killed");
+    }
+}
+
+/// Launches the fake guest.
+pub(crate) struct FakeLauncher {
+    pub(crate) vm: Arc<FakeVm>,
+    /// It runs already.
+    pub(crate) running: bool,
+    /// Why it cannot be forked.
+    pub(crate) failure: Option<String>,
+    /// Where the driver puts frames.
+    pub(crate) sink: Mutex<Option<Arc<dyn DisplaySink>>>,
+}
+
+impl FakeLauncher {
+    pub(crate) fn new() -> Self {
+        Self { vm: FakeVm::new(), running: false, failure: None, sink: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Launcher for FakeLauncher {
+    async fn adopt(&self, sink: Arc<dyn DisplaySink>) -> Result<Option<Arc<dyn Vm>>, String> {
+        if !self.running {
+            return Ok(None);
+        }
+        self.vm.note("adopt");
+        *self.sink.lock().unwrap() = Some(sink);
+        Ok(Some(self.vm.clone()))
+    }
+
+    async fn fork(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
+        self.vm.note("fork");
+        if let Some(why) = &self.failure {
+            return Err(why.clone());
+        }
+        *self.sink.lock().unwrap() = Some(sink);
+        let now = Instant::now();
+        Ok(Forked { vm: self.vm.clone(), spawned: now, loaded: now, running: now })
+    }
+
+    async fn clear(&self) {
+        self.vm.note("clear");
+    }
+}
+
+/// A configuration for tests.
+pub(crate) fn config() -> DesktopConfig {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    DesktopConfig {
+        desktop: DesktopId::generate(),
+        generation: 7,
+        identity: Identity {
+            hostname: "desk-1".into(),
+            machine_id: "0123456789abcdef0123456789abcdef".into(),
+            mac: "52:54:00:00:00:01".into(),
+        },
+        network: NetworkPolicy::User,
+        template: "/nowhere/template".into(),
+        qemu: "/nowhere/qemu".into(),
+        qemu_version: "10.0.2".into(),
+        accel: lucarne_qemu::Accel::Tcg,
+        requested_at_ms: now.as_secs_f64() * 1000.0,
+    }
+}
+
+/// A picture to draw on.
+pub(crate) struct Canvas {
+    width: u32,
+    height: u32,
+    bytes: Vec<u8>,
+}
+
+impl Canvas {
+    /// A black one.
+    pub(crate) fn new(width: u32, height: u32) -> Self {
+        Self { width, height, bytes: vec![0; (width * height * 4) as usize] }
+    }
+
+    /// Like a photograph: neighbours are alike and no two rows the same, so that lossy coding pays.
+    pub(crate) fn photo(width: u32, height: u32) -> Self {
+        let mut canvas = Self::new(width, height);
+        let mut noise = 1u32;
+        for y in 0..height {
+            for x in 0..width {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let n = noise >> 29;
+                let colour = ((x / 3 + n) & 255) << 16 | ((y / 2 + n) & 255) << 8 | ((x + y) / 5 + n) & 255;
+                canvas.fill((x, y, 1, 1), colour);
+            }
+        }
+        canvas
+    }
+
+    /// Paints x, y, width, height with `0x00RRGGBB`.
+    pub(crate) fn fill(&mut self, (x, y, w, h): (u32, u32, u32, u32), colour: u32) {
+        for row in y..y + h {
+            for column in x..x + w {
+                let at = ((row * self.width + column) * 4) as usize;
+                self.bytes[at..at + 4].copy_from_slice(&colour.to_le_bytes());
+            }
+        }
+    }
+
+    pub(crate) fn frame(&self) -> Frame<'_> {
+        Frame { width: self.width, height: self.height, stride: self.width as usize * 4, pixels: &self.bytes }
+    }
+
+    /// `0x00RRGGBB`, row by row.
+    pub(crate) fn pixels(&self) -> Vec<u32> {
+        self.bytes.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])).collect()
+    }
+}

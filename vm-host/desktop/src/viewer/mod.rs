@@ -1,0 +1,168 @@
+//! One viewer: an RFB 3.8 server on a stream that the door has let in.
+//!
+//! ```text
+//! stream ──► reader ──► gate (input), wanted size
+//!              └─► inbox ──► writer ◄── seat (damage) ◄── picture
+//! stream ◄──────────────────────┘
+//! ```
+//!
+//! Security type None, because the gateway has checked who this is and the stream never leaves the machine unprotected.
+//! Both halves run in one task, so a viewer costs one task, and ends as a whole.
+
+mod inbox;
+mod reader;
+mod writer;
+
+use crate::desktop::Desktop;
+use inbox::Inbox;
+use lucarne_control::ids::SessionId;
+use lucarne_rfb::PixelFormat;
+use lucarne_rfb::server::{ClientMessages, Handshake, HandshakeError, HandshakeEvent, Offer, write};
+use reader::{Held, ReadError, Reader};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, watch};
+use writer::{WriteError, Writer};
+
+/// How long the handshake may take. Both sides are programs; a stuck one should not keep a place for ever.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Bytes that the kernel may hold for the gateway. What is in there is old when it arrives: at 20 Mbit/s this is 26 ms.
+/// Much lower costs a wake-up per few kilobytes on fast links.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// How long the hypervisor may take to pass a wanted size on.
+const RESIZE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a viewer ended, for the log.
+#[derive(Debug, thiserror::Error)]
+enum ViewerError {
+    #[error("the handshake failed: {0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("the handshake took more than {} s", HANDSHAKE_LIMIT.as_secs())]
+    HandshakeTimedOut,
+    #[error("its connection broke: {0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Counts a viewer as long as it lives.
+struct Counted<'a>(&'a Desktop);
+
+impl<'a> Counted<'a> {
+    fn new(desktop: &'a Desktop) -> Self {
+        desktop.change(|status| status.viewers += 1);
+        Self(desktop)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.change(|status| status.viewers = status.viewers.saturating_sub(1));
+    }
+}
+
+/// Serves a viewer until it goes, breaks the protocol, takes nothing any more, or there is no guest to view.
+pub(crate) async fn serve(
+    mut stream: UnixStream,
+    desktop: Arc<Desktop>,
+    session: Option<SessionId>,
+    view_only: bool,
+) {
+    let session = session.map_or_else(|| "none".to_owned(), |s| s.to_string());
+    let _counted = Counted::new(&desktop);
+    tracing::info!(session, view_only, "a viewer is here");
+    let served = tokio::select! {
+        served = serve_rfb(&mut stream, &desktop, view_only) => served,
+        why = desktop.ended() => {
+            tracing::info!(session, why, "a viewer was closed: there is nothing to view any more");
+            return;
+        }
+    };
+    match served {
+        Ok(()) => tracing::info!(session, "a viewer has gone"),
+        Err(error) => tracing::warn!(session, %error, "a viewer was closed"),
+    }
+}
+
+async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, view_only: bool) -> Result<(), ViewerError> {
+    rustix::net::sockopt::set_socket_send_buffer_size(&*stream, SEND_BUFFER).map_err(io::Error::from)?;
+    let shake = tokio::time::timeout(HANDSHAKE_LIMIT, handshake(stream));
+    let Some(messages) = shake.await.map_err(|_| ViewerError::HandshakeTimedOut)?? else { return Ok(()) };
+
+    let wake = Arc::new(Notify::new());
+    let inbox = Inbox::new(wake.clone());
+    let wanted_size = watch::Sender::new(None);
+    let seat = desktop.picture.join(wake.clone());
+    let mut writer = Writer::new(seat, &inbox, wake, &desktop.name);
+    writer.greet();
+    let reader = Reader {
+        desktop,
+        inbox: &inbox,
+        wanted_size: &wanted_size,
+        view_only,
+        held: Held::new(desktop),
+        sync: None,
+    };
+    let (read, write) = stream.split();
+    tokio::select! {
+        read = reader.run(read, messages) => Ok(read?),
+        written = writer.run(write) => Ok(written?),
+        () = resize_guest(desktop, wanted_size.subscribe()) => Ok(()),
+    }
+}
+
+/// Up to ClientInit; `None` when the viewer leaves before. Whether it is willing to share does not matter: there may be
+/// many viewers, and who is let in is the broker's affair.
+async fn handshake(stream: &mut UnixStream) -> Result<Option<ClientMessages>, ViewerError> {
+    let mut out = Vec::new();
+    let mut handshake = Handshake::new(Offer::none(), &mut out);
+    let mut chunk = [0; 256];
+    loop {
+        stream.write_all(&out).await?;
+        out.clear();
+        let n = stream.read(&mut chunk).await?;
+        if n == 0 {
+            return Ok(None);
+        }
+        handshake.feed(&chunk[..n])?;
+        match handshake.poll(&mut out) {
+            Ok(Some(HandshakeEvent::ClientInit { .. })) => {
+                stream.write_all(&out).await?;
+                return Ok(Some(handshake.into_messages()));
+            }
+            // Only None was offered: there is no TLS to start and no password to check.
+            Ok(_) => {}
+            Err(error) => {
+                // It may hold the reason for the viewer's user.
+                let _ = stream.write_all(&out).await;
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+/// ServerInit in the server's own format.
+fn server_init((width, height): (u16, u16), name: &str, out: &mut Vec<u8>) {
+    write::server_init(width, height, &PixelFormat::BGRX, name, out);
+}
+
+/// Passes wanted sizes on to the guest, the last one only when they come faster than it takes them. Never returns.
+async fn resize_guest(desktop: &Desktop, mut wanted: watch::Receiver<Option<(u32, u32)>>) {
+    while wanted.changed().await.is_ok() {
+        let vm = desktop.running().await;
+        let Some((width, height)) = *wanted.borrow_and_update() else { continue };
+        match tokio::time::timeout(RESIZE_LIMIT, vm.resize(width, height)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(width, height, %error, "the guest was not resized"),
+            Err(_) => tracing::warn!(width, height, "the guest was not resized: the hypervisor did not answer"),
+        }
+    }
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,179 @@
+//! The reading half of a viewer: takes the client's messages, gives input to the guest, and leaves the rest to the
+//! writing half.
+//!
+//! Input goes straight to the gate, so it is never behind a picture that is being encoded or sent. It knows nothing of
+//! pixels.
+
+use super::inbox::{Inbox, Order};
+use crate::desktop::Desktop;
+use crate::keyboard::Keyboard;
+use crate::pointer::Pointer;
+use lucarne_driver::InputEvent;
+use lucarne_rfb::Rect;
+use lucarne_rfb::server::write::ResizeStatus;
+use lucarne_rfb::server::{ClientMessage, ClientMessages, MessageError};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::watch;
+
+/// Bytes read at once. Input messages are under 20.
+const CHUNK: usize = 4096;
+
+/// The sides of a display that a guest may be asked for, pixels. Below, desktops have no room for their own windows;
+/// above, no guest driver goes.
+const SIDES: std::ops::RangeInclusive<u16> = 320..=8192;
+
+/// Fence flags (rfbproto, "ClientFence").
+pub(super) mod fence {
+    /// Handle what came before it first.
+    pub(in super::super) const BLOCK_BEFORE: u32 = 1;
+    /// Handle it before what comes after.
+    pub(in super::super) const BLOCK_AFTER: u32 = 2;
+    /// Take effect together with the next message.
+    pub(in super::super) const SYNC_NEXT: u32 = 4;
+    /// Send it back.
+    pub(in super::super) const REQUEST: u32 = 1 << 31;
+}
+
+/// Why a viewer's reading half ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error("its connection broke: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The reading half of one viewer.
+pub(super) struct Reader<'a> {
+    pub(super) desktop: &'a Desktop,
+    pub(super) inbox: &'a Inbox,
+    /// The display size that the client wants, pixels.
+    pub(super) wanted_size: &'a watch::Sender<Option<(u32, u32)>>,
+    pub(super) view_only: bool,
+    pub(super) held: Held<'a>,
+    /// A fence that is to take effect together with the next message.
+    pub(super) sync: Option<Order>,
+}
+
+/// The keys and buttons that a viewer holds, which are released with it.
+pub(super) struct Held<'a> {
+    desktop: &'a Desktop,
+    keyboard: Keyboard,
+    pointer: Pointer,
+}
+
+impl<'a> Held<'a> {
+    /// Nothing held.
+    pub(super) fn new(desktop: &'a Desktop) -> Self {
+        Self { desktop, keyboard: Keyboard::default(), pointer: Pointer::default() }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let send = &mut |event: InputEvent| self.desktop.gate.send(event);
+        self.keyboard.release_all(send);
+        self.pointer.release_all(send);
+    }
+}
+
+impl Reader<'_> {
+    /// Reads until the client goes.
+    pub(super) async fn run(
+        mut self,
+        mut stream: impl AsyncRead + Unpin,
+        mut messages: ClientMessages,
+    ) -> Result<(), ReadError> {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            while let Some(message) = messages.next_message()? {
+                self.handle(message).await;
+            }
+            let n = stream.read(&mut chunk).await?;
+            if n == 0 {
+                return Ok(());
+            }
+            messages.feed(&chunk[..n])?;
+        }
+    }
+
+    async fn handle(&mut self, message: ClientMessage) {
+        match message {
+            ClientMessage::SetPixelFormat(format) => self.order(Order::PixelFormat(format)).await,
+            ClientMessage::SetEncodings(list) => self.order(Order::Encodings(list)).await,
+            ClientMessage::FramebufferUpdateRequest { incremental, rect } => {
+                self.flush_sync().await;
+                self.inbox.request(rect, incremental);
+            }
+            ClientMessage::EnableContinuousUpdates { enable, rect } => {
+                self.order(Order::ContinuousUpdates(enable.then_some(rect))).await;
+            }
+            ClientMessage::Fence { flags, payload } => self.fence(flags, payload).await,
+            ClientMessage::SetDesktopSize { width, height, screens } => {
+                let status = self.resize(width, height, screens.len());
+                self.order(Order::Resize(status)).await;
+            }
+            input => {
+                self.flush_sync().await;
+                if !self.view_only {
+                    self.input(&input);
+                }
+            }
+        }
+    }
+
+    /// What is not input is dropped: a viewer's clipboard does not reach the guest, and no viewer switches it off.
+    fn input(&mut self, message: &ClientMessage) {
+        let send = &mut |event: InputEvent| self.desktop.gate.send(event);
+        match *message {
+            ClientMessage::KeyEvent { down, keysym } => self.held.keyboard.symbol(down, keysym, send),
+            ClientMessage::ExtendedKeyEvent { down, keysym, keycode } => {
+                self.held.keyboard.place(down, keysym, keycode, send);
+            }
+            ClientMessage::PointerEvent { buttons, x, y } => {
+                let Rect { w, h, .. } = self.desktop.picture.rect();
+                self.held.pointer.moved(buttons, (x, y), (w.into(), h.into()), send);
+            }
+            _ => {}
+        }
+    }
+
+    async fn order(&mut self, order: Order) {
+        self.inbox.put(self.sync.take().into_iter().chain([order])).await;
+    }
+
+    async fn flush_sync(&mut self) {
+        if let Some(fence) = self.sync.take() {
+            self.inbox.put([fence]).await;
+        }
+    }
+
+    async fn fence(&mut self, flags: u32, payload: Vec<u8>) {
+        if flags & fence::REQUEST == 0 {
+            // The answer to one of ours, which only say that we know fences.
+            return;
+        }
+        // Messages are handled in turn and updates are sent whole, so both kinds of blocking hold by construction.
+        let flags = flags & (fence::BLOCK_BEFORE | fence::BLOCK_AFTER | fence::SYNC_NEXT);
+        let fence = Order::Fence { flags, payload };
+        if flags & fence::SYNC_NEXT != 0 {
+            self.flush_sync().await;
+            self.sync = Some(fence);
+        } else {
+            self.order(fence).await;
+        }
+    }
+
+    fn resize(&self, width: u16, height: u16, screens: usize) -> ResizeStatus {
+        let able = self.desktop.vm().is_none_or(|vm| vm.capabilities().resize);
+        if self.view_only || !able {
+            ResizeStatus::Prohibited
+        } else if screens == 0 || !SIDES.contains(&width) || !SIDES.contains(&height) {
+            ResizeStatus::InvalidLayout
+        } else {
+            self.wanted_size.send_replace(Some((width.into(), height.into())));
+            ResizeStatus::Forwarded
+        }
+    }
+}

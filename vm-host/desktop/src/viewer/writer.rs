@@ -1,0 +1,275 @@
+//! The writing half of a viewer: carries out its orders and sends updates.
+//!
+//! An update goes out when the client has asked for one (or for continuous updates), there is something to send, and
+//! everything before it is with the kernel. Meanwhile damage merges in the seat, so at most one frame is ever unsent,
+//! however slow the client is. It knows nothing of input.
+
+use super::inbox::{Inbox, Order};
+use super::reader::fence;
+use super::server_init;
+use crate::picture::{Look, Pending, Seat};
+use lucarne_display::{CursorShape, EncodeError, Encoder, Extras, Resize};
+use lucarne_rfb::encodings as enc;
+use lucarne_rfb::server::write;
+use lucarne_rfb::server::write::{ResizeReason, ResizeStatus};
+use lucarne_rfb::{ClientEncodings, PixelFormat};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A viewer that takes no byte for this long, with some waiting, is gone in all but name. Shorter would close those
+/// behind a network that recovers.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Pixels that are encoded in place; more go to a thread of their own, because they would hold up this viewer's input.
+const INLINE_PIXELS: u64 = 128 * 128;
+
+/// Quiet before what was sent as JPEG is sent again without loss. Shorter would spend bytes on pictures that move;
+/// longer and people see the blur.
+const REPAIR_AFTER: Duration = Duration::from_millis(120);
+
+/// Pixels repaired at once: new damage waits no longer than these take.
+const REPAIR_PIXELS: u64 = 256 * 1024;
+
+/// Why a viewer's writing half ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    #[error("it took nothing for {} s with {waiting} bytes waiting", STALL_LIMIT.as_secs())]
+    Stalled { waiting: usize },
+    #[error("its connection broke: {0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error("an encoder failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// What is to be told with the next update, besides pixels.
+#[derive(Default)]
+struct News {
+    resize: Option<Resize>,
+    name: bool,
+    absolute_pointer: bool,
+    acknowledge_input: bool,
+}
+
+impl News {
+    fn any(&self) -> bool {
+        self.resize.is_some() || self.name || self.absolute_pointer || self.acknowledge_input
+    }
+}
+
+/// The writing half of one viewer.
+pub(super) struct Writer<'a> {
+    seat: Seat,
+    inbox: &'a Inbox,
+    wake: Arc<Notify>,
+    name: &'a str,
+    /// Away while another thread encodes with it.
+    encoder: Option<Encoder>,
+    encodings: ClientEncodings,
+    out: Vec<u8>,
+    news: News,
+    cursor: Option<Arc<CursorShape>>,
+    requested: bool,
+    continuous: bool,
+    repair_at: Option<Instant>,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(seat: Seat, inbox: &'a Inbox, wake: Arc<Notify>, name: &'a str) -> Self {
+        Self {
+            seat,
+            inbox,
+            wake,
+            name,
+            encoder: None,
+            encodings: ClientEncodings::default(),
+            out: Vec::new(),
+            news: News::default(),
+            cursor: None,
+            requested: false,
+            continuous: false,
+            repair_at: None,
+        }
+    }
+
+    /// Prepares ServerInit with the picture's present size.
+    pub(super) fn greet(&mut self) {
+        let (width, height) = self.seat.pending().size;
+        server_init((width, height), self.name, &mut self.out);
+        self.encoder = Some(Encoder::new(PixelFormat::BGRX, ClientEncodings::default(), width, height));
+    }
+
+    /// Sends until the connection ends.
+    pub(super) async fn run(mut self, mut stream: impl AsyncWrite + Unpin) -> Result<(), WriteError> {
+        loop {
+            let taken = self.inbox.take();
+            for order in taken.orders {
+                self.carry_out(order);
+            }
+            if let Some(area) = taken.refresh {
+                self.seat.refresh(area);
+            }
+            self.requested |= taken.requested.is_some();
+            if self.requested || self.continuous {
+                self.update().await?;
+            }
+            if self.out.is_empty() {
+                self.wait().await;
+            } else {
+                send(&mut stream, &self.out).await?;
+                self.out.clear();
+                // A full repaint of a large screen should not stay allocated for a viewer that idles.
+                self.out.shrink_to(1 << 20);
+            }
+        }
+    }
+
+    /// Waits for something to do. Borrows nothing, because an encoder cannot be shared with another thread.
+    fn wait(&self) -> impl Future<Output = ()> + use<> {
+        let wake = self.wake.clone();
+        let repair_at = self.repair_at.filter(|_| self.requested || self.continuous);
+        async move {
+            match repair_at {
+                Some(at) => {
+                    // Either way the loop looks at what there is.
+                    let _ = tokio::time::timeout_at(at, wake.notified()).await;
+                }
+                None => wake.notified().await,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::PixelFormat(format) => {
+                if let Some(encoder) = &mut self.encoder {
+                    encoder.set_pixel_format(format);
+                }
+            }
+            Order::Encodings(list) => self.set_encodings(ClientEncodings::new(list)),
+            Order::Fence { flags, payload } => write::fence(flags, &payload, &mut self.out),
+            Order::ContinuousUpdates(area) => {
+                self.continuous = area.is_some();
+                if !self.continuous {
+                    write::end_of_continuous_updates(&mut self.out);
+                }
+            }
+            Order::Resize(status) => {
+                self.news.resize =
+                    Some(Resize { reason: ResizeReason::ThisClient, status, screens: Vec::new() });
+            }
+        }
+    }
+
+    fn set_encodings(&mut self, encodings: ClientEncodings) {
+        let before = std::mem::replace(&mut self.encodings, encodings.clone());
+        let new = |number| encodings.supports(number) && !before.supports(number);
+        self.news.acknowledge_input |= new(enc::QEMU_EXTENDED_KEY) || new(enc::EXTENDED_MOUSE_BUTTONS);
+        self.news.name |= new(enc::DESKTOP_NAME);
+        self.news.absolute_pointer |= new(enc::QEMU_POINTER_MOTION);
+        if new(enc::EXTENDED_DESKTOP_SIZE) {
+            // The first one says that the server knows SetDesktopSize.
+            let hello =
+                Resize { reason: ResizeReason::Server, status: ResizeStatus::Ok, screens: Vec::new() };
+            self.news.resize.get_or_insert(hello);
+        }
+        if new(enc::FENCE) {
+            write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &[], &mut self.out);
+        }
+        if new(enc::CONTINUOUS_UPDATES) {
+            write::end_of_continuous_updates(&mut self.out);
+        }
+        if new(enc::CURSOR) || new(enc::CURSOR_WITH_ALPHA) {
+            self.cursor = None;
+        }
+        if let Some(encoder) = &mut self.encoder {
+            encoder.set_encodings(encodings);
+        }
+    }
+
+    /// Encodes what there is to send, if anything: news and damage, or else a repair that is due.
+    async fn update(&mut self) -> Result<(), WriteError> {
+        let pending = self.seat.pending();
+        let cursor = self.new_cursor(&pending);
+        if pending.damaged || self.news.any() || cursor.is_some() {
+            let look = self.seat.take();
+            let news = std::mem::take(&mut self.news);
+            if let Some(shape) = &cursor {
+                self.cursor = Some(shape.clone());
+            }
+            let small = look.changes.region().area() <= INLINE_PIXELS;
+            let name = self.name.to_owned();
+            self.encode(small, move |encoder, out| {
+                let extras = Extras {
+                    resize: news.resize,
+                    cursor: cursor.as_deref(),
+                    name: news.name.then_some(&name),
+                    leds: None,
+                    absolute_pointer: news.absolute_pointer.then_some(true),
+                    acknowledge_input: news.acknowledge_input,
+                };
+                let Look { screen, changes } = look;
+                encoder.encode_update(&screen, changes, &extras, out)
+            })
+            .await?;
+            self.plan_repair(REPAIR_AFTER);
+        } else if self.repair_at.is_some_and(|at| at <= Instant::now()) {
+            let screen = self.seat.take().screen;
+            self.encode(false, move |encoder, out| encoder.repair(&screen, REPAIR_PIXELS, out)).await?;
+            self.plan_repair(Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    fn new_cursor(&self, pending: &Pending) -> Option<Arc<CursorShape>> {
+        let draws =
+            self.encodings.supports(enc::CURSOR) || self.encodings.supports(enc::CURSOR_WITH_ALPHA);
+        let is_sent = |shape: &Arc<CursorShape>| self.cursor.as_ref().is_some_and(|c| Arc::ptr_eq(c, shape));
+        pending.cursor.clone().filter(|shape| draws && !is_sent(shape))
+    }
+
+    fn plan_repair(&mut self, after: Duration) {
+        let lossy = self.encoder.as_ref().is_some_and(|e| !e.lossy_region().is_empty());
+        self.repair_at = lossy.then(|| Instant::now() + after);
+    }
+
+    /// Runs an encoding step, here or on a thread for such work. An update that says something answers the request.
+    async fn encode(
+        &mut self,
+        small: bool,
+        step: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<usize, EncodeError> + Send + 'static,
+    ) -> Result<(), WriteError> {
+        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
+        let mut out = std::mem::take(&mut self.out);
+        let run = move || {
+            let rects = step(&mut encoder, &mut out);
+            (encoder, out, rects)
+        };
+        let (encoder, out, rects) = if small { run() } else { tokio::task::spawn_blocking(run).await? };
+        (self.encoder, self.out) = (Some(encoder), out);
+        if rects? > 0 {
+            self.requested = false;
+        }
+        Ok(())
+    }
+}
+
+/// Hands everything to the kernel; time counts only while it takes nothing.
+async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), WriteError> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        let waiting = bytes.len() - sent;
+        let write = stream.write(&bytes[sent..]);
+        let n = tokio::time::timeout(STALL_LIMIT, write).await.map_err(|_| WriteError::Stalled { waiting })??;
+        if n == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        sent += n;
+    }
+    Ok(())
+}
