@@ -10,14 +10,14 @@ pub const TILE: u16 = 64;
 
 /// What is in the set of one tile: columns `x0..x1`, rows `y0..y1` within the tile; empty when `x1` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Box {
+struct TileBox {
     x0: u8,
     y0: u8,
     x1: u8,
     y1: u8,
 }
 
-impl Box {
+impl TileBox {
     fn is_empty(self) -> bool {
         self.x1 == 0
     }
@@ -65,7 +65,7 @@ fn cut(from: &mut u8, to: &mut u8, cut_from: u8, cut_to: u8) {
 pub struct Region {
     bounds: Rect,
     columns: usize,
-    boxes: Vec<Box>,
+    boxes: Vec<TileBox>,
     /// Tiles whose box is not empty, so that asking for emptiness is free.
     used: usize,
 }
@@ -78,7 +78,7 @@ impl Region {
         Self {
             bounds: Rect::new(0, 0, width, height),
             columns: tiles(width),
-            boxes: vec![Box::default(); tiles(width) * tiles(height)],
+            boxes: vec![TileBox::default(); tiles(width) * tiles(height)],
             used: 0,
         }
     }
@@ -105,7 +105,7 @@ impl Region {
 
     /// Empties it.
     pub fn clear(&mut self) {
-        self.boxes.fill(Box::default());
+        self.boxes.fill(TileBox::default());
         self.used = 0;
     }
 
@@ -232,7 +232,7 @@ impl Region {
     }
 
     /// Calls `change` with each tile's box that `rect` touches, and the part of it that `rect` covers.
-    fn for_tiles(&mut self, rect: Rect, change: impl Fn(&mut Box, Box)) {
+    fn for_tiles(&mut self, rect: Rect, change: impl Fn(&mut TileBox, TileBox)) {
         let Some(rect) = rect.intersection(&self.bounds) else { return };
         let (x0, x1) = tile_range(rect.x, rect.right());
         let (y0, y1) = tile_range(rect.y, rect.bottom());
@@ -247,7 +247,12 @@ impl Region {
                 let was_empty = b.is_empty();
                 change(
                     b,
-                    Box { x0: within(rect.x.into(), tx), y0: top, x1: within(rect.right(), tx), y1: bottom },
+                    TileBox {
+                        x0: within(rect.x.into(), tx),
+                        y0: top,
+                        x1: within(rect.right(), tx),
+                        y1: bottom,
+                    },
                 );
                 match (was_empty, b.is_empty()) {
                     (true, false) => self.used += 1,

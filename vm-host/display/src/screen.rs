@@ -206,39 +206,29 @@ impl Screen {
         }
     }
 
-    /// Adds the trimmed differences between frame and shadow to `region`, tile by tile.
+    /// Adds the trimmed differences between frame and shadow to `region`, tile by tile. Memory is read row by row, as it
+    /// lies, which is twice as fast as tile by tile.
     fn compare(&self, frame: &Frame<'_>, rect: Rect, region: &mut Region) {
+        let tile = u32::from(TILE);
         let edges = |from: u16, to: u32| {
-            let first = u32::from(from) / u32::from(TILE) * u32::from(TILE);
-            (first..to).step_by(TILE.into()).map(move |t| (t.max(from.into()), (t + u32::from(TILE)).min(to)))
+            let first = u32::from(from) / tile * tile;
+            (first..to).step_by(TILE.into()).map(move |t| (t.max(from.into()), (t + tile).min(to)))
         };
+        let columns: Vec<Rect> =
+            edges(rect.x, rect.right()).map(|(left, right)| Rect::from_edges(left, 0, right, 1)).collect();
+        let mut found = vec![Trimmed::default(); columns.len()];
         for (top, bottom) in edges(rect.y, rect.bottom()) {
-            for (left, right) in edges(rect.x, rect.right()) {
-                let tile = Rect::from_edges(left, top, right, bottom);
-                if let Some(trimmed) = self.trim(frame, tile) {
-                    region.add(trimmed);
+            for y in top as u16..bottom as u16 {
+                for (column, trimmed) in columns.iter().zip(&mut found) {
+                    trimmed.look(y, frame.row(*column, y), self.row(*column, y));
+                }
+            }
+            for (column, trimmed) in columns.iter().zip(&mut found) {
+                if let Some(rect) = std::mem::take(trimmed).rect(column.x) {
+                    region.add(rect);
                 }
             }
         }
-    }
-
-    /// The smallest rectangle of `tile` that holds all differing pixels.
-    fn trim(&self, frame: &Frame<'_>, tile: Rect) -> Option<Rect> {
-        let (mut left, mut right) = (tile.w, 0u16);
-        let (mut top, mut bottom) = (None, 0u16);
-        for y in tile.y..tile.y + tile.h {
-            let (new, old) = (frame.row(tile, y), self.row(tile, y));
-            if !differs(new, old) {
-                continue;
-            }
-            top = top.or(Some(y));
-            bottom = y + 1;
-            let unequal = |x: &u16| pixel(new, *x) != old[usize::from(*x)];
-            left = (0..left).find(unequal).unwrap_or(left);
-            right = (right..tile.w).rev().find(unequal).map_or(right, |x| x + 1);
-        }
-        let top = top?;
-        Some(Rect::new(tile.x + left, top, right - left, bottom - top))
     }
 
     fn copy_from(&mut self, frame: &Frame<'_>, rect: Rect) {
@@ -246,7 +236,7 @@ impl Screen {
             let start = usize::from(y) * usize::from(self.width) + usize::from(rect.x);
             let row = &mut self.pixels[start..start + usize::from(rect.w)];
             for (dst, src) in row.iter_mut().zip(frame.row(rect, y).chunks_exact(4)) {
-                *dst = u32::from_le_bytes([src[0], src[1], src[2], 0]);
+                *dst = u32::from_le_bytes([src[0], src[1], src[2], src[3]]) & 0x00ff_ffff;
             }
         }
     }
@@ -257,13 +247,12 @@ impl Screen {
         if area.w < MIN_SCROLL || area.h < MIN_SCROLL || region.area() * 3 < area.area() {
             return None;
         }
-        let mut new = Vec::with_capacity(usize::from(area.w) * usize::from(area.h));
-        let mut old = Vec::with_capacity(new.capacity());
-        for y in area.y..area.y + area.h {
-            new.extend(frame.row(area, y).chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 0])));
-            old.extend_from_slice(self.row(area, y));
-        }
-        let found = scroll::find(&old, &new, area.w.into())?;
+        let found = scroll::find(&scroll::Pictures {
+            width: area.w.into(),
+            height: area.h.into(),
+            old: |y| self.row(area, area.y + y as u16),
+            new: |y| frame.row(area, area.y + y as u16),
+        })?;
         let at = |rows: &std::ops::Range<usize>, shift: usize| area.y + (rows.start + shift) as u16;
         let (src_y, dst_y) = (at(&found.src_rows, 0), at(&found.src_rows, 0) as i32 + found.shift);
         let x = area.x + found.columns.start as u16;
@@ -308,19 +297,49 @@ impl<'a> Frame<'a> {
 
 fn pixel(row: &[u8], x: u16) -> u32 {
     let at = usize::from(x) * 4;
-    u32::from_le_bytes([row[at], row[at + 1], row[at + 2], 0])
+    u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]) & 0x00ff_ffff
+}
+
+/// The smallest rectangle that holds all differing pixels of a tile, as far as its rows were looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trimmed {
+    /// First differing row, and the one after the last; nothing differs as long as both are 0.
+    top: u16,
+    bottom: u16,
+    /// The same for columns, within the tile.
+    left: u16,
+    right: u16,
+}
+
+impl Trimmed {
+    /// Looks at the next row, `y`.
+    fn look(&mut self, y: u16, new: &[u8], old: &[u32]) {
+        if !differs(new, old) {
+            return;
+        }
+        if self.bottom == 0 {
+            (self.top, self.left) = (y, old.len() as u16);
+        }
+        self.bottom = y + 1;
+        let unequal = |x: &u16| pixel(new, *x) != old[usize::from(*x)];
+        self.left = (0..self.left).find(unequal).unwrap_or(self.left);
+        self.right = (self.right..old.len() as u16).rev().find(unequal).map_or(self.right, |x| x + 1);
+    }
+
+    /// The rectangle, for a tile that begins at column `x`.
+    fn rect(self, x: u16) -> Option<Rect> {
+        let (w, h) = (self.right - self.left, self.bottom - self.top);
+        (self.bottom > 0).then_some(Rect::new(x + self.left, self.top, w, h))
+    }
 }
 
 /// Whether two rows differ in what is shown. Works in blocks without an exit inside, so that it is vectorised.
-fn differs(new: &[u8], old: &[u32]) -> bool {
-    let block = |(new, old): (&[u8], &[u32])| {
-        let bits = new
-            .chunks_exact(4)
-            .zip(old)
-            .fold(0, |bits, (n, o)| bits | (u32::from_le_bytes([n[0], n[1], n[2], n[3]]) ^ o));
-        bits & 0x00ff_ffff != 0
+pub(crate) fn differs(new: &[u8], old: &[u32]) -> bool {
+    let block = |(new, old): (&[[u8; 4]], &[u32])| {
+        let difference = |bits, (n, o): (&[u8; 4], &u32)| bits | (u32::from_le_bytes(*n) ^ o);
+        new.iter().zip(old).fold(0, difference) & 0x00ff_ffff != 0
     };
-    new.chunks(64).zip(old.chunks(16)).any(block)
+    new.as_chunks().0.chunks(64).zip(old.chunks(64)).any(block)
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn a_scroll_is_a_copy_and_the_new_rows() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn copy_and_region_turn_the_old_screen_into_the_new(
         seed in any::<u32>(), shift in 0usize..60, spots in prop::collection::vec((0usize..160, 0usize..150), 0..6),
