@@ -8,6 +8,7 @@ use crate::viewers::Viewers;
 use std::path::PathBuf;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// The broker's parts.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct App {
     pub data_dir: PathBuf,
     /// The user id that the broker runs as: local peers with it are the administrator.
     pub uid: u32,
+    /// The streams of viewers, so that they can be waited for.
+    pub streams: TaskTracker,
     /// The process is going away.
     pub shutdown: CancellationToken,
 }

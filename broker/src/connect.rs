@@ -122,7 +122,7 @@ pub async fn wait_for_picture(app: &App, assigned: Assigned, wait: Duration) -> 
                 (Phase::Starting | Phase::Ready, Some(endpoint)) => {
                     return Ok(Outcome::Ready { assigned, at: At { placed, endpoint } });
                 }
-                (Phase::Failed | Phase::Stopped | Phase::Stopping, _) => {
+                (Phase::Failed | Phase::Stopped, _) => {
                     return Err(gone(app, &assigned).await);
                 }
                 _ if seen.detail.is_empty() => "the desktop is being started".to_owned(),

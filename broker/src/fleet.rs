@@ -161,6 +161,17 @@ impl Fleet {
         }
     }
 
+    /// The desktops that hosts say have stopped and that are not among `live`.
+    pub fn stopped_beside(&self, live: &HashMap<DesktopId, HostId>) -> Vec<(HostId, DesktopId)> {
+        let hosts = self.lock();
+        let of = |(host, h): (&HostId, &Seen)| {
+            let host = *host;
+            let stopped = h.desktops.values().filter(|d| d.phase == Phase::Stopped).map(|d| d.desktop);
+            stopped.filter(|d| !live.contains_key(d)).map(|d| (host, d)).collect::<Vec<_>>()
+        };
+        hosts.iter().flat_map(of).collect()
+    }
+
     /// Takes over a heartbeat.
     pub fn heartbeat(&self, host: HostId, disk_free: u64, memory_available: u64) {
         if let Some(h) = self.lock().get_mut(&host) {

@@ -34,14 +34,20 @@ pub use auth::bootstrap::InitialAdmin;
 
 use app::App;
 use axum::Router;
+use server::SocketFile;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// The longest wait at the end for viewers to take their last message.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What a broker needs to know to start.
 #[derive(Clone, Debug)]
@@ -107,7 +113,6 @@ pub enum Error {
 /// A broker that listens. Nothing is served before [`Broker::run`].
 pub struct Broker {
     app: Arc<App>,
-    config: Config,
     identity: tls::Identity,
     router: Router,
     https: TcpListener,
@@ -117,6 +122,7 @@ pub struct Broker {
     address: SocketAddr,
     vnc_address: Option<SocketAddr>,
     initial_admin: Option<InitialAdmin>,
+    _files: [SocketFile; 2],
 }
 
 impl Broker {
@@ -135,8 +141,8 @@ impl Broker {
         };
         let dir = |source| Error::DataDir { path: config.data_dir.clone(), source };
         make_dir(&config.data_dir).map_err(dir)?;
-        let local = socket(&config.admin_socket)?;
-        let agents = socket(&config.agent_socket)?;
+        let (local, local_file) = socket(&config.admin_socket)?;
+        let (agents, agents_file) = socket(&config.agent_socket)?;
         let uid = server::own_uid(&config.admin_socket).map_err(dir)?;
         let boxed = |e: store::Error| Error::Store(Box::new(e));
         let store = store::Store::open(&config.data_dir.join("broker.db")).await.map_err(boxed)?;
@@ -158,12 +164,12 @@ impl Broker {
             default_pool: config.default_pool.clone(),
             data_dir: config.data_dir.clone(),
             uid,
+            streams: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         });
         let router = api::router(Arc::clone(&app)).map_err(|e| Error::Store(Box::new(e)))?;
         Ok(Self {
             app,
-            config,
             identity,
             router,
             https,
@@ -173,6 +179,7 @@ impl Broker {
             address,
             vnc_address,
             initial_admin,
+            _files: [local_file, agents_file],
         })
     }
 
@@ -220,11 +227,8 @@ impl Broker {
         shutdown.cancelled().await;
         stop.cancel();
         tasks.wait().await;
-        for path in [&self.config.agent_socket, &self.config.admin_socket] {
-            if let Err(e) = std::fs::remove_file(path) {
-                tracing::warn!(error = %e, socket = %path.display(), "cannot remove a socket");
-            }
-        }
+        self.app.streams.close();
+        let _ = timeout(FAREWELL, self.app.streams.wait()).await;
         self.app.store.close().await;
         Ok(())
     }
@@ -237,7 +241,7 @@ async fn bind(address: SocketAddr, option: &'static str) -> Result<(TcpListener,
     Ok((listener, bound))
 }
 
-fn socket(path: &std::path::Path) -> Result<UnixListener, Error> {
+fn socket(path: &std::path::Path) -> Result<(UnixListener, SocketFile), Error> {
     let failed = |source| Error::Socket { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
         make_dir(dir).map_err(failed)?;

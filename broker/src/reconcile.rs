@@ -50,6 +50,12 @@ pub async fn round(app: &App) -> Result<(), store::Error> {
         }
         snapshot.desktops.push(d);
     }
+    // Hosts repeat themselves; what is on record as gone needs no memory.
+    for (host, desktop) in app.fleet.stopped_beside(&hosts) {
+        if !app.store.is_live(desktop).await? {
+            app.fleet.forget_desktop(host, desktop);
+        }
+    }
     for action in plan::plan(&snapshot) {
         match action {
             Action::RecordReady { desktop, desired_gen, timings } => {

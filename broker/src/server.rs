@@ -156,11 +156,23 @@ where
     }
 }
 
+/// A Unix socket's file, which goes when it is not listened on any more.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_file(&self.0) {
+            tracing::warn!(error = %e, socket = %self.0.display(), "cannot remove a socket");
+        }
+    }
+}
+
 /// Binds a Unix socket that only its owner can use, in the place of one that a dead process left.
 ///
 /// # Errors
 /// `AddrInUse` when a process still listens there; otherwise the file system's.
-pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
+pub fn bind_private(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
@@ -177,7 +189,7 @@ pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(&half)?;
     std::fs::set_permissions(&half, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&half, path)?;
-    Ok(listener)
+    Ok((listener, SocketFile(path.to_owned())))
 }
 
 /// The user id that this process makes files with.

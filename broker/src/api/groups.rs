@@ -10,7 +10,7 @@ use lucarne_control::api::{Group, Page, Problem};
 use std::sync::Arc;
 
 /// All groups.
-#[utoipa::path(get, path = "/groups", tag = "users", security(("cookie" = []), ("token" = [])),
+#[utoipa::path(get, path = "/groups", tag = "groups", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Group>),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),

@@ -77,6 +77,14 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            // Handlers are called alike in each file; the tag makes their names unique, such as `pools_list`.
+            let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
+        }
+    }
     let components = document.components.get_or_insert_default();
     let cookie = ApiKey::Cookie(ApiKeyValue::new(caller::COOKIE));
     components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));

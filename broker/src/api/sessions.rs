@@ -198,7 +198,7 @@ pub async fn until_gone(app: &App, desktop: DesktopId) -> Result<()> {
     let mut settled = app.settled.subscribe();
     loop {
         settled.borrow_and_update();
-        if app.store.desktop_has_ended(desktop).await? {
+        if !app.store.is_live(desktop).await? {
             return Ok(());
         }
         if timeout_at(deadline, settled.changed()).await.is_err() {

@@ -48,9 +48,10 @@ pub async fn stream(
     };
     let ticket = ticket(&headers).ok_or_else(invalid)?;
     let redeemed = app.store.redeem_ticket(&secret::hash(ticket)).await?.ok_or_else(invalid)?;
-    Ok(upgrade
-        .protocols(["binary"])
-        .max_message_size(LARGEST)
-        .max_frame_size(LARGEST)
-        .on_upgrade(move |socket| async move { ws::run(&app, socket, redeemed).await }))
+    Ok(upgrade.protocols(["binary"]).max_message_size(LARGEST).max_frame_size(LARGEST).on_upgrade(
+        move |socket| {
+            let streams = app.streams.clone();
+            streams.track_future(async move { ws::run(&app, socket, redeemed).await })
+        },
+    ))
 }

@@ -69,15 +69,10 @@ impl Store {
             match world.failure(desktop, generation) {
                 Some(reason) => replaced = end::failed(&mut tx, &desktop.to_string(), &reason).await?,
                 None => {
-                    let (session, made) = match request.session {
-                        true => session(&mut tx, &claim, desktop).await.map(|(s, made)| (Some(s), made))?,
-                        false => (None, false),
+                    let session = match request.session {
+                        true => Some(session(&mut tx, &claim, desktop).await?),
+                        false => None,
                     };
-                    if made {
-                        let detail = format!("on the user's desktop {desktop}");
-                        audit::write(&mut tx, request.actor, "session.created", &claim.user_name, &detail)
-                            .await?;
-                    }
                     return finish(tx, claim, desktop, session, false, None).await;
                 }
             }
@@ -93,7 +88,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         let session = match request.session {
-            true => Some(session(&mut tx, &claim, desktop).await?.0),
+            true => Some(session(&mut tx, &claim, desktop).await?),
             false => None,
         };
         bump_revision(&mut tx).await?;
@@ -251,15 +246,15 @@ fn hostname(pool: &str, random: &Uuid) -> String {
     label
 }
 
-/// The live session on the desktop, or a new one; tells whether it is new.
-async fn session(tx: &mut Tx, claim: &Claim<'_>, desktop: DesktopId) -> Result<(SessionId, bool)> {
+/// The live session on the desktop, or a new one.
+async fn session(tx: &mut Tx, claim: &Claim<'_>, desktop: DesktopId) -> Result<SessionId> {
     let live: Option<String> =
         sqlx::query_scalar("SELECT id FROM sessions WHERE desktop_id = ? AND ended_at IS NULL")
             .bind(desktop.to_string())
             .fetch_optional(&mut **tx)
             .await?;
     if let Some(id) = live {
-        return Ok((id.parse().map_err(|_| Error::corrupt("session id", &id))?, false));
+        return id.parse().map_err(|_| Error::corrupt("session id", &id));
     }
     let id = SessionId::generate();
     sqlx::query(
@@ -271,7 +266,9 @@ async fn session(tx: &mut Tx, claim: &Claim<'_>, desktop: DesktopId) -> Result<(
     .bind(desktop.to_string())
     .execute(&mut **tx)
     .await?;
-    Ok((id, true))
+    let subject = format!("{id} of {}", claim.user_name);
+    audit::write(tx, claim.request.actor, "session.created", &subject, &format!("on {desktop}")).await?;
+    Ok(id)
 }
 
 async fn finish(

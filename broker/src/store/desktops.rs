@@ -160,12 +160,12 @@ impl Store {
         rows.into_iter().map(Columns::into_row).collect()
     }
 
-    /// Whether a desktop is gone, confirmed by its host.
+    /// Whether a desktop is on record and not yet confirmed as gone.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn desktop_has_ended(&self, desktop: DesktopId) -> Result<bool> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM desktops WHERE id = ? AND ended_at IS NOT NULL)")
+    pub async fn is_live(&self, desktop: DesktopId) -> Result<bool> {
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM desktops WHERE id = ? AND ended_at IS NULL)")
             .bind(desktop.to_string())
             .fetch_one(&self.reader)
             .await?)

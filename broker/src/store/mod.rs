@@ -89,6 +89,9 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// Raises the revision of the desired sets; part of each transaction that changes what should be on a host.
 async fn bump_revision(tx: &mut Tx) -> Result<()> {
     sqlx::query("UPDATE revision SET value = value + 1 WHERE id = 1").execute(&mut **tx).await?;
