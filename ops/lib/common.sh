@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Shared by the scripts in ops/: messages, progress, who runs what. Source it after `set -euo pipefail`.
 #
-# Everything for people goes to standard error. The output of each step goes to one log file per run, which is removed
-# when all went well; when a step fails, its last lines and the file's path are shown.
+# Everything for people goes to standard error. The output of each step goes to one log file per run, which is
+# removed unless a step fails: then its last lines and the file's path are shown.
 
 # The top of the source tree.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -21,6 +21,8 @@ PATH=$builder_home/.cargo/bin:$PATH
 export PATH
 
 log=$(mktemp "${TMPDIR:-/tmp}/lucarne-$(basename "$0").XXXXXXXX.log")
+# Whether someone has been told to look into it.
+keep_log=no
 spinner_pid=
 
 say() {
@@ -51,7 +53,8 @@ clean_up() {
     rm -f "$log"
 }
 
-trap 'status=$?; stop_spinner; [ "$status" != 0 ] || rm -f "$log"; exit "$status"' EXIT
+trap 'status=$?; stop_spinner; [ "$keep_log" = yes ] || rm -f "$log"; exit "$status"' EXIT
+trap 'stop_spinner; exit 129' HUP
 trap 'stop_spinner; exit 130' INT
 trap 'stop_spinner; exit 143' TERM
 
@@ -66,7 +69,7 @@ last_line() {
 spin() {
     local label=$1 started=$SECONDS frames='-\|/' turn=0 columns text
     # It must not outlive a Ctrl-C, which the script itself answers.
-    trap - EXIT INT TERM
+    trap - EXIT HUP INT TERM
     if [ ! -t 2 ]; then
         while sleep 30 && kill -0 $$ 2>/dev/null; do
             say "  $label ($((SECONDS - started)) s): $(last_line)"
@@ -93,6 +96,7 @@ step() {
     "$@" >>"$log" 2>&1 </dev/null || status=$?
     stop_spinner
     if [ "$status" != 0 ]; then
+        keep_log=yes
         say "$label failed (exit status $status). The last lines of $log:"
         tail -n 20 "$log" | sed 's/^/    /' >&2
         exit 1

@@ -77,6 +77,8 @@ add_backports() {
         fi
         as_root rm -f "$backports_file"
     done < <(backports_stanzas /etc/apt)
+    # shellcheck disable=SC2034 # common.sh reads it
+    keep_log=yes
     die 2 "No bookworm-backports suite was found beside this machine's package sources. Add one that has QEMU" \
         "$qemu_minimum or newer to /etc/apt/sources.list.d, and start again. What apt said is in $log."
 }
