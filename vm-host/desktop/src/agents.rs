@@ -61,7 +61,10 @@ async fn serve_agent(stream: UnixStream, desktop: Arc<Desktop>) {
 }
 
 /// Sends the status at once and after each change, `stopped` last.
-async fn tell(write: &mut (impl AsyncWriteExt + Unpin), status: &mut watch::Receiver<Status>) -> io::Result<()> {
+async fn tell(
+    write: &mut (impl AsyncWriteExt + Unpin),
+    status: &mut watch::Receiver<Status>,
+) -> io::Result<()> {
     loop {
         let (mut line, phase) = {
             let now = status.borrow_and_update();

@@ -35,13 +35,8 @@ pub(crate) struct Desktop {
 
 impl Desktop {
     pub(crate) fn new(config: &DesktopConfig, timings: ForkTimings) -> Arc<Self> {
-        let status = Status {
-            phase: Phase::Starting,
-            detail: "starting".into(),
-            picture: false,
-            viewers: 0,
-            timings,
-        };
+        let status =
+            Status { phase: Phase::Starting, detail: "starting".into(), picture: false, viewers: 0, timings };
         Arc::new(Self {
             id: config.desktop,
             generation: config.generation,

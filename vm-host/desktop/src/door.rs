@@ -68,7 +68,10 @@ async fn serve_connection(mut stream: UnixStream, desktop: Arc<Desktop>) {
             return;
         }
         Err(_) => {
-            tracing::warn!("a connection was closed: it did not say what for within {} s", OPEN_LIMIT.as_secs());
+            tracing::warn!(
+                "a connection was closed: it did not say what for within {} s",
+                OPEN_LIMIT.as_secs()
+            );
             return;
         }
     };

@@ -35,7 +35,9 @@ pub enum DesktopError {
         source: serde_json::Error,
     },
     /// `done.json` could not be written, so a step that must not be repeated cannot be started.
-    #[error("{path} cannot be written; without it a restart could run this desktop twice (is the disk full?)")]
+    #[error(
+        "{path} cannot be written; without it a restart could run this desktop twice (is the disk full?)"
+    )]
     WriteDone {
         /// Which file.
         path: PathBuf,

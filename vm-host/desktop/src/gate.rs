@@ -119,7 +119,8 @@ mod tests {
         let inputs = vm.inputs();
         assert!(inputs.len() <= HELD_LIMIT + 2, "{}", inputs.len());
         for qnum in [30, 42] {
-            let last = inputs.iter().rev().find(|e| matches!(e, InputEvent::Key { qnum: q, .. } if *q == qnum));
+            let last =
+                inputs.iter().rev().find(|e| matches!(e, InputEvent::Key { qnum: q, .. } if *q == qnum));
             assert_eq!(last, Some(&key(qnum, false)));
         }
     }

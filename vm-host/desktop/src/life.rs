@@ -102,7 +102,9 @@ impl Life<'_> {
             return Ok(Some(vm));
         }
         if self.done.forked {
-            return Err("the virtual machine has ended: it does not run any more; log off for a fresh one".into());
+            return Err(
+                "the virtual machine has ended: it does not run any more; log off for a fresh one".into()
+            );
         }
         self.done.forked = true;
         record::write_done(&self.dir, &self.done).map_err(|e| chain(&e))?;

@@ -141,6 +141,13 @@ impl Seat {
         Look { screen: state.screen.clone(), changes }
     }
 
+    /// The screen, if the viewer has been sent all of it. A picture newer than what waits must not reach a viewer: a copy
+    /// that waits would then copy the wrong pixels.
+    pub(crate) fn quiet_screen(&self) -> Option<Arc<Screen>> {
+        let mut state = self.picture.state();
+        state.seat(self.id).damage.is_empty().then(|| state.screen.clone())
+    }
+
     /// The viewer wants this area whether or not it changed.
     pub(crate) fn refresh(&self, area: Rect) {
         self.picture.state().seat(self.id).damage.damage(area);
@@ -203,9 +210,10 @@ mod tests {
         picture.scanout(canvas.frame());
         let seat = picture.join(Arc::default());
         assert_eq!(seat.take().changes.region().rects(), [Rect::new(0, 0, 200, 100)]);
-        assert!(!seat.pending().damaged);
+        assert!(!seat.pending().damaged && seat.quiet_screen().is_some());
         canvas.fill((70, 10, 5, 4), 0x00ff_0000);
         picture.update(canvas.frame(), Damage { x: 64, y: 0, width: 64, height: 64 });
+        assert!(seat.pending().damaged && seat.quiet_screen().is_none());
         let look = seat.take();
         assert_eq!(look.changes.region().rects(), [Rect::new(70, 10, 5, 4)]);
         assert_eq!(look.screen.pixels(), canvas.pixels());

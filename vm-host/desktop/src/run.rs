@@ -37,12 +37,16 @@ impl Sockets {
     /// # Errors
     /// They are not listening sockets.
     pub fn inherited(display: i32, control: i32) -> Result<Self, DesktopError> {
-        Ok(Self { display: inherited(display, "display.sock")?, control: inherited(control, "control.sock")? })
+        Ok(Self {
+            display: inherited(display, "display.sock")?,
+            control: inherited(control, "control.sock")?,
+        })
     }
 }
 
 fn inherited(descriptor: i32, name: &'static str) -> Result<UnixListener, DesktopError> {
-    let wrong = |source: rustix::io::Errno| DesktopError::NotInherited { descriptor, name, source: source.into() };
+    let wrong =
+        |source: rustix::io::Errno| DesktopError::NotInherited { descriptor, name, source: source.into() };
     if descriptor < 0 {
         return Err(wrong(rustix::io::Errno::BADF));
     }
@@ -98,8 +102,10 @@ pub async fn serve(
         socket.set_nonblocking(true)?;
         tokio::net::UnixListener::from_std(socket)
     };
-    let display = listen(sockets.display).map_err(DesktopError::system("cannot listen on the display socket"))?;
-    let control = listen(sockets.control).map_err(DesktopError::system("cannot listen on the control socket"))?;
+    let display =
+        listen(sockets.display).map_err(DesktopError::system("cannot listen on the display socket"))?;
+    let control =
+        listen(sockets.control).map_err(DesktopError::system("cannot listen on the control socket"))?;
     let desktop = Desktop::new(&config, done.timings);
 
     let agents = tokio::spawn(agents::serve(control, desktop.clone()));
@@ -138,4 +144,35 @@ fn prepare_process(dir: &Path) -> Result<(), DesktopError> {
         let _ = signal(ignored).map_err(DesktopError::system("cannot ignore the terminal's signals"))?;
     }
     std::env::set_current_dir(dir).map_err(|source| DesktopError::Folder { dir: dir.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsRawFd, IntoRawFd};
+
+    #[test]
+    fn sockets_that_were_passed_are_kept_from_later_programs() {
+        let dir = tempfile::tempdir().unwrap();
+        let pass = |name| {
+            let listener = UnixListener::bind(dir.path().join(name)).unwrap();
+            rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+            listener.into_raw_fd()
+        };
+        let sockets = Sockets::inherited(pass("display"), pass("control")).unwrap();
+        for socket in [&sockets.display, &sockets.control] {
+            assert!(rustix::io::fcntl_getfd(socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn descriptors_that_are_no_listening_sockets_are_refused_and_left_alone() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        for descriptor in [ours.as_raw_fd(), file.as_raw_fd(), -1, i32::MAX] {
+            let error = Sockets::inherited(descriptor, descriptor).unwrap_err().to_string();
+            assert!(error.contains(&descriptor.to_string()) && error.contains("display.sock"), "{error}");
+        }
+        file.sync_all().unwrap();
+    }
 }

@@ -113,13 +113,15 @@ pub(crate) struct FakeLauncher {
     pub(crate) running: bool,
     /// Why it cannot be forked.
     pub(crate) failure: Option<String>,
+    /// A fork waits for this.
+    pub(crate) fork_waits: Option<Arc<tokio::sync::Notify>>,
     /// Where the driver puts frames.
     pub(crate) sink: Mutex<Option<Arc<dyn DisplaySink>>>,
 }
 
 impl FakeLauncher {
     pub(crate) fn new() -> Self {
-        Self { vm: FakeVm::new(), running: false, failure: None, sink: Mutex::default() }
+        Self { vm: FakeVm::new(), running: false, failure: None, fork_waits: None, sink: Mutex::default() }
     }
 }
 
@@ -136,6 +138,9 @@ impl Launcher for FakeLauncher {
 
     async fn fork(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
         self.vm.note("fork");
+        if let Some(wait) = &self.fork_waits {
+            wait.notified().await;
+        }
         if let Some(why) = &self.failure {
             return Err(why.clone());
         }
@@ -199,11 +204,10 @@ impl Canvas {
 
     /// Paints x, y, width, height with `0x00RRGGBB`.
     pub(crate) fn fill(&mut self, (x, y, w, h): (u32, u32, u32, u32), colour: u32) {
-        for row in y..y + h {
-            for column in x..x + w {
-                let at = ((row * self.width + column) * 4) as usize;
-                self.bytes[at..at + 4].copy_from_slice(&colour.to_le_bytes());
-            }
+        let row = colour.to_le_bytes().repeat(w as usize);
+        for y in y..y + h {
+            let at = ((y * self.width + x) * 4) as usize;
+            self.bytes[at..at + row.len()].copy_from_slice(&row);
         }
     }
 

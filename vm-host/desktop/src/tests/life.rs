@@ -7,6 +7,7 @@ use crate::testing::{Canvas, FakeLauncher, eventually};
 use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_control::link::{Opened, Purpose};
 use lucarne_driver::InputEvent;
+use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,6 +119,20 @@ async fn stop_kills_the_guest_and_says_stopped_to_an_agent_that_has_hung_up_its_
     agent.0.get_mut().shutdown().await.unwrap();
     agent.wait(|s| s.phase == Phase::Stopped).await;
     assert!(host.vm().log().contains(&"clear".to_owned()));
+    within(host.task).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_during_a_fork_clears_up_what_was_forked_and_gives_it_no_identity() {
+    let wait = Arc::new(tokio::sync::Notify::new());
+    let slow = FakeLauncher { fork_waits: Some(wait.clone()), ..FakeLauncher::new() };
+    let host = Host::start_with(slow, Done::default());
+    eventually("the fork's start", || host.vm().log() == ["fork"]).await;
+    let mut agent = host.agent().await;
+    agent.stop().await;
+    wait.notify_one();
+    agent.wait(|s| s.phase == Phase::Stopped).await;
+    assert_eq!(host.vm().log(), ["fork", "clear"]);
     within(host.task).await.unwrap().unwrap();
 }
 

@@ -1,10 +1,12 @@
 //! Who is let in, and who is not.
 
-use super::{Client, Host, within};
+use super::{Client, Host, read_answer, within};
+use crate::config::files;
 use crate::testing::Canvas;
 use lucarne_control::ids::DesktopId;
 use lucarne_control::link::{Open, Opened, Purpose};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 fn refusal(opened: Opened) -> String {
     match opened {
@@ -48,19 +50,17 @@ async fn a_viewer_that_comes_before_the_picture_waits_for_it() {
     let host = Host::start();
     let sink = host.sink().await;
     let open = host.open(Purpose::View { view_only: false });
-    let (stream, opened) = {
-        let connecting = host.connect(&open);
-        tokio::pin!(connecting);
-        let early = tokio::select! {
-            biased;
-            early = &mut connecting => Some(early),
-            () = tokio::task::yield_now() => None,
-        };
-        assert!(early.is_none(), "it was answered before there was a picture");
-        sink.scanout(Canvas::new(64, 48).frame());
-        connecting.await
-    };
-    assert_eq!(opened, Opened::Ok);
+    let mut stream = UnixStream::connect(host.dir.path().join(files::DISPLAY_SOCKET)).await.unwrap();
+    let mut line = serde_json::to_vec(&open).unwrap();
+    line.push(b'\n');
+    stream.write_all(&line).await.unwrap();
+    // Whoever comes after it and is refused has been answered: the early one was not.
+    let (_, later) = host.connect(&Open { generation: open.generation + 1, ..open }).await;
+    refusal(later);
+    let early = stream.try_read(&mut [0; 1]).expect_err("it was answered before there was a picture");
+    assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
+    sink.scanout(Canvas::new(64, 48).frame());
+    assert_eq!(read_answer(&mut stream).await, Opened::Ok);
     let client = Client::start(stream).await;
     assert_eq!((client.viewer.framebuffer().width(), client.viewer.framebuffer().height()), (64, 48));
     host.stop().await;

@@ -69,14 +69,8 @@ impl Host {
     async fn connect_raw(&self, line: &[u8]) -> (UnixStream, Opened) {
         let mut stream = UnixStream::connect(self.dir.path().join(files::DISPLAY_SOCKET)).await.unwrap();
         stream.write_all(line).await.unwrap();
-        let mut answer = Vec::new();
-        loop {
-            match within(stream.read_u8()).await.unwrap() {
-                b'\n' => break,
-                byte => answer.push(byte),
-            }
-        }
-        (stream, serde_json::from_slice(&answer).unwrap())
+        let answer = read_answer(&mut stream).await;
+        (stream, answer)
     }
 
     async fn agent(&self) -> Agent {
@@ -97,6 +91,17 @@ impl Host {
         agent.stop().await;
         agent.wait(|s| s.phase == Phase::Stopped).await;
         within(self.task).await.unwrap().unwrap();
+    }
+}
+
+/// Reads the answer to an `Open` line, and nothing of what follows it.
+async fn read_answer(stream: &mut UnixStream) -> Opened {
+    let mut answer = Vec::new();
+    loop {
+        match within(stream.read_u8()).await.unwrap() {
+            b'\n' => return serde_json::from_slice(&answer).unwrap(),
+            byte => answer.push(byte),
+        }
     }
 }
 
@@ -132,8 +137,6 @@ impl Agent {
 struct Client {
     stream: UnixStream,
     viewer: Viewer,
-    /// Events that were read and not asked for yet.
-    events: std::collections::VecDeque<ServerEvent>,
 }
 
 impl Client {
@@ -161,7 +164,7 @@ impl Client {
         });
         let mut viewer = Viewer::new(Some(jpeg));
         viewer.feed(&handshake.take_rest()).unwrap();
-        let mut client = Self { stream, viewer, events: std::collections::VecDeque::new() };
+        let mut client = Self { stream, viewer };
         assert!(matches!(client.event().await, ServerEvent::Init(_)));
         client
     }
@@ -189,20 +192,16 @@ impl Client {
     /// The next event; none when the server has closed.
     async fn try_event(&mut self) -> Option<ServerEvent> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            // One at a time: what follows an event may have to be read differently because of it.
+            if let Some(event) = self.viewer.next_event().unwrap() {
                 return Some(event);
             }
-            while let Some(event) = self.viewer.next_event().unwrap() {
-                self.events.push_back(event);
+            let mut chunk = vec![0; 64 << 10];
+            let n = self.stream.read(&mut chunk).await.unwrap_or(0);
+            if n == 0 {
+                return None;
             }
-            if self.events.is_empty() {
-                let mut chunk = vec![0; 64 << 10];
-                let n = self.stream.read(&mut chunk).await.unwrap_or(0);
-                if n == 0 {
-                    return None;
-                }
-                self.viewer.feed(&chunk[..n]).unwrap();
-            }
+            self.viewer.feed(&chunk[..n]).unwrap();
         }
     }
 

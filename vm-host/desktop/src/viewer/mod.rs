@@ -37,6 +37,18 @@ const SEND_BUFFER: usize = 64 << 10;
 /// How long the hypervisor may take to pass a wanted size on.
 const RESIZE_LIMIT: Duration = Duration::from_secs(10);
 
+/// Flags of fences (rfbproto, "ClientFence").
+mod fence {
+    /// Handle what came before it first.
+    pub(super) const BLOCK_BEFORE: u32 = 1;
+    /// Handle it before what comes after.
+    pub(super) const BLOCK_AFTER: u32 = 2;
+    /// Take effect together with the next message.
+    pub(super) const SYNC_NEXT: u32 = 4;
+    /// Send it back.
+    pub(super) const REQUEST: u32 = 1 << 31;
+}
+
 /// Why a viewer ended, for the log.
 #[derive(Debug, thiserror::Error)]
 enum ViewerError {
@@ -161,7 +173,9 @@ async fn resize_guest(desktop: &Desktop, mut wanted: watch::Receiver<Option<(u32
         match tokio::time::timeout(RESIZE_LIMIT, vm.resize(width, height)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(width, height, %error, "the guest was not resized"),
-            Err(_) => tracing::warn!(width, height, "the guest was not resized: the hypervisor did not answer"),
+            Err(_) => {
+                tracing::warn!(width, height, "the guest was not resized: the hypervisor did not answer")
+            }
         }
     }
     std::future::pending::<()>().await;

@@ -4,6 +4,7 @@
 //! Input goes straight to the gate, so it is never behind a picture that is being encoded or sent. It knows nothing of
 //! pixels.
 
+use super::fence;
 use super::inbox::{Inbox, Order};
 use crate::desktop::Desktop;
 use crate::keyboard::Keyboard;
@@ -22,18 +23,6 @@ const CHUNK: usize = 4096;
 /// The sides of a display that a guest may be asked for, pixels. Below, desktops have no room for their own windows;
 /// above, no guest driver goes.
 const SIDES: std::ops::RangeInclusive<u16> = 320..=8192;
-
-/// Fence flags (rfbproto, "ClientFence").
-pub(super) mod fence {
-    /// Handle what came before it first.
-    pub(in super::super) const BLOCK_BEFORE: u32 = 1;
-    /// Handle it before what comes after.
-    pub(in super::super) const BLOCK_AFTER: u32 = 2;
-    /// Take effect together with the next message.
-    pub(in super::super) const SYNC_NEXT: u32 = 4;
-    /// Send it back.
-    pub(in super::super) const REQUEST: u32 = 1 << 31;
-}
 
 /// Why a viewer's reading half ended.
 #[derive(Debug, thiserror::Error)]

@@ -5,8 +5,7 @@
 //! however slow the client is. It knows nothing of input.
 
 use super::inbox::{Inbox, Order};
-use super::reader::fence;
-use super::server_init;
+use super::{fence, server_init};
 use crate::picture::{Look, Pending, Seat};
 use lucarne_display::{CursorShape, EncodeError, Encoder, Extras, Resize};
 use lucarne_rfb::encodings as enc;
@@ -219,7 +218,7 @@ impl<'a> Writer<'a> {
             .await?;
             self.plan_repair(REPAIR_AFTER);
         } else if self.repair_at.is_some_and(|at| at <= Instant::now()) {
-            let screen = self.seat.take().screen;
+            let Some(screen) = self.seat.quiet_screen() else { return Ok(()) };
             self.encode(false, move |encoder, out| encoder.repair(&screen, REPAIR_PIXELS, out)).await?;
             self.plan_repair(Duration::ZERO);
         }
@@ -227,8 +226,7 @@ impl<'a> Writer<'a> {
     }
 
     fn new_cursor(&self, pending: &Pending) -> Option<Arc<CursorShape>> {
-        let draws =
-            self.encodings.supports(enc::CURSOR) || self.encodings.supports(enc::CURSOR_WITH_ALPHA);
+        let draws = self.encodings.supports(enc::CURSOR) || self.encodings.supports(enc::CURSOR_WITH_ALPHA);
         let is_sent = |shape: &Arc<CursorShape>| self.cursor.as_ref().is_some_and(|c| Arc::ptr_eq(c, shape));
         pending.cursor.clone().filter(|shape| draws && !is_sent(shape))
     }
@@ -265,11 +263,40 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<()
     while sent < bytes.len() {
         let waiting = bytes.len() - sent;
         let write = stream.write(&bytes[sent..]);
-        let n = tokio::time::timeout(STALL_LIMIT, write).await.map_err(|_| WriteError::Stalled { waiting })??;
+        let n =
+            tokio::time::timeout(STALL_LIMIT, write).await.map_err(|_| WriteError::Stalled { waiting })??;
         if n == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
         sent += n;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_viewer_that_takes_nothing_is_given_up_with_what_waits() {
+        let (mut ours, _theirs) = tokio::io::duplex(64);
+        match send(&mut ours, &[0; 100]).await {
+            Err(WriteError::Stalled { waiting }) => assert_eq!(waiting, 36),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_viewer_that_takes_a_little_at_a_time_is_kept() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1);
+        let reader = tokio::spawn(async move {
+            for _ in 0..100 {
+                tokio::time::sleep(STALL_LIMIT / 2).await;
+                theirs.read_u8().await.unwrap();
+            }
+        });
+        send(&mut ours, &[0; 100]).await.unwrap();
+        reader.await.unwrap();
+    }
 }
