@@ -113,6 +113,7 @@ impl Life<'_> {
         let forked = tokio::select! {
             forked = &mut fork => forked?,
             () = self.desktop.stop_wanted() => {
+                self.desktop.set_phase(Phase::Stopping, "the fork is being ended");
                 let _ = tokio::time::timeout(FORK_GRACE, &mut fork).await;
                 return Ok(None);
             }

@@ -130,6 +130,7 @@ async fn stop_during_a_fork_clears_up_what_was_forked_and_gives_it_no_identity()
     eventually("the fork's start", || host.vm().log() == ["fork"]).await;
     let mut agent = host.agent().await;
     agent.stop().await;
+    agent.wait(|s| s.phase == Phase::Stopping).await;
     wait.notify_one();
     agent.wait(|s| s.phase == Phase::Stopped).await;
     assert_eq!(host.vm().log(), ["fork", "clear"]);
