@@ -50,6 +50,10 @@ async fn a_logged_off_desktop_is_destroyed_and_never_given_to_anyone() {
     assert_eq!(live.len(), 2);
     let all: Vec<Desktop> = server.local().page("/desktops?all=true").await;
     assert_eq!(all.iter().find(|d| d.id == first.desktop.id).unwrap().phase, Phase::Stopped);
+    let sessions: Vec<Session> = ada.page("/sessions").await;
+    assert_eq!(sessions.iter().map(|s| s.id).collect::<Vec<_>>(), [fresh.session.id]);
+    let sessions: Vec<Session> = server.local().page("/sessions?all=true&ended=true").await;
+    assert_eq!(sessions.len(), 3);
     let log = audit(&server).await;
     let of = |action: &str| log.iter().find(|e| e.action == action && e.subject == first.desktop.name);
     assert_eq!(of("desktop.ended").unwrap().actor, "ada");

@@ -73,7 +73,7 @@ pub struct Paging {
     pub limit: Option<i64>,
 }
 
-/// Which page of a list that has ended rows and other people's.
+/// Which page of a list that has ended rows too.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Listing {
@@ -82,7 +82,7 @@ pub struct Listing {
     pub after: String,
     /// Rows, 1 to 500; 100 when left out.
     pub limit: Option<i64>,
-    /// Those that have ended too, and for administrators everyone's.
+    /// Those that have ended too.
     #[serde(default)]
     pub all: bool,
 }

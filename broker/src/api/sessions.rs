@@ -1,7 +1,7 @@
 //! `/sessions`: connect, reconnect, log off.
 
 use super::caller::SignedIn;
-use super::extract::{Body, InPath, InQuery, Listing, Wait, limit, page};
+use super::extract::{Body, InPath, InQuery, Wait, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::connect::{self, Outcome};
@@ -16,9 +16,11 @@ use axum::response::{IntoResponse, Response};
 use lucarne_control::api::{Connection, NewSession, Page, Problem, Role, Session, SessionState};
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::{DesktopId, SessionId};
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use utoipa::IntoParams;
 
 /// The wait for a picture when the client says nothing, milliseconds.
 const WAIT: u32 = 20_000;
@@ -94,7 +96,24 @@ fn session(assigned: &Assigned) -> Result<&Session> {
     session.ok_or_else(|| ApiError::invalid("no session was asked for"))
 }
 
-/// The caller's sessions, or for administrators everyone's (`all=true`).
+/// Which page of whose sessions.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Listing {
+    /// `next` of the page before; the first page when left out.
+    #[serde(default)]
+    after: String,
+    /// Rows, 1 to 500; 100 when left out.
+    limit: Option<i64>,
+    /// For administrators: everyone's.
+    #[serde(default)]
+    all: bool,
+    /// Those that have ended too.
+    #[serde(default)]
+    ended: bool,
+}
+
+/// The caller's live sessions, or for administrators everyone's (`all=true`); with `ended` those of the past too.
 #[utoipa::path(get, path = "/sessions", tag = "sessions", security(("cookie" = []), ("token" = [])),
     params(Listing), responses(
     (status = 200, body = Page<Session>),
@@ -108,7 +127,7 @@ pub async fn list(
     let n = limit(listing.limit)?;
     let everyones = listing.all && caller.0.role == Role::Administrator;
     let user = if everyones { None } else { Some(caller.user()?) };
-    let rows = app.store.sessions(user, listing.all, &listing.after, n + 1).await?;
+    let rows = app.store.sessions(user, listing.ended, &listing.after, n + 1).await?;
     Ok(page(rows.into_iter().map(|r| r.session).collect(), n, |s: &Session| s.id.to_string()))
 }
 

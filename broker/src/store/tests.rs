@@ -113,7 +113,10 @@ async fn nothing_can_be_doubled() {
     );
     let place = "INSERT INTO placements (desktop_id, generation, host_id, memory_mib)
                  SELECT desktop_id, 2, host_id, memory_mib FROM placements WHERE desktop_id = ?";
-    assert!(is_unique_violation(scene.execute(place, std::slice::from_ref(&d1)).await), "a desktop is at one place");
+    assert!(
+        is_unique_violation(scene.execute(place, std::slice::from_ref(&d1)).await),
+        "a desktop is at one place"
+    );
     let again = "INSERT INTO sessions (id, user_id, pool_id, desktop_id, state)
                  SELECT 'x', user_id, pool_id, desktop_id, 'connecting' FROM sessions WHERE desktop_id = ?";
     assert!(is_unique_violation(scene.execute(again, &[d1]).await), "a desktop has one session");

@@ -1,12 +1,13 @@
 //! Viewers for tests: a browser's WebSocket and a VNC viewer, both on real TLS.
 
-use super::Server;
+use super::{LIMIT, Server};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::api::Connection;
 use lucarne_rfb::client::{Handshake, HandshakeError, HandshakeEvent, Want, write};
 use lucarne_rfb::security::{Password, Subtype};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -72,7 +73,8 @@ impl Browser {
     /// The next bytes, or the code with which the stream was closed.
     pub async fn receive(&mut self) -> Result<Vec<u8>, u16> {
         loop {
-            match self.ws.next().await {
+            let next = timeout(LIMIT, self.ws.next()).await.expect("the broker says something");
+            match next {
                 Some(Ok(Message::Binary(bytes))) => return Ok(bytes.to_vec()),
                 Some(Ok(Message::Close(Some(frame)))) => return Err(frame.code.into()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
