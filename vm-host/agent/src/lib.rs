@@ -1,1 +1,211 @@
-//! The host agent: makes the desired set of this host so and reports what it observes.
+//! The host agent: receives the complete set of what should be on this host, makes it so, and reports what it sees.
+//!
+//! It owns the node's image and template store and starts one desktop process per desktop. It is not in the way of any
+//! stream: it may end at any time and be started again, and takes over what runs.
+//!
+//! ```text
+//!   broker ──Desired──► link ──► reconcile ──► templates (build one at a time)
+//!     ▲                            │
+//!     └────Observed──── hub ◄──────┴─────────► desktops  (one task each: spawn, adopt, watch, destroy)
+//! ```
+
+mod accel;
+pub mod config;
+mod desktop_task;
+mod desktops;
+mod hub;
+mod link;
+pub mod network;
+mod slots;
+mod spawn;
+mod templates;
+
+use crate::desktops::Desktops;
+use crate::hub::Hub;
+use crate::templates::Templates;
+pub use accel::{AccelChoice, Chosen, choose};
+pub use config::AgentConfig;
+use lucarne_control::agent::HostFacts;
+use lucarne_images::Store;
+use lucarne_qemu::Qemu;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Whom a template's QEMU runs as when we are root.
+#[must_use]
+pub fn template_credentials() -> lucarne_qemu::process::Credentials {
+    slots::template_credentials()
+}
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// No usable QEMU.
+    #[error(transparent)]
+    Qemu(#[from] lucarne_qemu::binary::QemuMissing),
+    /// What was asked for cannot be had.
+    #[error(transparent)]
+    Accel(#[from] accel::AccelError),
+    /// A folder.
+    #[error("the host's folder {path} cannot be used")]
+    Folder {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The image store.
+    #[error("the image store cannot be opened: {0}")]
+    Images(String),
+    /// A path that is too long for a Unix socket.
+    #[error("{0}")]
+    PathTooLong(String),
+}
+
+/// What an ending agent does with the desktops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// They run on; the next agent takes them over.
+    Leave,
+    /// They are destroyed first.
+    Destroy,
+}
+
+/// Ends an agent, and says how.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Cancelled to end; desktops run on.
+    pub leave: CancellationToken,
+    /// Cancelled to end; desktops are destroyed first.
+    pub destroy: CancellationToken,
+}
+
+impl Shutdown {
+    /// Waits until one of them is cancelled.
+    pub async fn requested(&self) -> Ending {
+        tokio::select! {
+            () = self.destroy.cancelled() => Ending::Destroy,
+            () = self.leave.cancelled() => Ending::Leave,
+        }
+    }
+}
+
+/// Runs the agent until it is told to end.
+///
+/// # Errors
+/// When it cannot start; once it runs it waits for its broker for ever.
+pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
+    config.check()?;
+    let qemu = Qemu::find()?;
+    let chosen = accel::choose(config.accel)?;
+    for dir in [config.dir.clone(), config.templates(), config.desktops()] {
+        config::create_public_dir(&dir).map_err(|source| AgentError::Folder { path: dir, source })?;
+    }
+    let store = Store::open(&config.images()).map_err(|e| AgentError::Images(error_chain(&e)))?;
+    let slots = Arc::new(slots::Slots::new());
+    let network = confine(&slots);
+    let facts = HostFacts {
+        cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        memory_mib: config::memory_total_mib(),
+        driver: "qemu".into(),
+        driver_version: qemu.version.clone(),
+        accel: chosen.accel.as_str().into(),
+        accel_reason: chosen.reason.clone(),
+        network: network.description(),
+    };
+    tracing::info!(qemu = %qemu.version, accel = %facts.accel, reason = %facts.accel_reason, network = %facts.network,
+        "the host agent starts");
+
+    let hub = Hub::new();
+    let store = Arc::new(store);
+    let templates = Arc::new(Templates::new(
+        config.templates(),
+        store.clone(),
+        qemu.clone(),
+        chosen.accel,
+        slots.clone(),
+        hub.clone(),
+    ));
+    let desktops = Arc::new(Desktops::new(
+        &config,
+        qemu,
+        chosen.accel,
+        slots,
+        network.is_confined(),
+        templates.clone(),
+        hub.clone(),
+    ));
+    desktops.adopt_all();
+
+    let link = link::Link {
+        config: config.clone(),
+        facts,
+        hub,
+        store,
+        templates: templates.clone(),
+        desktops: desktops.clone(),
+    };
+    let linked = CancellationToken::new();
+    let runner = tokio::spawn(link.run(linked.clone()));
+    let ending = shutdown.requested().await;
+    templates.stop().await;
+    if ending == Ending::Destroy {
+        tracing::info!("the host agent ends and destroys its desktops");
+        desktops.destroy_all().await;
+        network::release();
+    } else {
+        tracing::info!("the host agent ends; its desktops run on");
+    }
+    // The link goes last, so that the broker hears what became of the desktops.
+    linked.cancel();
+    let _ = runner.await;
+    Ok(())
+}
+
+/// Whether desktops may have a network, and what keeps them off the host's own.
+enum Network {
+    Confined(String),
+    Unconfined(String),
+}
+
+impl Network {
+    fn description(&self) -> String {
+        match self {
+            Self::Confined(how) => how.clone(),
+            Self::Unconfined(why) => format!("desktops have no network: {why}"),
+        }
+    }
+
+    fn is_confined(&self) -> bool {
+        matches!(self, Self::Confined(_))
+    }
+}
+
+fn confine(slots: &slots::Slots) -> Network {
+    if !rustix::process::geteuid().is_root() {
+        return Network::Unconfined(
+            "the host agent does not run as root, so nothing keeps a guest off this machine's own services"
+                .into(),
+        );
+    }
+    match network::confine(slots.range()) {
+        Ok(how) => Network::Confined(how),
+        Err(error) => Network::Unconfined(error_chain(&error)),
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.ends_with(&next_text) {
+            text.push_str(": ");
+            text.push_str(&next_text);
+        }
+        cause = next.source();
+    }
+    text
+}

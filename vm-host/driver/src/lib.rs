@@ -48,7 +48,14 @@ impl Damage {
     /// The part of a rectangle, given in signed numbers by an untrusted hypervisor, that lies within a frame of
     /// `frame_width` by `frame_height`; `None` if nothing does.
     #[must_use]
-    pub fn clip(x: i64, y: i64, width: i64, height: i64, frame_width: u32, frame_height: u32) -> Option<Self> {
+    pub fn clip(
+        x: i64,
+        y: i64,
+        width: i64,
+        height: i64,
+        frame_width: u32,
+        frame_height: u32,
+    ) -> Option<Self> {
         let left = x.clamp(0, i64::from(frame_width));
         let top = y.clamp(0, i64::from(frame_height));
         let right = x.saturating_add(width).clamp(0, i64::from(frame_width));
@@ -203,9 +210,6 @@ mod tests {
         );
         assert_eq!(Damage::clip(100, 0, 5, 5, 100, 50), None);
         assert_eq!(Damage::clip(0, 0, -5, 5, 100, 50), None);
-        assert_eq!(
-            Damage::clip(i64::MAX, i64::MIN, i64::MAX, i64::MAX, u32::MAX, u32::MAX),
-            None
-        );
+        assert_eq!(Damage::clip(i64::MAX, i64::MIN, i64::MAX, i64::MAX, u32::MAX, u32::MAX), None);
     }
 }

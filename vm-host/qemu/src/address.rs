@@ -28,7 +28,9 @@ pub(crate) async fn connect_when_listening(path: &Path) -> io::Result<UnixStream
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     loop {
         match connect(path).await {
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && tokio::time::Instant::now() < deadline => {
+            Err(e)
+                if e.kind() == io::ErrorKind::ConnectionRefused && tokio::time::Instant::now() < deadline =>
+            {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
             other => return other,

@@ -8,12 +8,16 @@ use serde_json::json;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use zbus::Connection;
 use zbus::connection::Builder;
 use zbus::message::{Flags, Message};
-use zbus::{Connection, Guid};
 
 const CONSOLE: &str = "/org/qemu/Display1/Console_0";
+
+/// How long attaching may take; it takes milliseconds, seconds on a host that is out of processor time.
+const ATTACH_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why the display could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +28,9 @@ pub enum DisplayError {
     /// D-Bus.
     #[error("QEMU's display did not answer")]
     Bus(#[from] zbus::Error),
+    /// No answer.
+    #[error("QEMU's display did not answer within {} s", ATTACH_LIMIT.as_secs())]
+    TimedOut,
     /// A socket pair could not be made.
     #[error("no socket for QEMU's display")]
     Io(#[from] std::io::Error),
@@ -51,16 +58,27 @@ impl Display {
         sink: Arc<dyn DisplaySink>,
         shared: bool,
     ) -> Result<Self, DisplayError> {
+        tokio::time::timeout(ATTACH_LIMIT, Self::attach_unlimited(qmp, sink, shared))
+            .await
+            .map_err(|_| DisplayError::TimedOut)?
+    }
+
+    async fn attach_unlimited(
+        qmp: &Qmp,
+        sink: Arc<dyn DisplaySink>,
+        shared: bool,
+    ) -> Result<Self, DisplayError> {
         let (ours, theirs) = UnixStream::pair()?;
         qmp.execute_with_fd("getfd", json!({ "fdname": "lucarne-display" }), theirs.as_fd()).await?;
         drop(theirs);
-        qmp.execute("add_client", json!({ "protocol": "@dbus-display", "fdname": "lucarne-display" })).await?;
+        qmp.execute("add_client", json!({ "protocol": "@dbus-display", "fdname": "lucarne-display" }))
+            .await?;
         let connection = Builder::unix_stream(ours).p2p().build().await?;
 
         // QEMU authenticates to the listener while it handles the call: both sides must run at once.
         let (ours, theirs) = UnixStream::pair()?;
-        let guid = Guid::generate();
-        let serve = Builder::unix_stream(ours).p2p().server(guid).build_message_stream();
+        // On this connection too QEMU is the side that authenticates, although it is the one that calls.
+        let serve = Builder::unix_stream(ours).p2p().build_message_stream();
         let theirs = zbus::Fd::from(std::os::fd::OwnedFd::from(theirs));
         let caller = connection.clone();
         let register = tokio::spawn(async move {

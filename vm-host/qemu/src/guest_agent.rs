@@ -126,8 +126,7 @@ impl GuestAgent {
             )
             .await?;
         loop {
-            let status =
-                self.execute("guest-exec-status", json!({ "pid": started["pid"] }), limit).await?;
+            let status = self.execute("guest-exec-status", json!({ "pid": started["pid"] }), limit).await?;
             if status["exited"].as_bool() == Some(true) {
                 let text = |key: &str| {
                     let bytes = STANDARD.decode(status[key].as_str().unwrap_or_default()).unwrap_or_default();

@@ -83,7 +83,11 @@ pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), 
         .await
         .map_err(|_| failed(format!("its helper did not answer within {} s", HELPER_LIMIT.as_secs())))?
         .map_err(failed)?;
-    if answer.trim_end() == "ok 1" { Ok(()) } else { Err(failed(format!("its helper said {:?}", answer.trim_end()))) }
+    if answer.trim_end() == "ok 1" {
+        Ok(())
+    } else {
+        Err(failed(format!("its helper said {:?}", answer.trim_end())))
+    }
 }
 
 /// Gives the identity through qemu-guest-agent and a shell.
@@ -205,7 +209,8 @@ mod ssh {
             let path = dir.path().join("key");
             std::fs::write(&path, &key.private).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            let out = std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();
+            let out =
+                std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();
             assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
             assert_eq!(out.stdout, key.public);
         }

@@ -43,8 +43,9 @@ impl FrameMap {
             return Err(rustix::io::Errno::OVERFLOW);
         }
         // SAFETY: a fresh map at an address of the kernel's choice; nothing else refers to it.
-        let base =
-            unsafe { rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, fd.as_fd(), 0)? };
+        let base = unsafe {
+            rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, fd.as_fd(), 0)?
+        };
         Ok(Self { base, length })
     }
 
@@ -143,7 +144,8 @@ impl Listener {
                 self.update_map(x, y, width, height);
             }
             (LISTENER_INTERFACE, "Scanout") => {
-                let (width, height, stride, format, data): (u32, u32, u32, u32, Vec<u8>) = body.deserialize()?;
+                let (width, height, stride, format, data): (u32, u32, u32, u32, Vec<u8>) =
+                    body.deserialize()?;
                 self.scanout_data(width, height, stride, format, data)?;
             }
             (LISTENER_INTERFACE, "Update") => {
@@ -157,7 +159,8 @@ impl Listener {
                 self.sink.cursor(if on == 0 { None } else { self.cursor.clone() });
             }
             (LISTENER_INTERFACE, "CursorDefine") => {
-                let (width, height, hot_x, hot_y, argb): (i32, i32, i32, i32, Vec<u8>) = body.deserialize()?;
+                let (width, height, hot_x, hot_y, argb): (i32, i32, i32, i32, Vec<u8>) =
+                    body.deserialize()?;
                 self.cursor_define(width, height, hot_x, hot_y, argb)?;
             }
             ("org.freedesktop.DBus.Properties", "Get" | "GetAll") => {

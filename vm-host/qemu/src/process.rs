@@ -68,6 +68,16 @@ pub struct Process {
     dir: PathBuf,
     pid: Pid,
     pidfd: AsyncFd<rustix::fd::OwnedFd>,
+    kill_on_drop: bool,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.kill_on_drop {
+            // It may have ended already, and there is nobody to tell if it cannot be killed.
+            let _ = rustix::process::pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+        }
+    }
 }
 
 fn last_log_lines(dir: &Path) -> String {
@@ -157,8 +167,17 @@ impl Process {
     }
 
     fn attach(dir: &Path, pid: Pid) -> io::Result<Self> {
-        let pidfd = AsyncFd::register(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?)?;
-        Ok(Self { dir: dir.into(), pid, pidfd })
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        // SAFETY: the descriptor is owned by the `AsyncFd`, which never lends it out to be closed or replaced.
+        let pidfd = unsafe { AsyncFd::register(pidfd)? };
+        Ok(Self { dir: dir.into(), pid, pidfd, kill_on_drop: false })
+    }
+
+    /// Ends it with this value: for work that may be abandoned half-way.
+    #[must_use]
+    pub fn kill_on_drop(mut self) -> Self {
+        self.kill_on_drop = true;
+        self
     }
 
     /// Waits until it has ended.

@@ -186,9 +186,10 @@ impl Template {
     pub fn open(dir: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(dir.join(template_files::META)).ok()?;
         let meta: TemplateMeta = serde_json::from_str(&text).ok()?;
-        let complete = [template_files::MEMORY, template_files::STATE, template_files::DISK, template_files::OVERLAY]
-            .iter()
-            .all(|f| dir.join(f).is_file());
+        let complete =
+            [template_files::MEMORY, template_files::STATE, template_files::DISK, template_files::OVERLAY]
+                .iter()
+                .all(|f| dir.join(f).is_file());
         complete.then(|| Self { dir: dir.into(), meta })
     }
 
@@ -196,7 +197,10 @@ impl Template {
     ///
     /// # Errors
     /// Says which step failed; nothing half-made is left.
-    pub async fn build(request: &TemplateRequest<'_>, progress: &mut Progress<'_>) -> Result<Self, TemplateError> {
+    pub async fn build(
+        request: &TemplateRequest<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Self, TemplateError> {
         let id = Self::id(request.spec, request.accel, request.qemu);
         let target = request.templates.join(&id);
         if let Some(template) = Self::open(&target) {
@@ -210,17 +214,20 @@ impl Template {
         remove_dir(&building)?;
         remove_dir(&target)?;
         std::fs::create_dir_all(&building).map_err(file("cannot create", &building))?;
-        let made = build_in(request, &building, &target, progress).await;
-        match made {
-            Ok(meta) => {
-                std::fs::rename(&building, &target).map_err(file("cannot move into place", &target))?;
-                Ok(Self { dir: target, meta })
-            }
-            Err(error) => {
-                let _ = std::fs::remove_dir_all(&building);
-                Err(error)
-            }
-        }
+        let unfinished = Unfinished(&building);
+        let meta = build_in(request, &building, &target, progress).await?;
+        std::fs::rename(&building, &target).map_err(file("cannot move into place", &target))?;
+        drop(unfinished);
+        Ok(Self { dir: target, meta })
+    }
+}
+
+/// Removes the building folder when the work fails or is abandoned; once it has been renamed there is nothing to do.
+struct Unfinished<'a>(&'a Path);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0);
     }
 }
 
@@ -278,17 +285,16 @@ async fn build_in(
         generation_id: uuid::Uuid::new_v4(),
     };
     let started = Instant::now();
-    let process = Process::start(&machine, dir, request.credentials).await?;
+    let process = Process::start(&machine, dir, request.credentials).await?.kill_on_drop();
     let result = tokio::select! {
-        made = settle_and_freeze(request, dir, started, &process, progress) => made,
+        made = settle_and_freeze(dir, started, &process, progress) => made,
         () = process.ended() => Err(TemplateError::Died(process.last_words())),
     };
     process.kill().await;
     let (identity, cold_boot_s, freeze_ms) = result?;
 
     progress(97, "sealing");
-    for leftover in
-        [files::QMP, files::GUEST_AGENT, files::IDENTITY, files::VDAGENT, files::PID, files::LOG]
+    for leftover in [files::QMP, files::GUEST_AGENT, files::IDENTITY, files::VDAGENT, files::PID, files::LOG]
     {
         let _ = std::fs::remove_file(path(leftover));
     }
@@ -325,7 +331,8 @@ fn seal(dir: &Path) -> Result<(), TemplateError> {
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(dir, Some(own), Some(own)).map_err(file("cannot take back", dir))?;
     }
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).map_err(file("cannot seal", dir))?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
+        .map_err(file("cannot seal", dir))?;
     Ok(())
 }
 
@@ -346,7 +353,6 @@ async fn rebase(overlay: &Path, base: &Path) -> Result<(), TemplateError> {
 }
 
 async fn settle_and_freeze(
-    request: &TemplateRequest<'_>,
     dir: &Path,
     started: Instant,
     process: &Process,
@@ -395,7 +401,6 @@ async fn settle_and_freeze(
     qmp.execute("migrate", json!({ "uri": format!("file:{}", template_files::STATE) })).await?;
     wait_frozen(&qmp).await?;
     let freeze_ms = freeze.elapsed().as_secs_f64() * 1000.0;
-    let _ = request;
     Ok((identity, painted.as_secs_f64(), freeze_ms))
 }
 

@@ -236,10 +236,10 @@ impl Vm for QemuVm {
     }
 
     async fn resize(&self, width: u32, height: u32) -> Result<(), VmError> {
-        self.display
-            .resize(width, height)
-            .await
-            .map_err(|e| VmError::Refused { what: format!("a display of {width}x{height}"), why: e.to_string() })
+        self.display.resize(width, height).await.map_err(|e| VmError::Refused {
+            what: format!("a display of {width}x{height}"),
+            why: e.to_string(),
+        })
     }
 
     async fn ended(&self) -> String {

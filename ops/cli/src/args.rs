@@ -1,0 +1,434 @@
+//! What can be said on the command line, as said: nothing is resolved here.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Lucarne: desktops that are forked in a blink and watched through a small window.
+#[derive(Parser)]
+#[command(name = "lucarne", version, about, propagate_version = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run everything on this machine: broker, gateway and host, until Ctrl-C.
+    Up(Up),
+    /// Run the broker and gateway.
+    Broker(Broker),
+    /// Run this machine's host agent, or look at hosts.
+    Host(Host),
+    /// Golden images: build, import, list, delete.
+    Image(Image),
+    /// Pools of like desktops.
+    Pool(Pool),
+    /// Users.
+    User(User),
+    /// Desktops.
+    Desktop(Desktop),
+    /// Sessions.
+    Session(Session),
+    /// The audit log, newest last.
+    Audit(Audit),
+    /// Say whether KVM on this machine runs ordinary guests, and why not.
+    Probe,
+}
+
+/// Where the data is.
+#[derive(ClapArgs, Clone)]
+pub struct DataDir {
+    /// Folder of images, templates, desktops and the database.
+    #[arg(long, default_value = "/var/lib/lucarne", env = "LUCARNE_DATA_DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// Which server to talk to, and as whom.
+#[derive(ClapArgs, Clone)]
+pub struct Remote {
+    /// Server, such as https://desktops.example:8443. Without it: this machine's own, through its local socket.
+    #[arg(long, env = "LUCARNE_SERVER", global = true)]
+    pub server: Option<String>,
+    /// SHA-256 fingerprint of the server's certificate, as `lucarne up` prints it.
+    #[arg(long, env = "LUCARNE_FINGERPRINT", global = true)]
+    pub fingerprint: Option<String>,
+    /// User to sign in as at --server; the password is read from LUCARNE_PASSWORD or standard input.
+    #[arg(long, env = "LUCARNE_USER", global = true)]
+    pub user: Option<String>,
+    /// Folder whose local server to talk to.
+    #[arg(long, default_value = "/var/lib/lucarne", env = "LUCARNE_DATA_DIR", global = true)]
+    pub data_dir: PathBuf,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
+}
+
+/// How to print.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs: the API's own JSON.
+    Json,
+}
+
+/// Which accelerator.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    /// KVM where it runs ordinary guests, else TCG.
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// `lucarne up`.
+#[derive(ClapArgs)]
+pub struct Up {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Address of the web server.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Address for VNC viewers; `none` for none.
+    #[arg(long, default_value = "127.0.0.1:5900")]
+    pub vnc_listen: String,
+    /// What executes guests.
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    pub accel: Accel,
+    /// Recipe of the golden image that is built when there is no image yet.
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    /// Name of the pool that is created when there is none yet; `none` for none.
+    #[arg(long, default_value = "debian")]
+    pub default_pool: String,
+}
+
+/// `lucarne broker`.
+#[derive(ClapArgs)]
+pub struct Broker {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Address of the web server.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Address for VNC viewers; `none` for none.
+    #[arg(long, default_value = "127.0.0.1:5900")]
+    pub vnc_listen: String,
+    /// Name of the pool that is created from the first image when no pool has ever existed.
+    #[arg(long)]
+    pub default_pool: Option<String>,
+    /// Print one line of JSON on standard output once it serves, for the process that started it.
+    #[arg(long, hide = true)]
+    pub announce: bool,
+}
+
+/// `lucarne host`.
+#[derive(ClapArgs)]
+pub struct Host {
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(subcommand)]
+    pub command: HostCommand,
+}
+
+/// `lucarne host …`.
+#[derive(Subcommand)]
+pub enum HostCommand {
+    /// Run the host agent. Ended by SIGTERM it leaves its desktops running; by Ctrl-C it destroys them.
+    Run {
+        /// The host's name; the machine's when left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// What executes guests.
+        #[arg(long, value_enum, default_value_t = Accel::Auto)]
+        accel: Accel,
+    },
+    /// List hosts.
+    List,
+    /// Show a host.
+    Show {
+        /// Name or id.
+        host: String,
+    },
+    /// Forget a host that is offline and has no desktops.
+    Delete {
+        /// Name or id.
+        host: String,
+    },
+}
+
+/// `lucarne image`.
+#[derive(ClapArgs)]
+pub struct Image {
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// Formats that can be imported; never guessed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImageFormat {
+    Qcow2,
+    Raw,
+    Vmdk,
+    Vhdx,
+}
+
+/// `lucarne image …`.
+#[derive(Subcommand)]
+pub enum ImageCommand {
+    /// Build an image from a recipe, on this machine.
+    Build {
+        /// The recipe, such as ops/images/debian-desktop.toml.
+        recipe: PathBuf,
+        /// Build it even if the recipe's image is there.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Import a disk file into this machine's store; it is booted once to see that it works.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Its format. It is never guessed, because a guest could have written another format's header.
+        #[arg(long, value_enum)]
+        format: ImageFormat,
+        /// The image's name.
+        #[arg(long)]
+        name: String,
+        /// Its version; today's date when left out.
+        #[arg(long)]
+        version: Option<String>,
+        /// What executes the boot.
+        #[arg(long, value_enum, default_value_t = Accel::Auto)]
+        accel: Accel,
+    },
+    /// List images.
+    List,
+    /// Show an image.
+    Show {
+        /// Digest.
+        image: String,
+    },
+    /// Delete an image that no pool uses.
+    Delete {
+        /// Digest.
+        image: String,
+    },
+}
+
+/// `lucarne pool`.
+#[derive(ClapArgs)]
+pub struct Pool {
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(subcommand)]
+    pub command: PoolCommand,
+}
+
+/// `lucarne pool …`.
+#[derive(Subcommand)]
+pub enum PoolCommand {
+    /// List pools.
+    List,
+    /// Show a pool.
+    Show {
+        /// Name or id.
+        pool: String,
+    },
+    /// Create a pool.
+    Create {
+        /// Unique name.
+        name: String,
+        /// Image: name, digest, or the first digits of one.
+        #[arg(long)]
+        image: String,
+        /// One line for users.
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Guest memory, MiB.
+        #[arg(long, default_value_t = 1024)]
+        memory: u32,
+        /// Virtual processors.
+        #[arg(long, default_value_t = 2)]
+        vcpus: u32,
+        /// Display at boot, pixels.
+        #[arg(long, default_value = "1280x800")]
+        display: String,
+        /// Desktops have no network.
+        #[arg(long)]
+        no_network: bool,
+        /// Most desktops at once.
+        #[arg(long, default_value_t = 16)]
+        max_desktops: u32,
+        /// User who may use it; may be repeated.
+        #[arg(long = "entitle-user")]
+        users: Vec<String>,
+        /// Group whose members may use it; may be repeated. `everyone` is all users.
+        #[arg(long = "entitle-group")]
+        groups: Vec<String>,
+        /// Wait until its template is ready.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Delete a pool.
+    Delete {
+        /// Name or id.
+        pool: String,
+        /// Destroy its desktops first.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `lucarne user`.
+#[derive(ClapArgs)]
+pub struct User {
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(subcommand)]
+    pub command: UserCommand,
+}
+
+/// `lucarne user …`.
+#[derive(Subcommand)]
+pub enum UserCommand {
+    /// List users.
+    List,
+    /// Show a user.
+    Show {
+        /// Name or id.
+        name: String,
+    },
+    /// Create a user; the password is read from LUCARNE_NEW_PASSWORD or standard input.
+    Create {
+        /// Unique name.
+        name: String,
+        /// They may do everything.
+        #[arg(long)]
+        administrator: bool,
+        /// Group to be in; may be repeated.
+        #[arg(long = "group")]
+        groups: Vec<String>,
+    },
+    /// Set a user's password; read from LUCARNE_NEW_PASSWORD or standard input.
+    Password {
+        /// Name or id.
+        name: String,
+    },
+    /// Delete a user and destroy their desktops.
+    Delete {
+        /// Name or id.
+        name: String,
+    },
+}
+
+/// `lucarne desktop`.
+#[derive(ClapArgs)]
+pub struct Desktop {
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Run the process of one desktop; the host agent does.
+    #[arg(long = "dir", hide = true, requires = "display_fd")]
+    pub dir: Option<PathBuf>,
+    #[arg(long, hide = true, requires = "control_fd")]
+    pub display_fd: Option<i32>,
+    #[arg(long, hide = true)]
+    pub control_fd: Option<i32>,
+    #[command(subcommand)]
+    pub command: Option<DesktopCommand>,
+}
+
+/// `lucarne desktop …`.
+#[derive(Subcommand)]
+pub enum DesktopCommand {
+    /// List desktops.
+    List,
+    /// Show a desktop.
+    Show {
+        /// Id.
+        id: String,
+    },
+    /// Make a desktop for a user, before they connect.
+    Create {
+        /// Pool's name or id.
+        #[arg(long)]
+        pool: String,
+        /// User's name.
+        #[arg(long)]
+        user: String,
+        /// Wait until it is ready.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Destroy a desktop with its data.
+    Delete {
+        /// Id.
+        id: String,
+        /// Wait until it is gone.
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
+/// `lucarne session`.
+#[derive(ClapArgs)]
+pub struct Session {
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(subcommand)]
+    pub command: SessionCommand,
+}
+
+/// `lucarne session …`.
+#[derive(Subcommand)]
+pub enum SessionCommand {
+    /// List sessions.
+    List {
+        /// Ended ones too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show a session.
+    Show {
+        /// Id.
+        id: String,
+    },
+    /// Connect to a desktop of a pool as the user of --user, without a viewer.
+    Create {
+        /// Pool's name or id.
+        pool: String,
+        /// Wait until there is a picture.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Log a session off; its desktop is destroyed.
+    Delete {
+        /// Id.
+        id: String,
+        /// Wait until the desktop is gone.
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
+/// `lucarne audit`.
+#[derive(ClapArgs)]
+pub struct Audit {
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        super::Args::command().debug_assert();
+    }
+}

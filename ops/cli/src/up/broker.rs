@@ -1,0 +1,63 @@
+//! The broker's process.
+
+use crate::args::Broker as Args;
+use crate::client::admin_socket;
+use crate::commands::optional_address;
+use anyhow::{Context, Result};
+use lucarne_broker::{Broker, Config};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::net::SocketAddr;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// What the broker tells the process that started it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Where browsers go.
+    pub address: SocketAddr,
+    /// Where VNC viewers go.
+    pub vnc_address: Option<SocketAddr>,
+    /// SHA-256 of the certificate.
+    pub fingerprint: String,
+    /// Name and generated password, while it has not been changed.
+    pub initial_admin: Option<(String, String)>,
+}
+
+/// Runs the broker until SIGTERM or Ctrl-C.
+pub async fn run(args: Args) -> Result<()> {
+    let data_dir = std::path::absolute(&args.data.data_dir)?;
+    super::create_folders(&data_dir)?;
+    let broker = Broker::start(Config {
+        data_dir: data_dir.join("broker"),
+        listen: args.listen,
+        vnc_listen: optional_address(&args.vnc_listen)?,
+        agent_socket: super::agent_socket(&data_dir),
+        admin_socket: admin_socket(&data_dir),
+        default_pool: args.default_pool,
+    })
+    .await?;
+    if args.announce {
+        let announcement = Announcement {
+            address: broker.address(),
+            vnc_address: broker.vnc_address(),
+            fingerprint: broker.fingerprint().to_owned(),
+            initial_admin: broker.initial_admin().map(|a| (a.name.clone(), a.password.clone())),
+        };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", serde_json::to_string(&announcement)?)
+            .context("nobody reads the announcement")?;
+        out.flush()?;
+    }
+    let shutdown = CancellationToken::new();
+    let asked = shutdown.clone();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        asked.cancel();
+    });
+    Ok(broker.run(shutdown).await?)
+}

@@ -1,0 +1,164 @@
+//! The link to the broker: the agent dials, says who it is and what is here, and takes the desired set. It tries for
+//! ever, and nothing that runs depends on it.
+
+use crate::config::{AgentConfig, disk_free, memory_available};
+use crate::desktops::Desktops;
+use crate::error_chain;
+use crate::hub::Hub;
+use crate::templates::Templates;
+use futures_util::{SinkExt, StreamExt};
+use lucarne_control::agent::{FromAgent, Hello, HostFacts, PROTOCOL_VERSION, ToAgent};
+use lucarne_images::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_util::sync::CancellationToken;
+
+/// Time between heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Time between looks at the image store; images are added by another process.
+const STORE_LOOK: Duration = Duration::from_secs(2);
+
+/// First and longest wait between tries to reach the broker.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MOST: Duration = Duration::from_secs(2);
+
+/// What the link needs.
+pub(crate) struct Link {
+    pub(crate) config: AgentConfig,
+    pub(crate) facts: HostFacts,
+    pub(crate) hub: Hub,
+    pub(crate) store: Arc<Store>,
+    pub(crate) templates: Arc<Templates>,
+    pub(crate) desktops: Arc<Desktops>,
+}
+
+type Socket = WebSocketStream<UnixStream>;
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("the broker's socket")]
+    Connect(#[from] std::io::Error),
+    #[error("the link")]
+    WebSocket(#[from] tungstenite::Error),
+    #[error("a message of the broker is not understood")]
+    Json(#[from] serde_json::Error),
+    #[error("the broker refuses this host: {0}")]
+    Refused(String),
+}
+
+impl Link {
+    /// Runs until `stop`, then hands over what is still to be told.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut wait = RETRY_FIRST;
+        let mut said = String::new();
+        while !stop.is_cancelled() {
+            self.look_at_store();
+            match self.session(&stop, &mut wait).await {
+                Ok(()) => {}
+                Err(error) => {
+                    let text = error_chain(&error);
+                    // A broker that is away is said once, not every two seconds.
+                    if text != said {
+                        tracing::warn!(error = %text, socket = %self.config.broker_socket.display(), "no link to the broker; trying on");
+                        said = text;
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_MOST),
+            }
+        }
+    }
+
+    fn look_at_store(&self) {
+        match self.store.list() {
+            Ok(images) => self.hub.images(images),
+            Err(error) => tracing::warn!(error = %error_chain(&error), "the image store cannot be read"),
+        }
+    }
+
+    async fn session(&self, stop: &CancellationToken, wait: &mut Duration) -> Result<(), LinkError> {
+        let stream = UnixStream::connect(&self.config.broker_socket).await?;
+        let (mut socket, _) = tokio_tungstenite::client_async("ws://broker/agent", stream).await?;
+        let hello = Hello {
+            protocol: PROTOCOL_VERSION,
+            host: self.config.host.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            facts: self.facts.clone(),
+        };
+        send(&mut socket, &FromAgent::Hello(hello)).await?;
+        let (everything, mut changes) = self.hub.subscribe();
+        send(&mut socket, &FromAgent::Observed(everything)).await?;
+        self.beat(&mut socket).await?;
+        tracing::info!("linked to the broker");
+        *wait = RETRY_FIRST;
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut look = tokio::time::interval(STORE_LOOK);
+        loop {
+            tokio::select! {
+                change = changes.recv() => match change {
+                    Ok(observed) => send(&mut socket, &FromAgent::Observed(observed)).await?,
+                    Err(RecvError::Lagged(_)) => {
+                        let (everything, fresh) = self.hub.subscribe();
+                        changes = fresh;
+                        send(&mut socket, &FromAgent::Observed(everything)).await?;
+                    }
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                message = socket.next() => match message {
+                    Some(message) => self.handle(message?, &mut socket).await?,
+                    None => return Ok(()),
+                },
+                _ = heartbeat.tick() => self.beat(&mut socket).await?,
+                _ = look.tick() => self.look_at_store(),
+                () = stop.cancelled() => {
+                    while let Ok(observed) = changes.try_recv() {
+                        send(&mut socket, &FromAgent::Observed(observed)).await?;
+                    }
+                    socket.close(None).await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn beat(&self, socket: &mut Socket) -> Result<(), LinkError> {
+        let disk_free = disk_free(&self.config.dir);
+        send(socket, &FromAgent::Heartbeat { disk_free, memory_available: memory_available() }).await
+    }
+
+    async fn handle(&self, message: Message, socket: &mut Socket) -> Result<(), LinkError> {
+        let Message::Text(text) = message else { return Ok(()) };
+        match serde_json::from_str(&text)? {
+            ToAgent::Desired(desired) => {
+                tracing::debug!(revision = desired.revision, desktops = desired.desktops.len(), "desired");
+                self.desktops.apply(&desired);
+                let mut keep = desired.templates.clone();
+                keep.extend(self.desktops.templates_in_use());
+                self.templates.retain(&keep);
+                for spec in &desired.templates {
+                    let _ = self.templates.want(spec);
+                }
+            }
+            ToAgent::DeleteImage { digest } => {
+                let error = self.store.delete(&digest).err().map(|e| error_chain(&e));
+                self.look_at_store();
+                send(socket, &FromAgent::ImageDeleted { digest, error }).await?;
+            }
+            ToAgent::Refused { reason } => return Err(LinkError::Refused(reason)),
+        }
+        Ok(())
+    }
+}
+
+async fn send(socket: &mut Socket, message: &FromAgent) -> Result<(), LinkError> {
+    let text = serde_json::to_string(message)?;
+    socket.send(Message::text(text)).await?;
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! Starting a desktop process: its sockets are bound here and inherited, so that whoever connects while it starts, or
+//! starts again, waits in the socket's queue instead of failing.
+
+use lucarne_desktop::config::files;
+use lucarne_qemu::process::Credentials;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+fn bind(path: &Path, owner: Option<&Credentials>) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    if let Some(owner) = owner {
+        std::os::unix::fs::chown(path, Some(owner.id), Some(owner.id))?;
+    }
+    Ok(listener.into())
+}
+
+/// Starts `program desktop --dir dir` with its two sockets.
+pub(crate) fn desktop_process(
+    program: &Path,
+    dir: &Path,
+    credentials: Option<&Credentials>,
+) -> io::Result<Child> {
+    let display = bind(&dir.join(files::DISPLAY_SOCKET), credentials)?;
+    let control = bind(&dir.join(files::CONTROL_SOCKET), credentials)?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(files::LOG))?;
+    let mut command = Command::new(program);
+    command
+        .arg("desktop")
+        .arg("--dir")
+        .arg(dir)
+        .arg("--display-fd")
+        .arg(display.as_raw_fd().to_string())
+        .arg("--control-fd")
+        .arg(control.as_raw_fd().to_string())
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()))
+        .env("RUST_LOG", std::env::var_os("RUST_LOG").unwrap_or_else(|| "info".into()))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    let inherited = [display.as_raw_fd(), control.as_raw_fd()];
+    // SAFETY: only async-signal-safe system calls between fork and exec; the descriptors are open in the parent until
+    // after the spawn.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::setsid()?;
+            for fd in inherited {
+                let fd = rustix::fd::BorrowedFd::borrow_raw(fd);
+                rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+            }
+            Ok(())
+        });
+    }
+    if let Some(credentials) = credentials {
+        credentials.apply(&mut command);
+    }
+    command.spawn()
+}
