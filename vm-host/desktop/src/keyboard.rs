@@ -32,6 +32,15 @@ struct Held {
     qnum: u32,
 }
 
+/// On-screen keyboards and automation name a key's place and the symbol that it makes with Shift, and press no Shift:
+/// `|` on the place of the backslash. Where the US keyboard agrees about the place, the symbol counts. Letters are left
+/// alone, because Caps Lock makes capitals without Shift too.
+fn missing_shift(symbol: u32, place: u32) -> Option<bool> {
+    let letter = char::from_u32(symbol).is_some_and(|c| c.is_ascii_alphabetic());
+    let key = keysym::lookup(symbol).filter(|key| !letter && key.qnum == place)?;
+    key.shift.filter(|shift| *shift)
+}
+
 /// The keys that one viewer holds.
 #[derive(Debug, Default)]
 pub(crate) struct Keyboard {
@@ -46,7 +55,7 @@ impl Keyboard {
         } else if keycode >= KEYS {
             tracing::debug!(keycode, "a key number that no keyboard has was ignored");
         } else if down {
-            self.press(Name::Place(keycode), keycode, None, send);
+            self.press(Name::Place(keycode), keycode, missing_shift(symbol, keycode), send);
         } else {
             self.release(|h| h.name == Name::Place(keycode), send);
         }
@@ -153,6 +162,18 @@ mod tests {
             k.symbol(false, 'A'.into(), send);
         });
         assert_eq!(seen, [(SHIFT, true), (A, true), (SHIFT, false), (A, false)]);
+    }
+
+    #[test]
+    fn a_symbol_that_needs_shift_gets_one_even_when_its_place_is_named() {
+        const BACKSLASH: u32 = 0x2b;
+        let seen = typed(|k, send| {
+            k.place(true, '|'.into(), BACKSLASH, send);
+            k.place(false, '|'.into(), BACKSLASH, send);
+        });
+        assert_eq!(seen, [(SHIFT, true), (BACKSLASH, true), (SHIFT, false), (BACKSLASH, false)]);
+        let capital_by_caps_lock = typed(|k, send| k.place(true, 'A'.into(), A, send));
+        assert_eq!(capital_by_caps_lock, [(A, true)]);
     }
 
     #[test]
