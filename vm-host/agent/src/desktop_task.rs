@@ -99,12 +99,12 @@ impl DesktopTask {
 
     /// Never returns: a failed desktop is reported and kept until it is not wanted.
     async fn live(&mut self) {
-        if !self.adopted {
-            if let Err(why) = self.prepare().await {
-                tracing::error!(desktop = %self.wish.borrow().desired.desktop, %why, "a desktop could not be made");
-                self.observe(Phase::Failed, why, false, ForkTimings::default());
-                return std::future::pending().await;
-            }
+        if !self.adopted
+            && let Err(why) = self.prepare().await
+        {
+            tracing::error!(desktop = %self.wish.borrow().desired.desktop, %why, "a desktop could not be made");
+            self.observe(Phase::Failed, why, false, ForkTimings::default());
+            return std::future::pending().await;
         }
         let why = self.keep_running().await;
         tracing::error!(desktop = %self.wish.borrow().desired.desktop, %why, "a desktop is given up");

@@ -102,7 +102,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     for dir in [config.dir.clone(), config.templates(), config.desktops()] {
         config::create_public_dir(&dir).map_err(|source| AgentError::Folder { path: dir, source })?;
     }
-    let store = Store::open(&config.images()).map_err(|e| AgentError::Images(error_chain(&e)))?;
+    let store = Store::open(config.images()).map_err(|e| AgentError::Images(error_chain(&e)))?;
     let slots = Arc::new(slots::Slots::new());
     let network = confine(&slots);
     let facts = HostFacts {

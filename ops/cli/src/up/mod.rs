@@ -141,10 +141,11 @@ async fn begin(
         why = agent.ended() => bail!("the host agent could not start: {why}"),
     };
     let has_image = !store.list()?.is_empty();
-    if has_image && args.default_pool != "none" {
-        if let Some(name) = wait_first_pool(&client).await? {
-            pool::wait_template(&client, &name).await?;
-        }
+    if has_image
+        && args.default_pool != "none"
+        && let Some(name) = wait_first_pool(&client).await?
+    {
+        pool::wait_template(&client, &name).await?;
     }
     summary::print(announced, &host, data_dir);
     Ok(())
