@@ -1,0 +1,134 @@
+//! The invariants of ARCHITECTURE.md about who knows what, as far as dependencies and sources show them.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// What a crate needs to run, without what only its tests and its build need.
+fn dependencies(manifest: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut inside = false;
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            inside =
+                line == "[dependencies]" || line.starts_with("[target.") && line.ends_with(".dependencies]");
+        } else if inside && !line.starts_with('#') {
+            let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
+            if let Some(end) = end.filter(|end| *end > 0) {
+                names.insert(line[..end].to_owned());
+            }
+        }
+    }
+    names
+}
+
+fn of(folder: &str) -> BTreeSet<String> {
+    let path = root().join(folder).join("Cargo.toml");
+    let found =
+        dependencies(&fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+    assert!(!found.is_empty(), "{folder} has no dependencies, which it should");
+    found
+}
+
+/// The folders of all crates but the tests'.
+fn crates() -> Vec<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let members = manifest.split_once("members = [").unwrap().1.split_once(']').unwrap().0;
+    let crates: Vec<_> =
+        members.split('"').skip(1).step_by(2).filter(|m| *m != "tests").map(str::to_owned).collect();
+    assert!(crates.len() > 5, "{crates:?}");
+    crates
+}
+
+#[track_caller]
+fn only(owner: &str, dependency: &str) {
+    for folder in crates() {
+        assert_eq!(of(&folder).contains(dependency), folder == owner, "{dependency} in {folder}");
+    }
+}
+
+/// Rust sources below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+const IO: [&str; 8] = ["tokio", "tokio-util", "tokio-tungstenite", "hyper", "axum", "rustix", "libc", "zbus"];
+
+#[test]
+fn protocols_do_no_io_and_know_no_runtime() {
+    for folder in ["protocol/rfb", "protocol/control"] {
+        let needs = of(folder);
+        assert!(IO.iter().all(|io| !needs.contains(*io)), "{folder} needs {needs:?}");
+    }
+}
+
+#[test]
+fn the_display_path_knows_no_hypervisor_and_no_socket() {
+    let needs = of("vm-host/display");
+    let own: Vec<_> = needs.iter().filter(|n| n.starts_with("lucarne-")).collect();
+    assert_eq!(own, ["lucarne-rfb"]);
+    assert!(IO.iter().all(|io| !needs.contains(*io)), "{needs:?}");
+}
+
+#[test]
+fn only_the_qemu_driver_speaks_dbus_and_only_the_probe_kvm() {
+    only("vm-host/qemu", "zbus");
+    only("vm-host/vmm", "kvm-ioctls");
+    only("vm-host/vmm", "kvm-bindings");
+}
+
+#[test]
+fn only_the_brokers_store_speaks_sql() {
+    only("broker", "sqlx");
+    let broker = root().join("broker/src");
+    let mut speakers = 0;
+    for file in sources(&broker) {
+        if fs::read_to_string(&file).unwrap().contains("sqlx") {
+            assert!(file.starts_with(broker.join("store")), "{} speaks SQL", file.display());
+            speakers += 1;
+        }
+    }
+    assert!(speakers > 0, "the store speaks SQL");
+}
+
+#[test]
+fn the_broker_knows_no_hypervisor_and_the_host_no_broker() {
+    let broker = of("broker");
+    let own: Vec<_> = broker.iter().filter(|n| n.starts_with("lucarne-")).collect();
+    assert_eq!(own, ["lucarne-control", "lucarne-rfb"]);
+    for folder in crates().iter().filter(|c| c.starts_with("vm-host/")) {
+        assert!(!of(folder).contains("lucarne-broker"), "{folder}");
+    }
+}
+
+#[test]
+fn the_plan_reads_no_clock_no_database_and_no_randomness() {
+    let plan = fs::read_to_string(root().join("broker/src/plan.rs")).unwrap();
+    for line in plan.lines().filter(|l| !l.trim_start().starts_with("//")) {
+        for word in ["Instant", "SystemTime", "getrandom", "generate(", "sqlx", "async ", ".await", "static "]
+        {
+            assert!(!line.contains(word), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_only_tests_need_is_no_dependency() {
+    let manifest = "[dependencies]\na.workspace = true\n# b = 1\nc-d = { version = \"1\" }\n[dev-dependencies]\ne = \"1\"\n";
+    assert_eq!(dependencies(manifest).into_iter().collect::<Vec<_>>(), ["a", "c-d"]);
+}
