@@ -105,6 +105,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     let store = Store::open(config.images()).map_err(|e| AgentError::Images(error_chain(&e)))?;
     let slots = Arc::new(slots::Slots::new());
     let network = confine(&slots);
+    let confined_range = network.is_confined().then(|| slots.range());
     let facts = HostFacts {
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_mib: config::memory_total_mib(),
@@ -146,10 +147,12 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
         templates: templates.clone(),
         desktops: desktops.clone(),
     };
+    let confinement = tokio::spawn(keep_confined(confined_range));
     let linked = CancellationToken::new();
     let runner = tokio::spawn(link.run(linked.clone()));
     let ending = shutdown.requested().await;
     templates.stop().await;
+    confinement.abort();
     if ending == Ending::Destroy {
         tracing::info!("the host agent ends and destroys its desktops");
         desktops.destroy_all().await;
@@ -192,6 +195,29 @@ fn confine(slots: &slots::Slots) -> Network {
     match network::confine(slots.range()) {
         Ok(how) => Network::Confined(how),
         Err(error) => Network::Unconfined(error_chain(&error)),
+    }
+}
+
+/// Time between looks at the packet filter. Whoever reloads the firewall with `flush ruleset` removes our table with
+/// everything else; guests could then reach this machine's own services for at most this long.
+const CONFINEMENT_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Puts the confinement back when someone removed it.
+async fn keep_confined(range: Option<std::ops::Range<u32>>) {
+    let Some(range) = range else { return };
+    loop {
+        tokio::time::sleep(CONFINEMENT_LOOK).await;
+        let range = range.clone();
+        let look = move || {
+            let Err(missing) = network::check(range.clone()) else { return };
+            tracing::warn!(error = %error_chain(&missing), "desktops are not confined any more; putting it back");
+            if let Err(error) = network::confine(range) {
+                tracing::error!(error = %error_chain(&error), "desktops cannot be confined");
+            }
+        };
+        if tokio::task::spawn_blocking(look).await.is_err() {
+            return;
+        }
     }
 }
 
