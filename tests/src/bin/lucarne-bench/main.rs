@@ -1,0 +1,96 @@
+//! `lucarne-bench`: measures one suite on this machine with a server of its own, prints a table, and writes the figures
+//! as JSON. It judges by what a user sees from outside: TLS, WebSocket and RFB. Missed targets are printed, not failed.
+
+mod clone;
+mod data;
+mod http;
+mod processes;
+mod report;
+mod server;
+mod viewer;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Measures Lucarne.
+#[derive(Parser)]
+#[command(name = "lucarne-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    suite: Suite,
+}
+
+#[derive(Subcommand)]
+enum Suite {
+    /// Forks desktops, one after another and several held at once, against the cold boot of the same run.
+    Clone(CloneArgs),
+}
+
+/// What the suite `clone` takes.
+#[derive(Args, Clone)]
+struct CloneArgs {
+    /// File for the figures.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Folder of the benchmark's own server; its database and templates are made anew by each run.
+    #[arg(long, default_value = "/var/tmp/lucarne-bench")]
+    data_dir: PathBuf,
+    /// Image store to take the newest image from (by hard links) while the benchmark's own store is empty.
+    #[arg(long, default_value = "/var/lib/lucarne/host/images")]
+    images: PathBuf,
+    /// Recipe of the image that is built when there is none anywhere; that of the source tree when left out.
+    #[arg(long)]
+    recipe: Option<PathBuf>,
+    /// What executes the desktops: auto, kvm or tcg.
+    #[arg(long, default_value = "auto")]
+    accel: String,
+    /// Forks in all.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=500))]
+    clones: u32,
+    /// How many of them are held at once, after the others have come and gone one by one.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    held: u32,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Suite::Clone(args) = Cli::parse().suite;
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lucarne-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: CloneArgs) -> Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let data_dir = data::prepare(&args.data_dir, &args.images)?;
+    let mut server = server::Server::spawn(&data_dir, &args)?;
+    let measured = tokio::select! {
+        measured = clone::measure(&mut server, &args) => measured,
+        () = stop => Err(anyhow::anyhow!("interrupted; nothing was measured to the end")),
+    };
+    // Whatever happened: no desktop is left behind.
+    let ended = server.end().await;
+    let report = measured?;
+    ended?;
+    print!("{}", report.table());
+    if let Some(path) = &args.json {
+        let mut text = serde_json::to_string_pretty(&report.json())?;
+        text.push('\n');
+        std::fs::write(path, text)
+            .with_context(|| format!("the figures cannot be written to {}", path.display()))?;
+    }
+    Ok(())
+}

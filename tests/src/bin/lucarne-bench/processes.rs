@@ -1,0 +1,99 @@
+//! What desktops' processes take of the machine, read from /proc (proc(5)).
+
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The processes that work in a folder: a desktop's QEMU and its desktop process.
+pub fn in_dir(dir: &Path) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)).collect()
+}
+
+/// Bytes of memory that only these processes have, each by itself: private pages, whether written or not.
+pub fn private_bytes(pids: &[u32]) -> Result<u64> {
+    let mut sum = 0;
+    for pid in pids {
+        let path = format!("/proc/{pid}/smaps_rollup");
+        let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+        sum += private_kib(&text).with_context(|| format!("{path} has no private pages"))? * 1024;
+    }
+    Ok(sum)
+}
+
+fn private_kib(smaps: &str) -> Option<u64> {
+    let field = |name: &str| {
+        let line = smaps.lines().find_map(|l| l.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Some(field("Private_Clean:")? + field("Private_Dirty:")?)
+}
+
+/// Processor time of these processes so far, seconds.
+pub fn cpu_seconds(pids: &[u32]) -> f64 {
+    let ticks = pids.iter().filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        cpu_ticks(&stat)
+    });
+    ticks.sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    // The name may have spaces and parentheses; utime and stime are fields 14 and 15, the state after it is field 3.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+/// Memory that the kernel could give to new processes, bytes.
+pub fn memory_available() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(kib.context("/proc/meminfo has no MemAvailable")? * 1024)
+}
+
+/// Virtual machines that are not in `dir`: they disturb what is measured.
+pub fn other_machines(dir: &Path) -> usize {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_other = |path: PathBuf| {
+        let Ok(program) = fs::read_link(path.join("exe")) else { return false };
+        let is_qemu = program.file_name().is_some_and(|n| n.to_string_lossy().starts_with("qemu-system"));
+        is_qemu && fs::read_link(path.join("cwd")).is_ok_and(|cwd| !cwd.starts_with(dir))
+    };
+    pids.filter(|entry| is_other(entry.path())).count()
+}
+
+/// Both processes of a desktop, or what is missing.
+pub fn of_desktop(dir: &Path) -> Result<Vec<u32>> {
+    let pids = in_dir(dir);
+    ensure!(pids.len() >= 2, "{} of the 2 processes of {} run", pids.len(), dir.display());
+    Ok(pids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_pages_are_both_clean_and_dirty_ones() {
+        let text = "Rss:  900 kB\nShared_Clean:  500 kB\nPrivate_Clean:  64 kB\nPrivate_Dirty:  36 kB\n";
+        assert_eq!(private_kib(text), Some(100));
+        assert_eq!(private_kib("Rss: 900 kB\n"), None);
+    }
+
+    #[test]
+    fn a_process_name_with_spaces_does_not_shift_the_fields() {
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 1 2 3 4 70 30 5 6 20 0 1";
+        assert_eq!(cpu_ticks(stat), Some(100));
+    }
+
+    #[test]
+    fn this_process_is_found_by_its_folder_and_has_memory_and_time() {
+        let pid = std::process::id();
+        assert!(in_dir(&std::env::current_dir().unwrap()).contains(&pid));
+        assert!(private_bytes(&[pid]).unwrap() > 0);
+        assert!(cpu_seconds(&[pid]) >= 0.0);
+        assert!(memory_available().unwrap() > 0);
+    }
+}
