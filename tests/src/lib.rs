@@ -1,1 +1,12 @@
-//! End-to-end tests and their support.
+//! Support of the end-to-end tests: the built `lucarne up` as a server of their own, and what tests watch it with.
+//!
+//! It uses the programs as people do, through their command line, addresses and files, and knows nothing of how they
+//! work inside. It panics where a test would: whatever goes wrong here fails the test that asked, with what was seen.
+
+pub mod browser;
+pub mod guest;
+pub mod http;
+pub mod poll;
+pub mod process;
+pub mod server;
+pub mod viewer;

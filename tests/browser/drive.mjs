@@ -1,0 +1,84 @@
+// Drives Chromium by orders from standard input, one JSON object a line, and answers each with one line.
+// Usage: node drive.mjs PROFILE-FOLDER
+import { chromium } from "playwright-core";
+import { createHash } from "node:crypto";
+import { createInterface } from "node:readline";
+
+// Limits, not waits: guests may be emulated, on a machine that is busy.
+const LIMIT = 120_000;
+
+const profile = process.argv[2];
+let context;
+let page;
+
+const id = (name) => page.getByTestId(name);
+
+// The pixels of the picture as the guest's, whatever size the page shows them in.
+async function pixels() {
+    const url = await page.locator("[data-testid=viewer] canvas").first().evaluate((canvas) => canvas.toDataURL());
+    return { digest: createHash("sha256").update(url).digest("hex") };
+}
+
+const orders = {
+    async start() {
+        context = await chromium.launchPersistentContext(profile, {
+            executablePath: process.env.LUCARNE_TEST_CHROMIUM ?? "/usr/bin/chromium",
+            ignoreHTTPSErrors: true,
+            viewport: { width: 1280, height: 800 },
+            handleSIGTERM: true,
+            args: [
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        });
+        context.setDefaultTimeout(LIMIT);
+        page = context.pages()[0] ?? (await context.newPage());
+    },
+    async sign_in({ url, name, password }) {
+        await page.goto(url);
+        await id("signin-name").fill(name);
+        await id("signin-password").fill(password);
+        await id("signin-submit").click();
+        await id("card").first().waitFor();
+    },
+    async connect() {
+        await id("card-connect").first().click();
+        await page.locator("[data-testid=viewer-state][data-state=connected]").waitFor({ state: "attached" });
+    },
+    pixels,
+    async press({ keys }) {
+        await page.keyboard.press(keys);
+    },
+    async type({ text }) {
+        for (const line of text.split(/(\n)/)) {
+            if (line === "\n") await page.keyboard.press("Enter");
+            else await page.keyboard.type(line, { delay: 20 });
+        }
+    },
+    async log_off() {
+        const open = await id("toolbar").getAttribute("data-open");
+        if (open !== "true") await id("toolbar-tab").click();
+        await id("toolbar-logoff").click();
+        await id("logoff-confirm").click();
+        await id("card-connect").first().waitFor();
+    },
+    async close() {
+        await context.close();
+    },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+    const order = JSON.parse(line);
+    try {
+        const ok = (await orders[order.do](order)) ?? {};
+        process.stdout.write(`${JSON.stringify({ ok })}\n`);
+    } catch (error) {
+        process.stdout.write(`${JSON.stringify({ error: String(error.stack ?? error) })}\n`);
+    }
+    if (order.do === "close") process.exit(0);
+}

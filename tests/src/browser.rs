@@ -1,0 +1,111 @@
+//! A real browser, driven by a script of `tests/browser` that asks for orders line by line.
+//!
+//! The script reads one JSON order a line and answers each with one JSON line, `{"ok": …}` or `{"error": …}`.
+
+use crate::server::{Server, root};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// A browser with a profile of its own.
+pub struct Browser {
+    node: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Browser {
+    /// Starts one that keeps its profile in `profile`.
+    ///
+    /// # Panics
+    /// Node.js, playwright-core or Chromium is missing.
+    #[must_use]
+    pub fn start(profile: &Path) -> Self {
+        let tests = root().join("tests");
+        assert!(
+            tests.join("node_modules/playwright-core").exists(),
+            "playwright-core is missing: use ops/test, or run npm ci in {}",
+            tests.display()
+        );
+        let mut node = Command::new("node")
+            .arg(tests.join("browser/drive.mjs"))
+            .arg(profile)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Node.js starts");
+        let orders = node.stdin.take().expect("piped");
+        let answers = BufReader::new(node.stdout.take().expect("piped"));
+        let mut browser = Self { node, orders, answers };
+        browser.order(json!({ "do": "start" }));
+        browser
+    }
+
+    /// Has the script do something; gives its answer.
+    ///
+    /// # Panics
+    /// The script could not.
+    #[allow(clippy::needless_pass_by_value, reason = "orders are written in place")]
+    pub fn order(&mut self, order: Value) -> Value {
+        writeln!(self.orders, "{order}").expect("the browser's script listens");
+        let mut line = String::new();
+        let n = self.answers.read_line(&mut line).expect("the browser's script answers");
+        assert!(n > 0, "the browser's script ended at {order}");
+        let answer: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{order}: {line:?}: {e}"));
+        assert!(answer["error"].is_null(), "{order}: {}", answer["error"].as_str().unwrap_or(&line));
+        answer["ok"].clone()
+    }
+
+    /// Opens the server's page and signs in; the portal is there then.
+    pub fn sign_in(&mut self, server: &Server, name: &str, password: &str) {
+        self.order(json!({ "do": "sign_in", "url": server.url(), "name": name, "password": password }));
+    }
+
+    /// Presses Connect and waits for the picture.
+    pub fn connect(&mut self) {
+        self.order(json!({ "do": "connect" }));
+    }
+
+    /// A digest of the pixels that the viewer shows.
+    #[must_use]
+    pub fn pixels(&mut self) -> String {
+        self.order(json!({ "do": "pixels" }))["digest"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Presses a combination, named as Playwright does.
+    pub fn press(&mut self, keys: &str) {
+        self.order(json!({ "do": "press", "keys": keys }));
+    }
+
+    /// Types; line ends are Enter.
+    pub fn type_text(&mut self, text: &str) {
+        self.order(json!({ "do": "type", "text": text }));
+    }
+
+    /// Logs off by the viewer's toolbar; the portal is there then.
+    pub fn log_off(&mut self) {
+        self.order(json!({ "do": "log_off" }));
+    }
+
+    /// Closes the browser in good order, so that it writes what it wants to keep.
+    ///
+    /// # Panics
+    /// It does not end well.
+    pub fn close(mut self) {
+        self.order(json!({ "do": "close" }));
+        let status = self.node.wait().expect("Node.js can be waited for");
+        assert!(status.success(), "the browser's script ended with {status}");
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The script closes Chromium when it is told to end.
+        let pid = i32::try_from(self.node.id()).unwrap_or_default();
+        if let Ok(None) = self.node.try_wait() {
+            crate::process::signal(pid, rustix::process::Signal::TERM);
+            let _ = self.node.wait();
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The built product as a server: `lucarne up` in a data folder of the tests' own.
+//!
+//! Image and template are kept from test to test, because making them takes minutes; everything else is made anew. One
+//! server runs at a time, whatever runs the tests.
+
+use crate::guest::Guest;
+use crate::http::{Answer, Client};
+use crate::poll::{LIMIT, until};
+use crate::process::{self, Process};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The first start on a machine builds the image and makes the template.
+const START_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// The pool that `up` makes.
+pub const POOL: &str = "debian";
+
+/// The checkout.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in the checkout").to_owned()
+}
+
+/// The program, as `ops/up` and `ops/test` build it.
+///
+/// # Panics
+/// It is not built.
+#[must_use]
+pub fn program() -> PathBuf {
+    let path = root().join("target/release/lucarne");
+    assert!(path.exists(), "{} is not built; use ops/test, or cargo build --release", path.display());
+    path
+}
+
+/// The tests' data folder.
+#[must_use]
+pub fn data_dir() -> PathBuf {
+    std::env::var_os("LUCARNE_TEST_DATA").map_or_else(|| "/var/tmp/lucarne-tests".into(), PathBuf::from)
+}
+
+/// `lucarne` with these words, on the tests' data folder.
+#[must_use]
+pub fn lucarne(words: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(words).env("LUCARNE_DATA_DIR", data_dir()).stdin(Stdio::null());
+    command
+}
+
+/// The right to use the data folder; others wait for it.
+#[must_use]
+pub struct Turn(#[expect(dead_code, reason = "held open, for the lock is the file's")] File);
+
+impl Turn {
+    /// Waits for it and clears away what an interrupted test left.
+    ///
+    /// # Panics
+    /// The folder cannot be used.
+    pub fn take() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "tests that start desktops need root: use ops/test");
+        let data = data_dir();
+        fs::create_dir_all(&data).expect("the data folder can be made");
+        let lock = File::create(data.with_extension("lock")).expect("the lock can be made");
+        flock(&lock, FlockOperation::LockExclusive).expect("the lock can be taken");
+        process::kill_all(&data);
+        for part in ["broker", "host/desktops", "run", "log"] {
+            let part = data.join(part);
+            if let Err(e) = fs::remove_dir_all(&part) {
+                assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{}: {e}", part.display());
+            }
+        }
+        Self(lock)
+    }
+}
+
+/// A running server. Dropped it is killed with all that it started; [`Server::stop`] ends it as people do.
+pub struct Server {
+    /// Of the web server.
+    pub address: SocketAddr,
+    /// For VNC viewers.
+    pub vnc: SocketAddr,
+    /// SHA-256 of the certificate.
+    pub fingerprint: String,
+    /// The administrator's.
+    pub password: String,
+    /// The data folder.
+    pub data: PathBuf,
+    up: Child,
+    _turn: Turn,
+}
+
+impl Server {
+    /// Starts it on free ports and waits until it says that it is up.
+    ///
+    /// # Panics
+    /// It is not.
+    #[must_use]
+    pub fn start() -> Self {
+        let turn = Turn::take();
+        let data = data_dir();
+        let said = data.join("up.log");
+        let out = File::create(&said).expect("what it says can be kept");
+        let mut command = lucarne(&["up", "--listen", "127.0.0.1:0", "--vnc-listen", "127.0.0.1:0"]);
+        command.args(["--data-dir".as_ref(), data.as_os_str()]);
+        command.arg("--recipe").arg(root().join("ops/images/debian-desktop.toml"));
+        // Its children work where it does, which is how they are found again.
+        command.current_dir(&data).stdout(out.try_clone().expect("a descriptor")).stderr(out);
+        let mut up = command.spawn().expect("lucarne up starts");
+        let text = until("lucarne up is up", START_LIMIT, || {
+            let text = fs::read_to_string(&said).unwrap_or_default();
+            if let Ok(Some(status)) = up.try_wait() {
+                panic!("lucarne up ended with {status}: {text}");
+            }
+            text.contains("Ctrl-C ends everything").then_some(text)
+        });
+        let after = |label: &str| {
+            let at = text.find(label).unwrap_or_else(|| panic!("no {label:?} in {text}"));
+            text[at + label.len()..].split_whitespace().next().unwrap_or_default().to_owned()
+        };
+        let address = after("https://").trim_end_matches('/').parse().expect("an address");
+        Self {
+            address,
+            vnc: after("VNC viewers").parse().expect("an address"),
+            fingerprint: after("SHA-256"),
+            password: after("password"),
+            data,
+            up,
+            _turn: turn,
+        }
+    }
+
+    /// The certificate's file.
+    #[must_use]
+    pub fn cert(&self) -> PathBuf {
+        self.data.join("broker/tls/cert.pem")
+    }
+
+    /// The address for browsers.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}/", self.address)
+    }
+
+    /// Requests of nobody.
+    #[must_use]
+    pub fn anyone(&self) -> Client {
+        Client::remote(self.address, self.cert())
+    }
+
+    /// Requests of the administrator, on the local socket.
+    #[must_use]
+    pub fn admin(&self) -> Client {
+        Client::local(self.data.join("run/admin.sock"))
+    }
+
+    /// Makes a user with the password `password of NAME` and signs in.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Client {
+        let password = format!("password of {name}");
+        let body = json!({ "name": name, "password": password });
+        let _ = self.admin().send("POST", "/api/v1/users", Some(&body)).json(201);
+        self.anyone().signed_in(name, &password)
+    }
+
+    /// Asks for a desktop of the pool until there is a ticket; gives the connection.
+    ///
+    /// # Panics
+    /// The server refuses.
+    #[must_use]
+    pub fn connect(&self, user: &Client) -> Value {
+        until("a desktop is ready", LIMIT, || {
+            let answer = self.ask(user);
+            assert!(matches!(answer.status, 201 | 202), "{}\n{}\n{}", answer.head, answer.body, self.logs());
+            (answer.status == 201).then(|| answer.json(201))
+        })
+    }
+
+    /// Asks once.
+    #[must_use]
+    pub fn ask(&self, user: &Client) -> Answer {
+        user.send("POST", "/api/v1/sessions", Some(&json!({ "pool": POOL })))
+    }
+
+    /// The folder of a desktop.
+    #[must_use]
+    pub fn desktop_dir(&self, id: &str) -> PathBuf {
+        self.data.join("host/desktops").join(id)
+    }
+
+    /// The guest of a connection's desktop.
+    ///
+    /// # Panics
+    /// It is no connection.
+    #[must_use]
+    pub fn guest(&self, connection: &Value) -> Guest {
+        Guest::of(&self.desktop_dir(connection["desktop"]["id"].as_str().expect("a connection")))
+    }
+
+    /// The one process whose command line has all of these words.
+    ///
+    /// # Panics
+    /// There is not exactly one.
+    #[must_use]
+    pub fn process(&self, words: &[&str]) -> Process {
+        let mut found = process::with(&self.data, words);
+        assert_eq!(found.len(), 1, "processes with {words:?} among {:#?}", process::of(&self.data));
+        found.remove(0)
+    }
+
+    /// The last lines of what broker and agent have logged.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let tail = |name: &str| {
+            let text = fs::read_to_string(self.data.join("log").join(name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(20)..].join("\n")
+        };
+        format!("broker:\n{}\nhost agent:\n{}", tail("broker.log"), tail("host.log"))
+    }
+
+    /// Ends it by Ctrl-C, and sees that it leaves no process, socket or desktop.
+    ///
+    /// # Panics
+    /// It does.
+    pub fn stop(mut self) {
+        let pid = i32::try_from(self.up.id()).expect("a process number");
+        assert!(process::signal(pid, Signal::INT), "lucarne up is gone");
+        let status = until("lucarne up ends", LIMIT, || self.up.try_wait().expect("it can be waited for"));
+        assert!(status.success(), "lucarne up ended with {status}\n{}", self.logs());
+        let left = process::of(&self.data);
+        assert!(left.is_empty(), "lucarne up left {left:#?}");
+        let desktops = names(&self.data.join("host/desktops"));
+        assert!(desktops.is_empty(), "lucarne up left the desktops {desktops:?}");
+        let sockets = sockets(&self.data);
+        assert!(sockets.is_empty(), "lucarne up left the sockets {sockets:?}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.up.kill();
+        process::kill_all(&self.data);
+        let _ = self.up.wait();
+    }
+}
+
+/// The names in a folder.
+#[must_use]
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn sockets(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(sockets(&entry.path())),
+            Ok(kind) if kind.is_socket() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
+}
