@@ -27,9 +27,10 @@ pub mod files {
     pub const DISK: &str = "disk.qcow2";
 }
 
-/// Bytes of translated code that one TCG guest may keep. QEMU's default is a gigabyte; at 128 MiB a desktop's working
-/// set still fits, and a hundred desktops do not take a hundred gigabytes.
-const TCG_BUFFER_MIB: u32 = 128;
+/// MiB of translated code that one TCG guest may keep. QEMU's default is a gigabyte. A guest fills what it is given and
+/// keeps it, so that this is memory of every desktop that has been used; with less than 32 a browser's code is translated
+/// again and again.
+const TCG_BUFFER_MIB: u32 = 64;
 
 /// Free PCI Express root ports, for what is plugged after a fork: network, home disk, one spare.
 const ROOT_PORTS: u32 = 3;
