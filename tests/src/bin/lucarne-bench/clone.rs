@@ -9,7 +9,7 @@
 
 use crate::CloneArgs;
 use crate::http::Client;
-use crate::processes;
+use crate::processes::{self, Private};
 use crate::report::{Report, Target, percentile};
 use crate::server::Server;
 use crate::viewer::Viewer;
@@ -69,7 +69,8 @@ pub async fn measure(server: &mut Server, args: &CloneArgs) -> Result<Report> {
 
     let held_count = args.held.min(args.clones) as usize;
     let alone = tokens.len() - held_count;
-    let others = processes::other_machines(&std::path::absolute(&args.data_dir)?);
+    let own = std::path::absolute(&args.data_dir)?;
+    let others_before = processes::other_machines(&own);
     let mut samples = Vec::new();
     for token in &tokens[..alone] {
         let (sample, held) = fork(server, &mut admin, token).await?;
@@ -85,11 +86,12 @@ pub async fn measure(server: &mut Server, args: &CloneArgs) -> Result<Report> {
         samples.push(sample);
         held.push(desktop);
     }
+    let others = processes::other_machines(&own).max(others_before);
     let quiet = settle(&held).await?;
     let available_after = processes::memory_available()?;
-    let mut private = 0;
+    let mut private = Private::default();
     for desktop in &held {
-        private += processes::private_bytes(&processes::of_desktop(&desktop.dir)?)?;
+        private += Private::of(&processes::of_desktop(&desktop.dir)?)?;
     }
     for desktop in held {
         log_off(&mut admin, desktop).await?;
@@ -97,7 +99,8 @@ pub async fn measure(server: &mut Server, args: &CloneArgs) -> Result<Report> {
 
     let mib = |bytes: f64| bytes / held_count as f64 / f64::from(1 << 20);
     let by_available = mib(available_before as f64 - available_after as f64);
-    let mut report = figures(cold_boot_s, &samples, mib(private as f64))?;
+    let (clean, dirty) = (mib(private.clean as f64), mib(private.dirty as f64));
+    let mut report = figures(cold_boot_s, &samples, clean + dirty)?;
     report.setting = [
         ("clones", json!(samples.len())),
         ("held_at_once", json!(held_count)),
@@ -121,8 +124,9 @@ pub async fn measure(server: &mut Server, args: &CloneArgs) -> Result<Report> {
         "clone_ready: click to the guest's first instruction, an upper bound; first_frame: every pixel decoded;".into(),
         "usable: identity done, input let through, a key sent. speedup: cold_boot / clone_ready_p50.".into(),
         format!(
-            "memory: private pages of QEMU and desktop process {quiet}; MemAvailable fell by {by_available:.1} MiB a clone."
+            "memory: private pages of QEMU and desktop process, {dirty:.1} MiB written and {clean:.1} as in their files, {quiet};"
         ),
+        format!("MemAvailable fell by {by_available:.1} MiB a clone."),
     ];
     if others > 0 {
         report.notes.push(format!("{others} other virtual machines ran on this host and took part of it."));

@@ -11,23 +11,41 @@ pub fn in_dir(dir: &Path) -> Vec<u32> {
     pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)).collect()
 }
 
-/// Bytes of memory that only these processes have, each by itself: private pages, whether written or not.
-pub fn private_bytes(pids: &[u32]) -> Result<u64> {
-    let mut sum = 0;
-    for pid in pids {
-        let path = format!("/proc/{pid}/smaps_rollup");
-        let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-        sum += private_kib(&text).with_context(|| format!("{path} has no private pages"))? * 1024;
-    }
-    Ok(sum)
+/// Memory that only one process has: its private pages, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Private {
+    /// Pages that are as in their file, which the kernel may drop and read again.
+    pub clean: u64,
+    /// Pages that were written.
+    pub dirty: u64,
 }
 
-fn private_kib(smaps: &str) -> Option<u64> {
-    let field = |name: &str| {
-        let line = smaps.lines().find_map(|l| l.strip_prefix(name))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-    };
-    Some(field("Private_Clean:")? + field("Private_Dirty:")?)
+impl std::ops::AddAssign for Private {
+    fn add_assign(&mut self, other: Self) {
+        self.clean += other.clean;
+        self.dirty += other.dirty;
+    }
+}
+
+impl Private {
+    /// That of these processes, each by itself.
+    pub fn of(pids: &[u32]) -> Result<Self> {
+        let mut sum = Self::default();
+        for pid in pids {
+            let path = format!("/proc/{pid}/smaps_rollup");
+            let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+            sum += Self::parse(&text).with_context(|| format!("{path} has no private pages"))?;
+        }
+        Ok(sum)
+    }
+
+    fn parse(smaps: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let line = smaps.lines().find_map(|l| l.strip_prefix(name))?;
+            Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+        };
+        Some(Self { clean: field("Private_Clean:")?, dirty: field("Private_Dirty:")? })
+    }
 }
 
 /// Processor time of these processes so far, seconds.
@@ -78,8 +96,8 @@ mod tests {
     #[test]
     fn private_pages_are_both_clean_and_dirty_ones() {
         let text = "Rss:  900 kB\nShared_Clean:  500 kB\nPrivate_Clean:  64 kB\nPrivate_Dirty:  36 kB\n";
-        assert_eq!(private_kib(text), Some(100));
-        assert_eq!(private_kib("Rss: 900 kB\n"), None);
+        assert_eq!(Private::parse(text), Some(Private { clean: 64 << 10, dirty: 36 << 10 }));
+        assert_eq!(Private::parse("Rss: 900 kB\n"), None);
     }
 
     #[test]
@@ -92,7 +110,7 @@ mod tests {
     fn this_process_is_found_by_its_folder_and_has_memory_and_time() {
         let pid = std::process::id();
         assert!(in_dir(&std::env::current_dir().unwrap()).contains(&pid));
-        assert!(private_bytes(&[pid]).unwrap() > 0);
+        assert!(Private::of(&[pid]).unwrap().dirty > 0);
         assert!(cpu_seconds(&[pid]) >= 0.0);
         assert!(memory_available().unwrap() > 0);
     }
