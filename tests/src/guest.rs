@@ -49,7 +49,7 @@ impl Guest {
     /// Waits until a terminal has the keyboard: its shell runs and its window is the active one.
     pub fn wait_terminal(&self) {
         self.wait(
-            "pgrep -u user -x bash && runuser -u user -- env DISPLAY=:0 xdotool getactivewindow getwindowclassname \
+            "pgrep -u user -x bash && runuser -u user -- env DISPLAY=:0 xdotool getactivewindow getwindowname \
              | grep -i terminal",
         );
     }
