@@ -39,6 +39,10 @@ const PHASE_PERIOD: Duration = Duration::from_millis(5);
 /// Memory is read this long after the last fork at the soonest.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Share of one processor below which a desktop is at rest. An idle TCG guest takes 0.05 or so; with less than that a run
+/// would always wait to its limit.
+const IDLE: f64 = 0.1;
+
 /// The longest wait for desktops to be quiet.
 const QUIET_LIMIT: Duration = Duration::from_secs(60);
 
@@ -274,8 +278,6 @@ async fn log_off(admin: &mut Client, held: Held) -> Result<()> {
 }
 
 /// Waits until the desktops' processes have come to rest, and says how.
-///
-/// At rest is: less than half a processor in all, or as much as in the 2 s before, since an idle guest takes some too.
 async fn settle(held: &[Held]) -> Result<String> {
     let mut pids = Vec::new();
     for desktop in held {
@@ -283,20 +285,19 @@ async fn settle(held: &[Held]) -> Result<String> {
     }
     let window = Duration::from_secs(2);
     let began = Instant::now();
-    let (mut spent, mut before) = (processes::cpu_seconds(&pids), f64::INFINITY);
+    let mut spent = processes::cpu_seconds(&pids);
     loop {
         tokio::time::sleep(window).await;
         let now = processes::cpu_seconds(&pids);
-        let load = (now - spent) / window.as_secs_f64();
-        let at_rest = load < 0.5 || (load - before).abs() < before * 0.1;
+        let share = (now - spent) / window.as_secs_f64() / held.len() as f64;
         let waited = began.elapsed();
-        if waited >= SETTLE && (at_rest || waited > QUIET_LIMIT) {
-            let how = if at_rest { "at rest" } else { "still busy" };
+        if waited >= SETTLE && (share < IDLE || waited > QUIET_LIMIT) {
+            let how = if share < IDLE { "at rest" } else { "still busy" };
+            let (seconds, percent) = (waited.as_secs_f64(), share * 100.0);
             return Ok(format!(
-                "{:.0} s after the last fork, {how} at {load:.2} processors",
-                waited.as_secs_f64()
+                "{seconds:.0} s after the last fork, {how} at {percent:.0} % of a processor each"
             ));
         }
-        (spent, before) = (now, load);
+        spent = now;
     }
 }
