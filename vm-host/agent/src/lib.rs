@@ -156,7 +156,10 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     if ending == Ending::Destroy {
         tracing::info!("the host agent ends and destroys its desktops");
         desktops.destroy_all().await;
-        network::release();
+        // The table is shared by every server of this machine.
+        if !slots::any_process() {
+            network::release();
+        }
     } else {
         tracing::info!("the host agent ends; its desktops run on");
     }

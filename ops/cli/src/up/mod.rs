@@ -78,6 +78,7 @@ pub async fn run(args: Up) -> Result<()> {
     }
     let mut broker = Child::start(Role::Broker, &data_dir, broker_args).await?;
     let announced = broker.announcement().await?;
+    broker.keep_addresses(&announced);
 
     let stop = async {
         tokio::select! {
