@@ -327,7 +327,7 @@ impl Store {
                 continue;
             }
             tracing::info!(path = %entry.path().display(), "removing what an interrupted build left");
-            if let Err(error) = remove_tree(&entry.path()) {
+            if let Err(error) = remove_staging(&entry.path()) {
                 tracing::warn!(%error, "cannot remove what an interrupted build left");
             }
         }
@@ -370,7 +370,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Err(error) = remove_tree(&self.path) {
+        if let Err(error) = remove_staging(&self.path) {
             tracing::warn!(%error, "cannot remove the folder of a build");
         }
     }
@@ -378,6 +378,12 @@ impl Drop for Staging {
 
 fn disk_name(format: &str) -> &'static str {
     if format == "raw" { "disk.raw" } else { "disk.qcow2" }
+}
+
+/// The lock goes last: a removal that is interrupted is taken up again when the store is next opened.
+fn remove_staging(path: &Path) -> Result<(), StoreError> {
+    remove_tree(&path.join("work"))?;
+    remove_tree(path)
 }
 
 /// Its owner holds the lock as long as it lives; a folder that has none yet is being made, or was never finished.
@@ -448,19 +454,28 @@ fn sync(path: &Path) -> Result<(), StoreError> {
 
 /// Removes a folder, but never through a mount: a build that was killed hard may have left `/dev` bound inside.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), StoreError> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(io_error("read", Path::new("/proc/self/mountinfo")))?;
-    // proc(5): the fifth field is the mount point, with white space escaped in octal, which our names have not.
-    let inside =
-        mounts.lines().filter_map(|line| line.split(' ').nth(4)).find(|at| Path::new(at).starts_with(path));
-    if let Some(at) = inside {
-        let text = format!("{at} is still mounted; unmount it, then open the store again");
+    // The last mounted lies on top and has to go first.
+    for at in mounts_inside(path)?.iter().rev() {
+        let detached = rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH);
+        tracing::info!(mount = %at.display(), error = detached.err().map(|e| e.to_string()), "unmounting what a build left");
+    }
+    if let Some(at) = mounts_inside(path)?.first() {
+        let text = format!("{} is still mounted; unmount it, then open the store again", at.display());
         return Err(io_error("remove", path)(io::Error::new(io::ErrorKind::ResourceBusy, text)));
     }
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// Mount points in a folder, in the order in which they were mounted.
+fn mounts_inside(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let table = Path::new("/proc/self/mountinfo");
+    let mounts = fs::read_to_string(table).map_err(io_error("read", table))?;
+    // proc(5): the fifth field is the mount point, with white space escaped in octal, which our names have not.
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    Ok(points.filter(|at| at.starts_with(path)).collect())
 }
 
 /// A name that no other work in the store has.

@@ -58,8 +58,11 @@ pub(super) fn run(
         .chain(OWN_BUILD_PACKAGES)
         .collect();
     let mut command = std::process::Command::new("setpriv");
-    // Should this process be killed, mmdebstrap is asked to end and cleans up after itself.
-    command.args(["--pdeathsig", "TERM", "mmdebstrap"]);
+    // Namespaces of its own for processes and mounts: when this process dies, or cancels, unshare dies, with it the
+    // namespace's first process, and then all that mmdebstrap started and mounted. A signal to mmdebstrap alone would
+    // not do, it waits for its children.
+    command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", propagation()]);
+    command.args(["--pid", "--fork", "--kill-child", "mmdebstrap"]);
     // The hooks below are given to a shell by mmdebstrap, which sets $1; paths come by the environment, unparsed.
     command.env("LUCARNE_OVERLAY", &overlay).env("LUCARNE_SCRIPT", &script);
     let mut run = Run::wrapped(command, "mmdebstrap", "mmdebstrap", cancel)
@@ -90,6 +93,13 @@ pub(super) fn run(
     })?;
     // Only a failure is worth keeping.
     fs::remove_file(&log_path).map_err(io("remove", &log_path))
+}
+
+/// In a chroot that is no mount point the propagation of `/` cannot be changed; what is left over after a kill is then
+/// unmounted when the store is next opened.
+fn propagation() -> &'static str {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")) { "private" } else { "unchanged" }
 }
 
 fn prefixed(option: &str, path: &Path) -> std::ffi::OsString {
