@@ -14,7 +14,7 @@ use crate::commands::{image, optional_address, pool};
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use child::{Child, Role};
-use lucarne_control::api::{Health, Host};
+use lucarne_control::api::Host;
 use rustix::process::Signal;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
@@ -188,7 +188,6 @@ async fn wait_first_pool(client: &Client) -> Result<Option<String>> {
         if began.elapsed() > Duration::from_secs(5) {
             return Ok(None);
         }
-        let _: Health = client.get("/api/v1/health").await?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
