@@ -31,6 +31,7 @@ mod web;
 
 pub use api::openapi;
 pub use auth::bootstrap::InitialAdmin;
+pub use lucarne_rfb::security::Subtype;
 
 use app::App;
 use axum::Router;
@@ -58,6 +59,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where VNC viewers connect (VeNCrypt); none when left out.
     pub vnc_listen: Option<SocketAddr>,
+    /// What VNC viewers are offered, most preferred first. Without certificates (TLSPlain) the stream is encrypted, but
+    /// a viewer cannot tell whom it talks to.
+    pub vnc_security: Vec<Subtype>,
     /// The Unix socket for host agents of this machine, mode 0600.
     pub agent_socket: PathBuf,
     /// The Unix socket with the same API for administrators of this machine, mode 0600: root and the broker's own
@@ -116,7 +120,7 @@ pub struct Broker {
     identity: tls::Identity,
     router: Router,
     https: TcpListener,
-    vnc: Option<TcpListener>,
+    vnc: Option<(TcpListener, gateway::vnc::Door)>,
     agents: UnixListener,
     local: UnixListener,
     address: SocketAddr,
@@ -132,12 +136,9 @@ impl Broker {
     /// [`Error`] that names what is in the way. Addresses are taken first, so a port in use leaves nothing behind.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let (https, address) = bind(config.listen, "--listen").await?;
-        let (vnc, vnc_address) = match config.vnc_listen {
-            Some(listen) => {
-                let (listener, address) = bind(listen, "--vnc-listen").await?;
-                (Some(listener), Some(address))
-            }
-            None => (None, None),
+        let vnc = match config.vnc_listen {
+            Some(listen) => Some(bind(listen, "--vnc-listen").await?),
+            None => None,
         };
         let dir = |source| Error::DataDir { path: config.data_dir.clone(), source };
         make_dir(&config.data_dir).map_err(dir)?;
@@ -167,6 +168,16 @@ impl Broker {
             streams: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         });
+        let vnc_address = vnc.as_ref().map(|(_, address)| *address);
+        let vnc = match vnc {
+            Some((listener, _)) => {
+                let tls = Arc::clone(&identity.plain);
+                let door = gateway::vnc::Door::new(config.vnc_security, tls)
+                    .map_err(|e| Error::Certificate(Box::new(e)))?;
+                Some((listener, door))
+            }
+            None => None,
+        };
         let router = api::router(Arc::clone(&app)).map_err(|e| Error::Store(Box::new(e)))?;
         Ok(Self {
             app,
@@ -219,9 +230,8 @@ impl Broker {
         tasks.spawn(server::local(self.local, self.router.clone(), stop.clone()));
         let https = Arc::clone(&self.identity.https);
         tasks.spawn(server::https(self.https, https, self.router, stop.clone()));
-        if let Some(vnc) = self.vnc {
-            let tls = Arc::clone(&self.identity.plain);
-            tasks.spawn(gateway::vnc::listen(Arc::clone(&self.app), vnc, tls, stop.clone()));
+        if let Some((vnc, door)) = self.vnc {
+            tasks.spawn(gateway::vnc::listen(Arc::clone(&self.app), vnc, door, stop.clone()));
         }
         tasks.close();
         shutdown.cancelled().await;

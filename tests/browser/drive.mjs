@@ -10,6 +10,8 @@ const LIMIT = 120_000;
 const profile = process.argv[2];
 let context;
 let page;
+// WebSockets that the page has opened, which are the desktop's streams.
+let streams = 0;
 
 const id = (name) => page.getByTestId(name);
 
@@ -42,6 +44,7 @@ const orders = {
         });
         context.setDefaultTimeout(LIMIT);
         page = context.pages()[0] ?? (await context.newPage());
+        page.on("websocket", () => (streams += 1));
     },
     async sign_in({ url, name, password }) {
         await page.goto(url);
@@ -55,6 +58,9 @@ const orders = {
         await page.locator("[data-testid=viewer-state][data-state=connected]").waitFor({ state: "attached" });
     },
     pixels,
+    async stream() {
+        return { state: await id("viewer-state").getAttribute("data-state"), number: streams };
+    },
     async press({ keys }) {
         await page.keyboard.press(keys);
     },

@@ -73,6 +73,13 @@ impl Browser {
         self.order(json!({ "do": "pixels" }))["digest"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// How many streams the viewer has opened so far, if the last of them shows the desktop.
+    #[must_use]
+    pub fn stream(&mut self) -> Option<u64> {
+        let stream = self.order(json!({ "do": "stream" }));
+        if stream["state"] == "connected" { stream["number"].as_u64() } else { None }
+    }
+
     /// Presses a combination, named as Playwright does.
     pub fn press(&mut self, keys: &str) {
         self.order(json!({ "do": "press", "keys": keys }));

@@ -15,12 +15,12 @@ use std::sync::Arc;
 /// TLS on a connection.
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// Starts TLS, trusting the certificate in `cert` and no other.
+/// TLS that trusts the certificate in `cert` and no other.
 ///
 /// # Panics
 /// The certificate cannot be read.
 #[must_use]
-pub fn tls(cert: &Path, tcp: TcpStream) -> Tls {
+pub fn tls_config(cert: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let cert = CertificateDer::from_pem_file(cert).expect("the server's certificate can be read");
     roots.add(cert).expect("the server's certificate is one");
@@ -30,8 +30,17 @@ pub fn tls(cert: &Path, tcp: TcpStream) -> Tls {
         .expect("the provider has TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Starts TLS, trusting the certificate in `cert` and no other.
+///
+/// # Panics
+/// The certificate cannot be read.
+#[must_use]
+pub fn tls(cert: &Path, tcp: TcpStream) -> Tls {
     let name = ServerName::try_from("localhost").expect("a name");
-    let connection = ClientConnection::new(Arc::new(config), name).expect("a TLS client");
+    let connection = ClientConnection::new(tls_config(cert), name).expect("a TLS client");
     StreamOwned::new(connection, tcp)
 }
 

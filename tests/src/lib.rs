@@ -8,5 +8,6 @@ pub mod guest;
 pub mod http;
 pub mod poll;
 pub mod process;
+pub mod screen;
 pub mod server;
 pub mod viewer;

@@ -2,6 +2,7 @@
 //!
 //! Never decodes a pixel. Dials only addresses that a host's agent gave, never one from a client.
 
+mod anonymous;
 pub mod link;
 mod splice;
 pub mod vnc;

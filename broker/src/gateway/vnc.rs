@@ -1,4 +1,5 @@
-//! Ordinary VNC viewers: RFB 3.7 and 3.8 with VeNCrypt (19), sub-type X509Plain (262), then a byte stream.
+//! Ordinary VNC viewers: RFB 3.7 and 3.8 with VeNCrypt (19), sub-types X509Plain (262) and TLSPlain (259), then a byte
+//! stream.
 //!
 //! ```text
 //! viewer ── RFB version, VeNCrypt, TLS, name and password ──► gateway
@@ -8,8 +9,9 @@
 //! ```
 //!
 //! The user name is `name` (the pool of which the user has a desktop, else the first that they may use) or
-//! `name/pool`. TLSPlain (259) is not offered: it wants anonymous key exchange, which rustls leaves out on purpose.
+//! `name/pool`. Viewers choose the sub-type; X509Plain comes first in the offer, and viewers take the first that they know.
 
+use super::anonymous::Anonymous;
 use super::link;
 use super::splice::{self, Over};
 use crate::app::App;
@@ -19,7 +21,7 @@ use crate::store::{self, Assigned, PoolRow};
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::link::Purpose;
 use lucarne_control::{SessionId, UserId};
-use lucarne_rfb::security::Subtype;
+use lucarne_rfb::security::{Password, Subtype};
 use lucarne_rfb::{client, server};
 use rustix::net::sockopt;
 use rustls::ServerConfig;
@@ -62,14 +64,31 @@ enum Error {
     Slow,
 }
 
+/// How viewers are let in.
+pub struct Door {
+    subtypes: Vec<Subtype>,
+    certified: TlsAcceptor,
+    anonymous: Anonymous,
+}
+
+impl Door {
+    /// Offers these sub-types in this order; those with a certificate show `tls`'s.
+    ///
+    /// # Errors
+    /// OpenSSL cannot do anonymous TLS.
+    pub fn new(subtypes: Vec<Subtype>, tls: Arc<ServerConfig>) -> io::Result<Self> {
+        Ok(Self { subtypes, certified: TlsAcceptor::from(tls), anonymous: Anonymous::new()? })
+    }
+}
+
+/// A viewer's connection, whichever TLS it is in.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 /// Accepts viewers until `shutdown`.
-pub async fn listen(
-    app: Arc<App>,
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    shutdown: CancellationToken,
-) {
-    let acceptor = TlsAcceptor::from(tls);
+pub async fn listen(app: Arc<App>, listener: TcpListener, door: Door, shutdown: CancellationToken) {
+    let door = Arc::new(door);
     let handshaking = Arc::new(Semaphore::new(HANDSHAKING));
     let viewers = Arc::new(Semaphore::new(VIEWERS));
     let tasks = TaskTracker::new();
@@ -90,10 +109,10 @@ pub async fn listen(
         else {
             continue;
         };
-        let (app, acceptor) = (Arc::clone(&app), acceptor.clone());
+        let (app, door) = (Arc::clone(&app), Arc::clone(&door));
         tasks.spawn(async move {
             let _place = place;
-            if let Err(e) = viewer(&app, stream, address, &acceptor, shaking).await {
+            if let Err(e) = viewer(&app, stream, address, &door, shaking).await {
                 tracing::info!(error = %e, %address, "a VNC viewer did not get a desktop");
             }
         });
@@ -106,7 +125,7 @@ async fn viewer(
     app: &App,
     stream: TcpStream,
     address: SocketAddr,
-    acceptor: &TlsAcceptor,
+    door: &Door,
     shaking: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<(), Error> {
     stream.set_nodelay(true)?;
@@ -114,8 +133,8 @@ async fn viewer(
     sockopt::set_tcp_keepidle(&stream, DEAD).map_err(io::Error::from)?;
     sockopt::set_tcp_user_timeout(&stream, DEAD.as_millis() as u32).map_err(io::Error::from)?;
     let mut out = Vec::new();
-    let mut shake = server::Handshake::new(server::Offer::vencrypt(vec![Subtype::X509Plain]), &mut out);
-    let secured = timeout(PATIENCE, sign_in(stream, acceptor, &mut shake, out)).await;
+    let mut shake = server::Handshake::new(server::Offer::vencrypt(door.subtypes.clone()), &mut out);
+    let secured = timeout(PATIENCE, sign_in(stream, door, &mut shake, out)).await;
     drop(shaking);
     let (mut viewer, name, password) = secured.map_err(|_| Error::Slow)??;
     let found = desktop(app, &name, password.expose(), address.ip().to_canonical()).await;
@@ -159,17 +178,24 @@ async fn viewer(
 /// Runs the handshake up to name and password.
 async fn sign_in(
     stream: TcpStream,
-    acceptor: &TlsAcceptor,
+    door: &Door,
     shake: &mut server::Handshake,
     out: Vec<u8>,
-) -> Result<(impl AsyncRead + AsyncWrite + Unpin + use<>, String, lucarne_rfb::security::Password), Error> {
+) -> Result<(Box<dyn Stream>, String, Password), Error> {
     let mut stream = stream;
     stream.write_all(&out).await?;
-    pump(&mut stream, shake).await?;
+    let server::HandshakeEvent::StartTls(subtype) = pump(&mut stream, shake).await? else {
+        return Err(server::HandshakeError::OutOfOrder("anything but TLS").into());
+    };
     // Bytes that came along with the choice of TLS are its first record's.
     let early = io::Cursor::new(shake.take_rest());
     let (read, write) = stream.into_split();
-    let mut stream = acceptor.accept(tokio::io::join(early.chain(read), write)).await?;
+    let stream = tokio::io::join(early.chain(read), write);
+    let mut stream: Box<dyn Stream> = if subtype.has_certificate() {
+        Box::new(door.certified.accept(stream).await?)
+    } else {
+        Box::new(door.anonymous.accept(stream).await?)
+    };
     let mut out = Vec::new();
     shake.tls_started(&mut out)?;
     stream.write_all(&out).await?;

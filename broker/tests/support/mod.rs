@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use lucarne_broker::{Broker, Config};
+use lucarne_broker::{Broker, Config, Subtype};
 use lucarne_control::api::{Card, Connection, Page, Problem, Token};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -47,6 +47,7 @@ pub fn config(dir: &Path) -> Config {
         data_dir: dir.join("data"),
         listen: "127.0.0.1:0".parse().unwrap(),
         vnc_listen: Some("127.0.0.1:0".parse().unwrap()),
+        vnc_security: vec![Subtype::X509Plain],
         agent_socket: dir.join("run/agent.sock"),
         admin_socket: dir.join("run/admin.sock"),
         default_pool: Some("desk".to_owned()),

@@ -86,6 +86,25 @@ pub enum Accel {
     Tcg,
 }
 
+/// A sub-type of RFB's VeNCrypt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VncSecurity {
+    /// TLS with the server's certificate, then name and password.
+    X509plain,
+    /// TLS without a certificate, then name and password.
+    Tlsplain,
+}
+
+impl VncSecurity {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X509plain => "x509plain",
+            Self::Tlsplain => "tlsplain",
+        }
+    }
+}
+
 /// `lucarne up`.
 #[derive(ClapArgs)]
 pub struct Up {
@@ -97,6 +116,10 @@ pub struct Up {
     /// Address for VNC viewers; `none` for none.
     #[arg(long, default_value = "127.0.0.1:5900")]
     pub vnc_listen: String,
+    /// What VNC viewers may choose, most preferred first. With tlsplain, for viewers that know no certificates, the stream
+    /// is encrypted but a viewer cannot tell whether it talks to this server.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [VncSecurity::X509plain, VncSecurity::Tlsplain])]
+    pub vnc_security: Vec<VncSecurity>,
     /// What executes guests.
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
@@ -119,6 +142,10 @@ pub struct Broker {
     /// Address for VNC viewers; `none` for none.
     #[arg(long, default_value = "127.0.0.1:5900")]
     pub vnc_listen: String,
+    /// What VNC viewers may choose, most preferred first. With tlsplain, for viewers that know no certificates, the stream
+    /// is encrypted but a viewer cannot tell whether it talks to this server.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [VncSecurity::X509plain, VncSecurity::Tlsplain])]
+    pub vnc_security: Vec<VncSecurity>,
     /// Name of the pool that is created from the first image when no pool has ever existed.
     #[arg(long)]
     pub default_pool: Option<String>,

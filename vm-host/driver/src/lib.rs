@@ -4,6 +4,10 @@
 //! A driver gives frames to a [`DisplaySink`] and takes [`InputEvent`]s. Nothing outside a driver branches on which
 //! driver it is; what differs is told by [`Capabilities`].
 
+mod input;
+
+pub use input::{Button, InputEvent, InputQueue};
+
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
 
@@ -101,51 +105,6 @@ pub trait DisplaySink: Send + Sync {
     fn cursor(&self, cursor: Option<CursorImage>);
 }
 
-/// Something that a user did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputEvent {
-    /// A key, by its QEMU key number (XT set 1 scan code; extended keys have bit 7 set).
-    Key {
-        /// The number.
-        qnum: u32,
-        /// Pressed, or released.
-        down: bool,
-    },
-    /// The pointer is at this pixel.
-    Pointer {
-        /// Pixels from the left.
-        x: u32,
-        /// Pixels from the top.
-        y: u32,
-    },
-    /// A pointer's button.
-    Button {
-        /// Which.
-        button: Button,
-        /// Pressed, or released.
-        down: bool,
-    },
-}
-
-/// A pointer's button or a step of its wheel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Button {
-    /// Left.
-    Left,
-    /// Middle.
-    Middle,
-    /// Right.
-    Right,
-    /// One step of the wheel, away from the user.
-    WheelUp,
-    /// One step of the wheel, towards the user.
-    WheelDown,
-    /// The first side button ("back").
-    Side,
-    /// The second side button ("forward").
-    Extra,
-}
-
 /// Why a driver could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
@@ -175,7 +134,8 @@ pub enum VmError {
 pub trait Vm: Send + Sync {
     /// What can be done for this guest.
     fn capabilities(&self) -> Capabilities;
-    /// Queues input; never waits. Input for a guest that does not keep up is dropped.
+    /// Queues input; never waits. Of a guest that does not keep up, what cannot wait any more is dropped, but no release of
+    /// a key or button.
     fn input(&self, event: InputEvent);
     /// Makes a clone its own machine: host name, machine id, clock, entropy, SSH host keys.
     ///

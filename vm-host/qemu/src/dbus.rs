@@ -1,18 +1,17 @@
 //! QEMU's D-Bus display, peer to peer (`-display dbus,p2p=yes`; QEMU's `ui/dbus-display1.xml`): registering the
-//! listener, and keyboard and mouse in the other direction.
+//! listener and asking for another size. Keyboard and mouse are in `input`.
 
+use crate::input::Input;
 use crate::listener::Listener;
 use crate::qmp::{Qmp, QmpError};
-use lucarne_driver::{Button, DisplaySink, InputEvent};
+use lucarne_driver::{DisplaySink, InputEvent};
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use zbus::Connection;
 use zbus::connection::Builder;
-use zbus::message::{Flags, Message};
 
 const CONSOLE: &str = "/org/qemu/Display1/Console_0";
 
@@ -39,22 +38,20 @@ pub enum DisplayError {
 /// The attached display of one QEMU.
 pub(crate) struct Display {
     connection: Connection,
-    input: mpsc::Sender<InputEvent>,
+    input: Input,
     listener: tokio::task::JoinHandle<()>,
-    keys: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Display {
     fn drop(&mut self) {
         self.listener.abort();
-        self.keys.abort();
     }
 }
 
 impl Display {
     /// Attaches to the first console: the sink gets a scanout at once, then updates as they happen.
     pub(crate) async fn attach(
-        qmp: &Qmp,
+        qmp: &Arc<Qmp>,
         sink: Arc<dyn DisplaySink>,
         shared: bool,
     ) -> Result<Self, DisplayError> {
@@ -64,7 +61,7 @@ impl Display {
     }
 
     async fn attach_unlimited(
-        qmp: &Qmp,
+        qmp: &Arc<Qmp>,
         sink: Arc<dyn DisplaySink>,
         shared: bool,
     ) -> Result<Self, DisplayError> {
@@ -88,16 +85,13 @@ impl Display {
         let listener = tokio::spawn(Listener::new(sink, shared).serve(serve.await?));
         register.await.map_err(std::io::Error::other)??;
 
-        let (input, events) = mpsc::channel(1024);
-        let keys = tokio::spawn(forward_input(connection.clone(), events));
-        Ok(Self { connection, input, listener, keys })
+        let input = Input::start(connection.clone(), qmp.clone());
+        Ok(Self { connection, input, listener })
     }
 
-    /// Queues input; drops it when the guest does not keep up.
+    /// Queues input; never waits.
     pub(crate) fn input(&self, event: InputEvent) {
-        if self.input.try_send(event).is_err() {
-            tracing::debug!(?event, "input dropped: the hypervisor does not keep up");
-        }
+        self.input.push(event);
     }
 
     /// Offers the guest a mode of this size.
@@ -109,47 +103,5 @@ impl Display {
             .call_method(None::<&str>, CONSOLE, Some("org.qemu.Display1.Console"), "SetUIInfo", &body)
             .await
             .map(|_| ())
-    }
-}
-
-async fn forward_input(connection: Connection, mut events: mpsc::Receiver<InputEvent>) {
-    const KEYBOARD: &str = "org.qemu.Display1.Keyboard";
-    const MOUSE: &str = "org.qemu.Display1.Mouse";
-    while let Some(event) = events.recv().await {
-        let message = match event {
-            InputEvent::Key { qnum, down } => {
-                call(KEYBOARD, if down { "Press" } else { "Release" }).and_then(|b| b.build(&(qnum,)))
-            }
-            InputEvent::Pointer { x, y } => call(MOUSE, "SetAbsPosition").and_then(|b| b.build(&(x, y))),
-            InputEvent::Button { button, down } => {
-                call(MOUSE, if down { "Press" } else { "Release" }).and_then(|b| b.build(&(number(button),)))
-            }
-        };
-        // No answer is asked for: waiting for one would add a round trip to every key.
-        let sent = match message {
-            Ok(message) => connection.send(&message).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = sent {
-            tracing::warn!(%error, "input could not be given to the hypervisor");
-            return;
-        }
-    }
-}
-
-fn call(interface: &'static str, member: &'static str) -> zbus::Result<zbus::message::Builder<'static>> {
-    Ok(Message::method_call(CONSOLE, member).interface(interface).with_flags(Flags::NO_REPLY_EXPECTED))
-}
-
-/// Button numbers of `org.qemu.Display1.Mouse`.
-fn number(button: Button) -> u32 {
-    match button {
-        Button::Left => 0,
-        Button::Middle => 1,
-        Button::Right => 2,
-        Button::WheelUp => 3,
-        Button::WheelDown => 4,
-        Button::Side => 5,
-        Button::Extra => 6,
     }
 }

@@ -17,6 +17,7 @@ pub mod command;
 mod dbus;
 mod guest_agent;
 mod identity;
+mod input;
 mod listener;
 pub mod process;
 pub mod qmp;

@@ -359,6 +359,7 @@ async fn settle_and_freeze(
     progress: &mut Progress<'_>,
 ) -> Result<(IdentityMethod, f64, f64), TemplateError> {
     let (qmp, _events) = Qmp::connect(&dir.join(files::QMP)).await?;
+    let qmp = Arc::new(qmp);
     let watcher = Arc::new(Watcher::default());
     let _display = Display::attach(&qmp, watcher.clone(), true).await?;
 

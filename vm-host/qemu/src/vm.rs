@@ -78,7 +78,7 @@ pub struct ForkSteps {
 pub struct QemuVm {
     dir: PathBuf,
     process: Process,
-    qmp: Qmp,
+    qmp: Arc<Qmp>,
     display: Display,
     identity: IdentityMethod,
     network: bool,
@@ -138,8 +138,9 @@ impl QemuVm {
         request: &ForkRequest<'_>,
         process: &Process,
         sink: Arc<dyn DisplaySink>,
-    ) -> Result<(Qmp, Display, Instant), ForkError> {
+    ) -> Result<(Arc<Qmp>, Display, Instant), ForkError> {
         let (qmp, _events) = Qmp::connect(&request.dir.join(files::QMP)).await?;
+        let qmp = Arc::new(qmp);
         let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
         qmp.execute("migrate-set-capabilities", capabilities).await?;
         let state = request.template.dir.join(template_files::STATE);
@@ -175,6 +176,7 @@ impl QemuVm {
     ) -> Result<Self, ForkError> {
         let process = Process::adopt(dir).ok_or_else(|| ForkError::NothingToAdopt(dir.into()))?;
         let (qmp, _events) = Qmp::connect(&dir.join(files::QMP)).await?;
+        let qmp = Arc::new(qmp);
         let display = Display::attach(&qmp, sink, true).await?;
         let status = qmp.execute("query-status", Value::Null).await?;
         if matches!(status["status"].as_str(), Some("paused" | "postmigrate" | "prelaunch")) {

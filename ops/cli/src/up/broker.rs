@@ -1,10 +1,10 @@
 //! The broker's process.
 
-use crate::args::Broker as Args;
+use crate::args::{Broker as Args, VncSecurity};
 use crate::client::admin_socket;
 use crate::commands::optional_address;
 use anyhow::{Context, Result};
-use lucarne_broker::{Broker, Config};
+use lucarne_broker::{Broker, Config, Subtype};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -24,6 +24,13 @@ pub struct Announcement {
     pub initial_admin: Option<(String, String)>,
 }
 
+fn subtype(security: VncSecurity) -> Subtype {
+    match security {
+        VncSecurity::X509plain => Subtype::X509Plain,
+        VncSecurity::Tlsplain => Subtype::TlsPlain,
+    }
+}
+
 /// Runs the broker until SIGTERM or Ctrl-C.
 pub async fn run(args: Args) -> Result<()> {
     let data_dir = std::path::absolute(&args.data.data_dir)?;
@@ -32,6 +39,7 @@ pub async fn run(args: Args) -> Result<()> {
         data_dir: data_dir.join("broker"),
         listen: args.listen,
         vnc_listen: optional_address(&args.vnc_listen)?,
+        vnc_security: args.vnc_security.into_iter().map(subtype).collect(),
         agent_socket: super::agent_socket(&data_dir),
         admin_socket: admin_socket(&data_dir),
         default_pool: args.default_pool,

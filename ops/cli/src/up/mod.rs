@@ -72,6 +72,8 @@ pub async fn run(args: Up) -> Result<()> {
         args.listen.to_string(),
         "--vnc-listen".into(),
         vnc.map_or_else(|| "none".into(), |a| a.to_string()),
+        "--vnc-security".into(),
+        args.vnc_security.iter().map(|s| s.name()).collect::<Vec<_>>().join(","),
     ];
     if args.default_pool != "none" {
         broker_args.extend(["--default-pool".into(), args.default_pool.clone()]);
