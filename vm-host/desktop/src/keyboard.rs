@@ -19,7 +19,7 @@ const SHIFTS: [u32; 2] = [0x2a, 0x36];
 /// round.
 const LOCKS: [u32; 2] = [0xffe5, 0xffe6];
 
-/// What a viewer called a key. A release names the key as its press did.
+/// What a viewer called a key. A release names the key as its press did, but for the changes told below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Place(u32),
@@ -56,8 +56,9 @@ impl Keyboard {
             tracing::debug!(keycode, "a key number that no keyboard has was ignored");
         } else if down {
             self.press(Name::Place(keycode), keycode, missing_shift(symbol, keycode), send);
-        } else {
-            self.release(|h| h.name == Name::Place(keycode), send);
+        } else if !self.release(|h| h.name == Name::Place(keycode), send) {
+            // A viewer names places once it has heard that it may, which can be while a key is down.
+            self.release(|h| h.qnum == keycode, send);
         }
     }
 
@@ -74,7 +75,7 @@ impl Keyboard {
             self.press(Name::Symbol(symbol), key.qnum, key.shift, send);
         } else if !self.release(|h| h.name == Name::Symbol(symbol), send) {
             // Shift changed between press and release: 'A' went down and 'a' comes up.
-            self.release(|h| matches!(h.name, Name::Symbol(_)) && h.qnum == key.qnum, send);
+            self.release(|h| h.qnum == key.qnum, send);
         }
     }
 
@@ -194,6 +195,17 @@ mod tests {
             k.symbol(false, 'a'.into(), send);
         });
         assert_eq!(seen, [(SHIFT, true), (A, true), (SHIFT, false), (A, false)]);
+    }
+
+    #[test]
+    fn a_key_that_was_pressed_by_its_symbol_is_released_by_its_place() {
+        let control = 0x1d;
+        let seen = typed(|k, send| {
+            k.symbol(true, 0xffe3, send);
+            k.place(false, 0xffe3, control, send);
+            k.release_all(send);
+        });
+        assert_eq!(seen, [(control, true), (control, false)]);
     }
 
     #[test]
