@@ -30,7 +30,7 @@ pub mod files {
 /// MiB of translated code that one TCG guest may keep. QEMU's default is a gigabyte. A guest fills what it is given and
 /// keeps it, so that this is memory of every desktop that has been used; with less than 32 a browser's code is translated
 /// again and again.
-const TCG_BUFFER_MIB: u32 = 64;
+const TCG_BUFFER_MIB: u32 = 32;
 
 /// Free PCI Express root ports, for what is plugged after a fork: network, home disk, one spare.
 const ROOT_PORTS: u32 = 3;

@@ -97,6 +97,8 @@ pub async fn measure(server: &mut Server, args: &CloneArgs) -> Result<Report> {
     for desktop in &held {
         private += Private::of(&processes::of_desktop(&desktop.dir)?)?;
     }
+    // Desktops take their time to come to rest on a busy machine; the server has closed the idle connection by then.
+    let mut admin = server.admin().await?;
     for desktop in held {
         log_off(&mut admin, desktop).await?;
     }
