@@ -10,6 +10,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// Asks for a stream as a browser does.
 fn stream(client: &Client, ticket: &str, origin: Option<&str>) -> Answer {
@@ -58,6 +59,29 @@ fn strangers_get_no_stream() {
     assert_eq!(answer.status, 101, "{answer:?}");
     let answer = stream(&anyone, ticket(&connection), Some(&own));
     assert_eq!((answer.status, answer.code().as_str()), (401, "ticket_invalid"), "a used ticket: {answer:?}");
+    server.stop();
+}
+
+#[test]
+fn a_ticket_opens_nothing_any_more_after_half_a_minute() {
+    let server = Server::start();
+    let user = server.user("anna");
+    // Each ticket can be tried once; they are all of one age.
+    let connection = server.connect(&user);
+    let path = format!("/api/v1/sessions/{}/ticket", connection["session"]["id"].as_str().unwrap());
+    let mut tickets: Vec<String> =
+        (0..40).map(|_| ticket(&user.send("POST", &path, None).json(201)).to_owned()).collect();
+    let (made, mut tried) = (Instant::now(), Instant::now());
+    let refused = until("a ticket has expired", LIMIT, || {
+        if tried.elapsed() < Duration::from_secs(2) {
+            return None;
+        }
+        tried = Instant::now();
+        let answer = stream(&server.anyone(), &tickets.pop().expect("tickets enough"), None);
+        (answer.status != 101).then_some(answer)
+    });
+    assert_eq!((refused.status, refused.code().as_str()), (401, "ticket_invalid"), "{refused:?}");
+    assert!(made.elapsed() > Duration::from_secs(25), "refused after {:?} already", made.elapsed());
     server.stop();
 }
 

@@ -27,10 +27,10 @@ pub mod files {
     pub const DISK: &str = "disk.qcow2";
 }
 
-/// MiB of translated code that one TCG guest may keep. QEMU's default is a gigabyte. A guest fills what it is given and
-/// keeps it, so that this is memory of every desktop that has been used; with less than 32 a browser's code is translated
-/// again and again.
-const TCG_BUFFER_MIB: u32 = 32;
+/// MiB of translated code that one TCG guest may keep. QEMU's default is a gigabyte. A guest fills what it is given within
+/// seconds of its fork and keeps it, so that this is memory of every desktop; when it is full, QEMU throws all of it away and
+/// translates again. 24 hold an idle desktop with its terminal; a browser's code is translated more than once.
+const TCG_BUFFER_MIB: u32 = 24;
 
 /// Free PCI Express root ports, for what is plugged after a fork: network, home disk, one spare.
 const ROOT_PORTS: u32 = 3;

@@ -93,12 +93,12 @@ pub async fn run(args: Up) -> Result<()> {
     let begun = tokio::select! {
         begun = begin(&args, &data_dir, &mut agent, &announced) => begun,
         () = &mut stop => {
-            end(agent, broker).await;
+            end(&data_dir, agent, broker).await;
             return Ok(());
         }
     };
     if let Err(error) = begun {
-        end(agent, broker).await;
+        end(&data_dir, agent, broker).await;
         return Err(error);
     }
     let Some(mut agent) = agent else { bail!("the host agent was not started") };
@@ -109,7 +109,7 @@ pub async fn run(args: Up) -> Result<()> {
             why = agent.ended() => agent = agent.restart(&why).await?,
         }
     }
-    end(Some(agent), broker).await;
+    end(&data_dir, Some(agent), broker).await;
     Ok(())
 }
 
@@ -194,14 +194,26 @@ async fn wait_first_pool(client: &Client) -> Result<Option<String>> {
     }
 }
 
-/// Ends the agent with its desktops, then the broker.
-async fn end(agent: Option<Child>, broker: Child) {
+/// Ends all desktops, on record and on this machine, then the agent and the broker.
+async fn end(data_dir: &Path, agent: Option<Child>, broker: Child) {
     let mut progress = Progress::new("Ending");
     if let Some(agent) = agent {
         progress.set(10, "destroying desktops");
+        // Otherwise the broker would have them made again at the next start, for users who have not asked.
+        if let Err(error) = end_desktops(&Client::local(data_dir)).await {
+            tracing::warn!(%error, "the broker does not know that the desktops end");
+        }
         agent.end(Signal::INT, Duration::from_secs(60)).await;
     }
     progress.set(80, "ending the broker");
     broker.end(Signal::TERM, Duration::from_secs(15)).await;
     progress.done("everything has ended");
+}
+
+async fn end_desktops(client: &Client) -> Result<()> {
+    let desktops: Vec<lucarne_control::api::Desktop> = client.list("/api/v1/desktops").await?;
+    for desktop in desktops {
+        client.delete(&format!("/api/v1/desktops/{}", desktop.id)).await?;
+    }
+    Ok(())
 }
