@@ -5,42 +5,63 @@
 use lucarne_tests::server::{Server, Turn, data_dir, lucarne, names};
 use serde_json::Value;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tempfile::TempDir;
 
-/// The disk of the image that the tests run on, in another format.
-fn disk(format: &str, file: &std::path::Path) {
+fn qemu_img(words: &[&str], files: &[&Path], size: Option<&str>) {
+    let status = Command::new("qemu-img").args(words).args(files).args(size).status().unwrap();
+    assert!(status.success(), "qemu-img {words:?}: {status}");
+}
+
+fn import(file: &Path, format: &str, name: &str) -> Value {
+    let file = file.to_str().unwrap();
+    let words = ["image", "import", file, "--format", format, "--name", name, "--output", "json"];
+    let output = lucarne(&words).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The turn, the store's folder, the disk of an image in there, and room for other files.
+fn store() -> (Turn, PathBuf, PathBuf, TempDir) {
+    // The first start makes the image.
+    Server::start().stop();
+    let turn = Turn::take();
     let images = data_dir().join("host/images");
     let image = names(&images).into_iter().find(|name| images.join(name).join("image.json").exists());
-    let image = images.join(image.expect("the server has an image")).join("disk.qcow2");
-    let status = Command::new("qemu-img")
-        .args(["convert", "-f", "qcow2", "-O", format])
-        .args([image.as_path(), file])
-        .status()
-        .unwrap();
-    assert!(status.success(), "qemu-img: {status}");
+    let disk = images.join(image.unwrap()).join("disk.qcow2");
+    (turn, images, disk, tempfile::tempdir_in(data_dir()).unwrap())
 }
 
 #[test]
-fn a_disk_of_another_format_is_booted_and_becomes_an_image_whose_digest_is_its_name() {
-    // The first start makes the image.
-    Server::start().stop();
-    let _turn = Turn::take();
-    let images = data_dir().join("host/images");
+fn a_disk_of_another_format_is_booted_and_becomes_an_image_whose_name_is_its_digest() {
+    let (_turn, images, disk, temporary) = store();
     let before = names(&images);
-    let temporary = tempfile::tempdir_in(data_dir()).unwrap();
-    let file = temporary.path().join("desktop.vhdx");
-    disk("vhdx", &file);
-    let words =
-        ["image", "import", file.to_str().unwrap(), "--format", "vhdx", "--name", "other", "-o", "json"];
-    let output = lucarne(&words).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "{}", output.status);
-    let image: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let digest = image["digest"].as_str().unwrap();
-    assert_eq!(image["name"], "other");
+    let (larger, file) = (temporary.path().join("larger.qcow2"), temporary.path().join("desktop.vhdx"));
+    qemu_img(
+        &["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", disk.to_str().unwrap()],
+        &[&larger],
+        Some("12G"),
+    );
+    qemu_img(&["convert", "-f", "qcow2", "-O", "vhdx"], &[&larger, &file], None);
+    let image = import(&file, "vhdx", "other");
+    assert_eq!((&image["name"], &image["source"]), (&"other".into(), &"import:vhdx".into()));
+    assert_eq!(image["virtual_size"], 12_u64 << 30);
     let new: Vec<String> = names(&images).into_iter().filter(|name| !before.contains(name)).collect();
-    let folder = images.join(new.first().expect("a new image"));
+    assert_eq!(new, [image["digest"].as_str().unwrap()]);
+    let folder = images.join(&new[0]);
     let sum = Command::new("sha256sum").arg(folder.join("disk.qcow2")).output().unwrap();
-    assert!(String::from_utf8_lossy(&sum.stdout).starts_with(digest), "{sum:?} is not {digest}");
-    assert_eq!(new.len(), 1, "{new:?}");
+    assert!(String::from_utf8_lossy(&sum.stdout).starts_with(&new[0]), "{sum:?} is not {}", new[0]);
     fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_disk_that_is_here_already_is_not_imported_again() {
+    let (_turn, images, disk, temporary) = store();
+    let before = names(&images);
+    let file = temporary.path().join("desktop.raw");
+    qemu_img(&["convert", "-f", "qcow2", "-O", "raw"], &[&disk, &file], None);
+    let image = import(&file, "raw", "other");
+    assert_ne!(image["name"], "other");
+    assert_eq!(names(&images), before);
 }

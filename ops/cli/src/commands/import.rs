@@ -34,12 +34,20 @@ pub async fn run(args: Image) -> Result<()> {
     let version = version.unwrap_or_else(today);
     let options = ImportOptions { name, version, cancel: cancel.clone(), ..ImportOptions::default() };
     let path = file.clone();
-    let prepared: Prepared = tokio::task::spawn_blocking(move || {
+    let (prepared, known): (Prepared, _) = tokio::task::spawn_blocking(move || {
         let mut shown = Progress::new("Import");
         let mut report = |p: lucarne_images::Progress| shown.set(p.percent, &p.message);
         let prepared = import_prepare(&path, format.into(), &store, options, &mut report);
+        let prepared = prepared.and_then(|prepared| {
+            let known = prepared.known()?;
+            Ok((prepared, known))
+        });
         match &prepared {
-            Ok(_) => shown.done("checked and converted"),
+            Ok((_, None)) => shown.done("checked and converted"),
+            Ok((_, Some(image))) => shown.done(&format!(
+                "nothing to do; the same disk is here already, as {} {}",
+                image.name, image.version
+            )),
             Err(_) => shown.failed(),
         }
         prepared
@@ -47,6 +55,9 @@ pub async fn run(args: Image) -> Result<()> {
     .await?
     .with_context(|| format!("{} could not be imported", file.display()))?;
 
+    if let Some(image) = known {
+        return output::show(&image, args.remote.output);
+    }
     let chosen = lucarne_agent::choose(accel.into())?;
     let disk = prepared.disk();
     let boot = verify_by_booting(&qemu, chosen.accel, &disk, &args.remote.data_dir);

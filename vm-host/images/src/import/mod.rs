@@ -177,6 +177,15 @@ impl Prepared {
         self.virtual_size
     }
 
+    /// The image that has the same disk, if the store has one: then there is nothing to boot and to commit.
+    ///
+    /// # Errors
+    /// [`ImportError::Store`]: the disk cannot be read, or the caller cancelled.
+    pub fn known(&self) -> Result<Option<ImageInfo>, ImportError> {
+        let digest = crate::store::digest_of(&self.disk(), &self.options.cancel, &mut |_| {})?;
+        Ok(self.store.get(&digest)?)
+    }
+
     /// Makes it an image. `guest_agent` says whether the agent answered when the disk was booted.
     ///
     /// # Errors
