@@ -22,7 +22,7 @@ pub fn print(announced: &Announcement, host: &Host, data_dir: &Path) {
     }
     println!("    Certificate   self-signed; SHA-256 {}", announced.fingerprint);
     if let Some(vnc) = announced.vnc_address {
-        println!("    VNC viewers   {vnc}  (TLS: VeNCrypt X509Plain; user name and password as above)");
+        println!("    VNC viewers   {vnc}  (TLS: VeNCrypt; user name and password as above)");
         println!(
             "                  xtigervncviewer -X509CA {}/broker/tls/cert.pem {}::{}",
             data_dir.display(),
