@@ -1,8 +1,8 @@
 //! The listeners: HTTPS on TCP, and the same API on a Unix socket for administrators of this machine.
 //!
-//! Bounds what strangers can hold: connections that have not finished their handshake, connections in all, and the
-//! time for each step.
+//! Bounds what strangers can hold: connections, in `accept`, and the time for each step.
 
+use crate::accept::{Limits, accept, pause};
 use crate::api::caller::Peer;
 use axum::Router;
 use axum::body::Body;
@@ -19,17 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections at once. Each takes some 50 KiB; a viewer holds one.
-const CONNECTIONS: usize = 8192;
-
-/// Connections at once whose TLS handshake is not done. Strangers cannot hold more.
-const HANDSHAKING: usize = 256;
+/// Each connection takes some 50 KiB; a viewer holds one.
+const LIMITS: Limits = Limits { connections: 8192, handshaking: 256 };
 
 /// The longest handshake, and the longest wait for a request's headers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,40 +44,20 @@ pub async fn https(
     shutdown: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let handshaking = Arc::new(Semaphore::new(HANDSHAKING));
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    let tasks = TaskTracker::new();
-    loop {
-        let (stream, address) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(e) => {
-                    pause(&e).await;
-                    continue;
-                }
-            },
-        };
-        let (Ok(place), Ok(shaking)) =
-            (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&handshaking).try_acquire_owned())
-        else {
-            // Dropping closes it: under a flood, newcomers wait and those inside go on.
-            continue;
-        };
-        let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            let _place = place;
+    let stop = shutdown.clone();
+    accept(listener, LIMITS, shutdown, move |stream, address, shaking| {
+        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        async move {
             let secured = timeout(PATIENCE, secure(stream, &acceptor)).await;
             drop(shaking);
             match secured {
-                Ok(Ok(Some(stream))) => serve(stream, Peer::Remote(address), router, shutdown).await,
+                Ok(Ok(Some(stream))) => serve(stream, Peer::Remote(address), router, stop).await,
                 Ok(Ok(None)) | Err(_) => {}
                 Ok(Err(e)) => tracing::debug!(error = %e, %address, "a TLS handshake failed"),
             }
-        });
-    }
-    tasks.close();
-    let _ = timeout(Duration::from_secs(5), tasks.wait()).await;
+        }
+    })
+    .await;
 }
 
 /// The TLS handshake; `None` for a client that speaks plain HTTP, after it was told.
@@ -121,11 +97,6 @@ pub async fn local(listener: UnixListener, router: Router, shutdown: Cancellatio
     }
     tasks.close();
     let _ = timeout(Duration::from_secs(5), tasks.wait()).await;
-}
-
-async fn pause(e: &io::Error) {
-    tracing::error!(error = %e, "cannot accept connections; trying again");
-    tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
 async fn serve<S>(stream: S, peer: Peer, router: Router, shutdown: CancellationToken)

@@ -14,6 +14,7 @@
 use super::anonymous::Anonymous;
 use super::link;
 use super::splice::{self, Over};
+use crate::accept::{Handshaking, Limits, accept};
 use crate::app::App;
 use crate::auth::Refused;
 use crate::connect::{self, At, Outcome};
@@ -31,17 +32,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-/// Viewers at once.
-const VIEWERS: usize = 4096;
-
-/// Viewers at once that are not signed in yet. Strangers cannot hold more.
-const HANDSHAKING: usize = 64;
+/// Viewers at once, and those of them that are not signed in yet.
+const LIMITS: Limits = Limits { connections: 4096, handshaking: 64 };
 
 /// The longest handshake up to the password, and from the answer to ClientInit. People type the password before the
 /// viewer connects or while TLS is up, so it is the longest that a person may take.
@@ -89,36 +85,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 /// Accepts viewers until `shutdown`.
 pub async fn listen(app: Arc<App>, listener: TcpListener, door: Door, shutdown: CancellationToken) {
     let door = Arc::new(door);
-    let handshaking = Arc::new(Semaphore::new(HANDSHAKING));
-    let viewers = Arc::new(Semaphore::new(VIEWERS));
-    let tasks = TaskTracker::new();
-    loop {
-        let (stream, address) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(e) => {
-                    tracing::error!(error = %e, "cannot accept VNC viewers; trying again");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        let (Ok(place), Ok(shaking)) =
-            (Arc::clone(&viewers).try_acquire_owned(), Arc::clone(&handshaking).try_acquire_owned())
-        else {
-            continue;
-        };
+    accept(listener, LIMITS, shutdown, move |stream, address, shaking| {
         let (app, door) = (Arc::clone(&app), Arc::clone(&door));
-        tasks.spawn(async move {
-            let _place = place;
+        async move {
             if let Err(e) = viewer(&app, stream, address, &door, shaking).await {
                 tracing::info!(error = %e, %address, "a VNC viewer did not get a desktop");
             }
-        });
-    }
-    tasks.close();
-    let _ = timeout(Duration::from_secs(5), tasks.wait()).await;
+        }
+    })
+    .await;
 }
 
 async fn viewer(
@@ -126,7 +101,7 @@ async fn viewer(
     stream: TcpStream,
     address: SocketAddr,
     door: &Door,
-    shaking: tokio::sync::OwnedSemaphorePermit,
+    shaking: Handshaking,
 ) -> Result<(), Error> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;

@@ -32,6 +32,9 @@ pub mod files {
 /// translates again. 24 hold an idle desktop with its terminal; a browser's code is translated more than once.
 const TCG_BUFFER_MIB: u32 = 24;
 
+/// The same for a boot, which runs much code once and ends with the template.
+const TCG_BOOT_BUFFER_MIB: u32 = 256;
+
 /// Free PCI Express root ports, for what is plugged after a fork: network, home disk, one spare.
 const ROOT_PORTS: u32 = 3;
 
@@ -96,7 +99,11 @@ impl Machine<'_> {
                 arg("cpu", "host".into());
             }
             Accel::Tcg => {
-                arg("accel", format!("tcg,thread=multi,tb-size={TCG_BUFFER_MIB}"));
+                let buffer = match self.start {
+                    Start::Boot => TCG_BOOT_BUFFER_MIB,
+                    Start::Incoming => TCG_BUFFER_MIB,
+                };
+                arg("accel", format!("tcg,thread=multi,tb-size={buffer}"));
                 arg("cpu", "max".into());
             }
         }

@@ -1,0 +1,115 @@
+//! Accepting connections from strangers: how many there may be, and how many of them before they have shown who they are.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The longest wait at the end for what is being served.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The pause after a failure, which is mostly a lack of descriptors that only others can give back.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What one listener serves at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections.
+    pub connections: usize,
+    /// Of them, those that have not finished their handshake. Strangers cannot hold more.
+    pub handshaking: usize,
+}
+
+/// A connection's place among those that are in their handshake; dropped when it is done.
+pub struct Handshaking(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+/// Accepts until `shutdown` and serves each connection in a task of its own; then waits a moment for the tasks to end.
+///
+/// Newcomers beyond the limits are closed at once, so that under a flood those inside go on.
+pub async fn accept<F, S>(listener: TcpListener, limits: Limits, shutdown: CancellationToken, serve: F)
+where
+    F: Fn(TcpStream, SocketAddr, Handshaking) -> S,
+    S: Future<Output = ()> + Send + 'static,
+{
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let handshaking = Arc::new(Semaphore::new(limits.handshaking));
+    let tasks = TaskTracker::new();
+    loop {
+        let (stream, address) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    pause(&e).await;
+                    continue;
+                }
+            },
+        };
+        let (Ok(place), Ok(shaking)) =
+            (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&handshaking).try_acquire_owned())
+        else {
+            continue;
+        };
+        let served = serve(stream, address, Handshaking(shaking));
+        tasks.spawn(async move {
+            let _place = place;
+            served.await;
+        });
+    }
+    tasks.close();
+    let _ = timeout(FAREWELL, tasks.wait()).await;
+}
+
+/// After a listener's failure.
+pub async fn pause(e: &io::Error) {
+    tracing::error!(error = %e, "cannot accept connections; trying again");
+    tokio::time::sleep(PAUSE).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn those_beyond_the_limit_are_closed_until_a_handshake_is_done() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let held: Arc<Mutex<Vec<Handshaking>>> = Arc::default();
+        let (keep, stop) = (held.clone(), shutdown.clone());
+        let limits = Limits { connections: 8, handshaking: 1 };
+        let accepting = tokio::spawn(async move {
+            accept(listener, limits, stop.clone(), move |mut stream, _, shaking| {
+                keep.lock().unwrap().push(shaking);
+                let stop = stop.clone();
+                async move {
+                    let _ = stream.write_all(b"in").await;
+                    stop.cancelled().await;
+                }
+            })
+            .await;
+        });
+        let come = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut said = [0; 2];
+            // A closed newcomer reads an end or a reset.
+            let inside = stream.read_exact(&mut said).await.is_ok();
+            (stream, inside)
+        };
+        let (_first, inside) = come().await;
+        assert!(inside);
+        assert!(!come().await.1, "a second is in its handshake");
+        held.lock().unwrap().clear();
+        let (_third, inside) = come().await;
+        assert!(inside);
+        shutdown.cancel();
+        accepting.await.unwrap();
+    }
+}
