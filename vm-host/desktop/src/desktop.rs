@@ -1,13 +1,15 @@
-//! What the parts of one desktop process share: the picture, the input gate, the status, and the wish to stop.
+//! What the parts of one desktop process share: the picture, the input gate, the clipboard, the status, and the wish to
+//! stop.
 //!
 //! ```text
 //!             ┌─► agents   (status out, stop in)
-//! Desktop ────┼─► viewers  (picture out, input in)
+//! Desktop ────┼─► viewers  (picture out, input in, copied text both ways)
 //!             └─► life     (the only one that changes the phase)
 //! ```
 //!
 //! It holds state and starts nothing.
 
+use crate::clipboard::Clipboard;
 use crate::config::DesktopConfig;
 use crate::control::Status;
 use crate::gate::InputGate;
@@ -27,6 +29,7 @@ pub(crate) struct Desktop {
     pub(crate) name: String,
     pub(crate) picture: Arc<Picture>,
     pub(crate) gate: InputGate,
+    pub(crate) clipboard: Arc<Clipboard>,
     vm: watch::Sender<Option<Arc<dyn Vm>>>,
     status: watch::Sender<Status>,
     stop: watch::Sender<bool>,
@@ -43,6 +46,7 @@ impl Desktop {
             name: config.identity.hostname.clone(),
             picture: Picture::new(),
             gate: InputGate::closed(),
+            clipboard: Arc::default(),
             vm: watch::Sender::new(None),
             status: watch::Sender::new(status),
             stop: watch::Sender::new(false),

@@ -1,7 +1,7 @@
 //! The per-VM process: it owns one virtual machine and its display, and serves viewers.
 //!
 //! ```text
-//!  host agent ── control.sock ──► agents ─┐                     ┌─► gate ──► Vm     (input, held until the identity)
+//!  host agent ── control.sock ──► agents ─┐                     ┌─► gate, clipboard ─► Vm   (held until the identity)
 //!                                         ├── Desktop ── life ──┤
 //!  gateway ──── display.sock ──► door ────┤                     └─► launch ─► QEMU  (fork, adopt)
 //!                                  └► viewer (RFB) ◄── picture ◄── the driver's frames
@@ -11,6 +11,7 @@
 //! users, of TLS, and of how pixels are encoded.
 
 mod agents;
+mod clipboard;
 pub mod config;
 pub mod control;
 mod desktop;

@@ -48,6 +48,7 @@ impl Life<'_> {
     pub(crate) async fn live(mut self) {
         let outcome = self.run().await;
         self.desktop.gate.shut();
+        self.desktop.clipboard.shut();
         if let Err(why) = outcome {
             tracing::error!(why, "the desktop failed");
             self.desktop.set_phase(Phase::Failed, why);
@@ -81,6 +82,7 @@ impl Life<'_> {
             },
         }
         desktop.gate.open(vm.clone());
+        desktop.clipboard.open(vm.clone());
         desktop.set_phase(Phase::Ready, "the desktop runs");
         tokio::select! {
             biased;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::NetworkPolicy;
-use lucarne_driver::{Capabilities, DisplaySink, Frame, InputEvent, Vm, VmError};
+use lucarne_driver::{Capabilities, ClipboardSink, DisplaySink, Frame, InputEvent, Vm, VmError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -31,6 +31,10 @@ pub(crate) struct FakeVm {
     log: Mutex<Vec<String>>,
     identity: watch::Sender<Option<Result<(), String>>>,
     ended: watch::Sender<Option<String>>,
+    /// The texts that it was offered, in order.
+    offered: Mutex<Vec<String>>,
+    /// Where it tells what it copies.
+    clipboard: Mutex<Option<Arc<dyn ClipboardSink>>>,
     capabilities: Capabilities,
 }
 
@@ -41,7 +45,14 @@ impl FakeVm {
             log: Mutex::default(),
             identity: watch::Sender::new(None),
             ended: watch::Sender::new(None),
-            capabilities: Capabilities { shared_framebuffer: true, resize: true, identity: true },
+            offered: Mutex::default(),
+            clipboard: Mutex::default(),
+            capabilities: Capabilities {
+                shared_framebuffer: true,
+                resize: true,
+                identity: true,
+                clipboard: true,
+            },
         })
     }
 
@@ -53,6 +64,17 @@ impl FakeVm {
     /// What was done to it, in order.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The texts of viewers that it was offered, in order.
+    pub(crate) fn offered(&self) -> Vec<String> {
+        self.offered.lock().unwrap().clone()
+    }
+
+    /// It copies a text, or something else; false when nobody listens yet.
+    pub(crate) fn copy(&self, text: Option<&str>) -> bool {
+        let sink = self.clipboard.lock().unwrap().clone();
+        sink.map(|sink| sink.clipboard(text.map(Arc::from))).is_some()
     }
 
     fn note(&self, what: impl Into<String>) {
@@ -94,6 +116,15 @@ impl Vm for FakeVm {
     async fn resize(&self, width: u32, height: u32) -> Result<(), VmError> {
         self.note(format!("resize {width}x{height}"));
         Ok(())
+    }
+
+    fn connect_clipboard(&self, sink: Arc<dyn ClipboardSink>) {
+        *self.clipboard.lock().unwrap() = Some(sink);
+    }
+
+    fn offer_clipboard(&self, text: Arc<str>) {
+        assert!(self.clipboard.lock().unwrap().is_some(), "the clipboard is connected first");
+        self.offered.lock().unwrap().push(text.to_string());
     }
 
     async fn ended(&self) -> String {

@@ -10,6 +10,11 @@ pub use input::{Button, InputEvent, InputQueue};
 
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
+use std::sync::Arc;
+
+/// The longest text of a clipboard that is exchanged with a guest, bytes of UTF-8. Lower cuts off those who copy whole
+/// logs; higher lets every guest and viewer fill the host's memory.
+pub const MAX_CLIPBOARD: usize = 1 << 20;
 
 /// What a driver can do for this guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub struct Capabilities {
     pub resize: bool,
     /// An identity can be given to the guest from outside.
     pub identity: bool,
+    /// Text can be exchanged with the guest's clipboard.
+    pub clipboard: bool,
 }
 
 /// A picture in memory: rows of 32-bit little-endian `0x00RRGGBB` pixels (byte order B, G, R, X).
@@ -105,6 +112,13 @@ pub trait DisplaySink: Send + Sync {
     fn cursor(&self, cursor: Option<CursorImage>);
 }
 
+/// Where a driver tells what programs in the guest copy. Calls come in order and must return soon.
+pub trait ClipboardSink: Send + Sync {
+    /// The guest's clipboard holds this text, lines ending in `\n`, of at most [`MAX_CLIPBOARD`] bytes; `None` when it
+    /// holds none any more. A text that came by [`Vm::offer_clipboard`] is not told.
+    fn clipboard(&self, text: Option<Arc<str>>);
+}
+
 /// Why a driver could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
@@ -152,6 +166,12 @@ pub trait Vm: Send + Sync {
     /// # Errors
     /// When the hypervisor refuses.
     async fn resize(&self, width: u32, height: u32) -> Result<(), VmError>;
+    /// Begins to exchange texts with the guest's clipboard; never waits. To be called once, when the guest has its identity;
+    /// does nothing without [`Capabilities::clipboard`].
+    fn connect_clipboard(&self, sink: Arc<dyn ClipboardSink>);
+    /// Puts a viewer's text of at most [`MAX_CLIPBOARD`] bytes, lines ending in `\n`, into the guest's clipboard, after
+    /// [`Vm::connect_clipboard`]; never waits. The guest has it as soon as it listens, and of several texts the last.
+    fn offer_clipboard(&self, text: Arc<str>);
     /// Waits until the guest has ended and says how.
     async fn ended(&self) -> String;
     /// Ends the guest at once, without asking it, and waits until it has ended.

@@ -1,6 +1,6 @@
 //! The QEMU driver: boots an image once, freezes it as a template, and forks desktops from the template.
 //!
-//! Only this crate speaks QMP and QEMU's D-Bus display. It knows nothing of RFB, viewers, sessions or the broker.
+//! Only this crate speaks QMP, QEMU's D-Bus display and the SPICE agent protocol. It knows nothing of RFB, viewers, sessions or the broker.
 //!
 //! ```text
 //!            boot            settle               freeze
@@ -23,6 +23,7 @@ pub mod process;
 pub mod qmp;
 mod settle;
 pub mod template;
+mod vdagent;
 pub mod vm;
 
 pub use binary::{Accel, Qemu};

@@ -7,12 +7,13 @@ use crate::identity;
 use crate::process::{Process, StartError};
 use crate::qmp::{Qmp, QmpError};
 use crate::template::{IdentityMethod, Template, template_files};
+use crate::vdagent::Clipboard;
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
-use lucarne_driver::{Capabilities, DisplaySink, InputEvent, Vm, VmError};
+use lucarne_driver::{Capabilities, ClipboardSink, DisplaySink, InputEvent, Vm, VmError};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The network card's name in QEMU.
@@ -80,6 +81,7 @@ pub struct QemuVm {
     process: Process,
     qmp: Arc<Qmp>,
     display: Display,
+    clipboard: OnceLock<Clipboard>,
     identity: IdentityMethod,
     network: bool,
 }
@@ -120,6 +122,7 @@ impl QemuVm {
                     process,
                     qmp,
                     display,
+                    clipboard: OnceLock::new(),
                     identity: request.template.meta.identity,
                     network: request.mac.is_some(),
                 };
@@ -183,7 +186,8 @@ impl QemuVm {
             // Its former owner ended between load and `cont`.
             qmp.execute("cont", Value::Null).await?;
         }
-        Ok(Self { dir: dir.into(), process, qmp, display, identity, network })
+        let clipboard = OnceLock::new();
+        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, identity, network })
     }
 
     /// QEMU's process id.
@@ -211,7 +215,7 @@ fn refused(what: &str) -> impl FnOnce(QmpError) -> VmError {
 #[async_trait]
 impl Vm for QemuVm {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { shared_framebuffer: true, resize: true, identity: true }
+        Capabilities { shared_framebuffer: true, resize: true, identity: true, clipboard: true }
     }
 
     fn input(&self, event: InputEvent) {
@@ -242,6 +246,16 @@ impl Vm for QemuVm {
             what: format!("a display of {width}x{height}"),
             why: e.to_string(),
         })
+    }
+
+    fn connect_clipboard(&self, sink: Arc<dyn ClipboardSink>) {
+        self.clipboard.get_or_init(|| Clipboard::start(self.dir.join(files::VDAGENT), sink));
+    }
+
+    fn offer_clipboard(&self, text: Arc<str>) {
+        if let Some(clipboard) = self.clipboard.get() {
+            clipboard.offer(text);
+        }
     }
 
     async fn ended(&self) -> String {

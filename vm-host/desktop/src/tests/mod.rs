@@ -1,5 +1,6 @@
 //! The whole process but its driver: a fake guest behind the `Vm` trait, real Unix sockets, and RFB's own client side.
 
+mod clipboard;
 mod life;
 mod links;
 mod viewing;

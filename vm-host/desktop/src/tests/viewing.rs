@@ -14,7 +14,7 @@ fn key(qnum: u32, down: bool) -> InputEvent {
 }
 
 /// A host with a picture whose guest has its identity.
-async fn ready(canvas: &Canvas) -> Host {
+pub(super) async fn ready(canvas: &Canvas) -> Host {
     let host = Host::start();
     host.vm().answer_identity(Ok(()));
     host.sink().await.scanout(canvas.frame());

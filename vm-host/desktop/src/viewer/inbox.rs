@@ -4,6 +4,7 @@
 //! Requests merge: however many are made, one update answers them. Both are taken together, so an update never goes out
 //! under settings older than its request. It knows nothing of pictures or sockets.
 
+use lucarne_rfb::clipboard::Clipboard;
 use lucarne_rfb::server::write::ResizeStatus;
 use lucarne_rfb::{PixelFormat, Rect};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,8 @@ pub(super) enum Order {
     ContinuousUpdates(Option<Rect>),
     /// The answer to SetDesktopSize.
     Resize(ResizeStatus),
+    /// A message of the extended clipboard, without text.
+    Clipboard(Clipboard),
 }
 
 /// What the writer takes.

@@ -1,19 +1,22 @@
 //! One viewer: an RFB 3.8 server on a stream that the door has let in.
 //!
 //! ```text
-//! stream ──► reader ──► gate (input), wanted size
+//! stream ──► reader ──► gate (input), clipboard (text), wanted size
 //!              └─► inbox ──► writer ◄── seat (damage) ◄── picture
+//!                              ▲─────── board (text) ◄── clipboard
 //! stream ◄──────────────────────┘
 //! ```
 //!
 //! Security type None, because the gateway has checked who this is and the stream never leaves the machine unprotected.
 //! Both halves run in one task, so a viewer costs one task, and ends as a whole.
 
+mod board;
 mod inbox;
 mod reader;
 mod writer;
 
 use crate::desktop::Desktop;
+use board::Board;
 use inbox::Inbox;
 use lucarne_control::ids::SessionId;
 use lucarne_rfb::PixelFormat;
@@ -112,13 +115,18 @@ async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, view_only: bool) 
     let inbox = Inbox::new(wake.clone());
     let wanted_size = watch::Sender::new(None);
     let seat = desktop.picture.join(wake.clone());
-    let mut writer = Writer::new(seat, &inbox, wake, &desktop.name);
+    // Who may only look neither hears what others copy, which need not be on the screen, nor copies anything.
+    let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
+    let clipboard = (able && !view_only).then(|| desktop.clipboard.join());
+    let own = clipboard.as_ref().map(|(own, _)| *own);
+    let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name);
     writer.greet();
     let reader = Reader {
         desktop,
         inbox: &inbox,
         wanted_size: &wanted_size,
         view_only,
+        clipboard: own,
         held: Held::new(desktop),
         sync: None,
     };

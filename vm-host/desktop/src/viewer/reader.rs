@@ -1,16 +1,18 @@
-//! The reading half of a viewer: takes the client's messages, gives input to the guest, and leaves the rest to the
-//! writing half.
+//! The reading half of a viewer: takes the client's messages, gives input and copied text to the guest, and leaves the
+//! rest to the writing half.
 //!
 //! Input goes straight to the gate, so it is never behind a picture that is being encoded or sent. It knows nothing of
 //! pixels.
 
 use super::fence;
 use super::inbox::{Inbox, Order};
+use crate::clipboard::Seat;
 use crate::desktop::Desktop;
 use crate::keyboard::Keyboard;
 use crate::pointer::Pointer;
 use lucarne_driver::InputEvent;
 use lucarne_rfb::Rect;
+use lucarne_rfb::clipboard::Clipboard;
 use lucarne_rfb::server::write::ResizeStatus;
 use lucarne_rfb::server::{ClientMessage, ClientMessages, MessageError};
 use std::io;
@@ -40,6 +42,8 @@ pub(super) struct Reader<'a> {
     /// The display size that the client wants, pixels.
     pub(super) wanted_size: &'a watch::Sender<Option<(u32, u32)>>,
     pub(super) view_only: bool,
+    /// Its place at the clipboard, if it may use it.
+    pub(super) clipboard: Option<Seat>,
     pub(super) held: Held<'a>,
     /// A fence that is to take effect together with the next message.
     pub(super) sync: Option<Order>,
@@ -103,6 +107,17 @@ impl Reader<'_> {
                 let status = self.resize(width, height, screens.len());
                 self.order(Order::Resize(status)).await;
             }
+            ClientMessage::CutText(text) | ClientMessage::Clipboard(Clipboard::Provide(text)) => {
+                self.flush_sync().await;
+                if let Some(own) = self.clipboard {
+                    self.desktop.clipboard.offer(own, &text);
+                }
+            }
+            ClientMessage::Clipboard(message) => self.order(Order::Clipboard(message)).await,
+            ClientMessage::CutTextTooLong { length } => {
+                self.flush_sync().await;
+                tracing::warn!(length, "a viewer's clipboard was not taken: its text is too long");
+            }
             input => {
                 self.flush_sync().await;
                 if !self.view_only {
@@ -112,7 +127,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What is not input is dropped: a viewer's clipboard does not reach the guest, and no viewer switches it off.
+    /// What is not input is dropped: no viewer switches the guest off.
     fn input(&mut self, message: &ClientMessage) {
         let send = &mut |event: InputEvent| self.desktop.gate.send(event);
         match *message {

@@ -4,6 +4,7 @@
 //! everything before it is with the kernel. Meanwhile damage merges in the seat, so at most one frame is ever unsent,
 //! however slow the client is. It knows nothing of input.
 
+use super::board::Board;
 use super::inbox::{Inbox, Order};
 use super::{fence, server_init};
 use crate::picture::{Look, Pending, Seat};
@@ -64,6 +65,8 @@ impl News {
 /// The writing half of one viewer.
 pub(super) struct Writer<'a> {
     seat: Seat,
+    /// The clipboard's, for those who may use it.
+    board: Option<Board>,
     inbox: &'a Inbox,
     wake: Arc<Notify>,
     name: &'a str,
@@ -79,9 +82,16 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(seat: Seat, inbox: &'a Inbox, wake: Arc<Notify>, name: &'a str) -> Self {
+    pub(super) fn new(
+        seat: Seat,
+        board: Option<Board>,
+        inbox: &'a Inbox,
+        wake: Arc<Notify>,
+        name: &'a str,
+    ) -> Self {
         Self {
             seat,
+            board,
             inbox,
             wake,
             name,
@@ -110,6 +120,9 @@ impl<'a> Writer<'a> {
             for order in taken.orders {
                 self.carry_out(order);
             }
+            if let Some(board) = &mut self.board {
+                board.say(&mut self.out);
+            }
             if let Some(area) = taken.refresh {
                 self.seat.refresh(area);
             }
@@ -132,13 +145,13 @@ impl<'a> Writer<'a> {
     fn wait(&self) -> impl Future<Output = ()> + use<> {
         let wake = self.wake.clone();
         let repair_at = self.repair_at.filter(|_| self.requested || self.continuous);
+        let copied = self.board.as_ref().map(Board::changed);
         async move {
-            match repair_at {
-                Some(at) => {
-                    // Either way the loop looks at what there is.
-                    let _ = tokio::time::timeout_at(at, wake.notified()).await;
-                }
-                None => wake.notified().await,
+            // Whatever it is, the loop looks at what there is.
+            tokio::select! {
+                () = wake.notified() => {}
+                () = wait_until(repair_at) => {}
+                () = wait_for(copied) => {}
             }
         }
     }
@@ -156,6 +169,11 @@ impl<'a> Writer<'a> {
                 self.continuous = area.is_some();
                 if !self.continuous {
                     write::end_of_continuous_updates(&mut self.out);
+                }
+            }
+            Order::Clipboard(message) => {
+                if let Some(board) = &mut self.board {
+                    board.hear(&message);
                 }
             }
             Order::Resize(status) => {
@@ -185,6 +203,9 @@ impl<'a> Writer<'a> {
         }
         if new(enc::CURSOR) || new(enc::CURSOR_WITH_ALPHA) {
             self.cursor = None;
+        }
+        if let Some(board) = &mut self.board {
+            board.set_extended(encodings.supports(enc::EXTENDED_CLIPBOARD), &mut self.out);
         }
         if let Some(encoder) = &mut self.encoder {
             encoder.set_encodings(encodings);
@@ -254,6 +275,19 @@ impl<'a> Writer<'a> {
             self.requested = false;
         }
         Ok(())
+    }
+}
+
+/// Waits until then; for ever without.
+async fn wait_until(at: Option<Instant>) {
+    wait_for(at.map(tokio::time::sleep_until)).await;
+}
+
+/// Waits for it; for ever without.
+async fn wait_for(event: Option<impl Future<Output = ()>>) {
+    match event {
+        Some(event) => event.await,
+        None => std::future::pending().await,
     }
 }
 
