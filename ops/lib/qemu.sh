@@ -71,8 +71,8 @@ add_backports() {
         printf '%s' "$stanza" | as_root tee "$backports_file" >/dev/null
         as_root chmod 644 "$backports_file"
         say "Debian 12 has QEMU 7.2; a newer one comes from its backports suite ($backports_file)."
-        if update_backports_only >>"$log" 2>&1 &&
-            version_at_least "$(upstream_version "$(newest_known qemu-system-x86)")" "$qemu_minimum"; then
+        step "Reading the list of backports" update_backports_only
+        if version_at_least "$(upstream_version "$(newest_known qemu-system-x86)")" "$qemu_minimum"; then
             return 0
         fi
         as_root rm -f "$backports_file"
@@ -83,10 +83,10 @@ add_backports() {
         "$qemu_minimum or newer to /etc/apt/sources.list.d, and start again. What apt said is in $log."
 }
 
-# Reads this one source and leaves the lists of the others alone.
+# Reads this one source and leaves the lists of the others alone. Whether that worked shows in what apt then knows.
 update_backports_only() {
     as_root apt-get -q -o DPkg::Lock::Timeout=300 -o Dir::Etc::sourcelist="$backports_file" \
-        -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update
+        -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update || true
 }
 
 # Prints a deb822 stanza for bookworm-backports from each source of the machine that serves bookworm itself, ended by

@@ -25,6 +25,20 @@ async function pixels() {
     return { digest: createHash("sha256").update(url).digest("hex") };
 }
 
+async function openToolbar() {
+    const open = await id("toolbar").getAttribute("data-open");
+    if (open !== "true") await id("toolbar-tab").click();
+}
+
+// Does something with the clipboard panel and gives the keyboard back to the desktop.
+async function withClipboard(work) {
+    await openToolbar();
+    if (!(await id("clipboard").isVisible())) await id("toolbar-clipboard").click();
+    const result = await work(id("clipboard-text"));
+    await page.locator("[data-testid=viewer] .viewer-layer canvas").first().focus();
+    return result;
+}
+
 const orders = {
     async start() {
         context = await chromium.launchPersistentContext(profile, {
@@ -70,9 +84,17 @@ const orders = {
             else await page.keyboard.type(line, { delay: 20 });
         }
     },
+    async copy({ text }) {
+        await withClipboard(async (field) => {
+            await field.fill(text);
+            await id("clipboard-send").click();
+        });
+    },
+    async clipboard() {
+        return { text: await withClipboard((field) => field.inputValue()) };
+    },
     async log_off() {
-        const open = await id("toolbar").getAttribute("data-open");
-        if (open !== "true") await id("toolbar-tab").click();
+        await openToolbar();
         await id("toolbar-logoff").click();
         await id("logoff-confirm").click();
         await id("card-connect").first().waitFor();

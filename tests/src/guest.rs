@@ -54,6 +54,19 @@ impl Guest {
         );
     }
 
+    /// Opens a file of the user's in the text editor, and waits until that has the keyboard. The file is made when there is
+    /// none; its name must be one that no other window's title has.
+    pub fn edit(&self, name: &str) {
+        self.must(&format!(
+            "touch /home/user/{name} && chown user: /home/user/{name} && cd /home/user && \
+             runuser -u user -- env DISPLAY=:0 XDG_RUNTIME_DIR=/run/user/1000 \
+             mousepad --disable-server {name} >/dev/null 2>&1 </dev/null &"
+        ));
+        self.wait(&format!(
+            "runuser -u user -- env DISPLAY=:0 xdotool getactivewindow getwindowname | grep {name}"
+        ));
+    }
+
     /// The guest's clock, seconds since the epoch.
     ///
     /// # Panics

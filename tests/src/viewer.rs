@@ -3,6 +3,7 @@
 use crate::http::{Tls, tls};
 use crate::poll::LIMIT;
 use lucarne_rfb::client::{Framebuffer, Handshake, HandshakeEvent, ServerEvent, Viewer, Want, write};
+use lucarne_rfb::clipboard::Clipboard;
 use lucarne_rfb::encodings;
 use lucarne_rfb::rect::Rect;
 use lucarne_rfb::security::{Password, Subtype};
@@ -27,6 +28,10 @@ pub mod keys {
 pub struct Vnc {
     stream: Tls,
     viewer: Viewer,
+    /// What was copied on the viewer's machine.
+    copied: String,
+    /// What the desktop has copied last.
+    clipboard: Option<String>,
 }
 
 impl Vnc {
@@ -49,7 +54,7 @@ impl Vnc {
         handshake(&mut shake, &mut stream, HandshakeEvent::Secured, out)?;
         let mut out = Vec::new();
         write::client_init(true, &mut out);
-        let mut vnc = Self { stream, viewer: Viewer::new(None) };
+        let mut vnc = Self { stream, viewer: Viewer::new(None), copied: String::new(), clipboard: None };
         vnc.send(&out)?;
         vnc.viewer.feed(&shake.take_rest()).map_err(|e| e.to_string())?;
         vnc.init()?;
@@ -66,7 +71,13 @@ impl Vnc {
         };
         let mut out = Vec::new();
         write::set_encodings(
-            &[encodings::ZRLE, encodings::COPY_RECT, encodings::RAW, encodings::LAST_RECT],
+            &[
+                encodings::ZRLE,
+                encodings::COPY_RECT,
+                encodings::RAW,
+                encodings::LAST_RECT,
+                encodings::EXTENDED_CLIPBOARD,
+            ],
             &mut out,
         );
         write::framebuffer_update_request(false, Rect::new(0, 0, size.0, size.1), &mut out);
@@ -130,6 +141,44 @@ impl Vnc {
         })
     }
 
+    /// Copies a text on the viewer's machine; it is sent when the server asks for it, which [`Self::pump`] hears.
+    ///
+    /// # Errors
+    /// The stream ended.
+    pub fn copy(&mut self, text: &str) -> Result<(), String> {
+        text.clone_into(&mut self.copied);
+        let mut out = Vec::new();
+        write::clipboard(&Clipboard::Notify { text: true }, &mut out);
+        self.send(&out)
+    }
+
+    /// What the desktop has copied last, as far as the stream was followed.
+    #[must_use]
+    pub fn clipboard(&self) -> Option<&str> {
+        self.clipboard.as_deref()
+    }
+
+    /// Follows the stream for a moment.
+    ///
+    /// # Errors
+    /// The stream ended.
+    pub fn follow(&mut self) -> Result<(), String> {
+        self.event(Duration::from_millis(500)).map(|_| ())
+    }
+
+    /// Answers as viewers do that copy everything that is offered.
+    fn answer(&mut self, message: Clipboard) -> Result<(), String> {
+        let mut out = Vec::new();
+        match message {
+            Clipboard::Notify { text: true } => write::clipboard(&Clipboard::Request, &mut out),
+            Clipboard::Notify { text: false } => self.clipboard = None,
+            Clipboard::Request => write::clipboard(&Clipboard::Provide(self.copied.clone()), &mut out),
+            Clipboard::Provide(text) => self.clipboard = Some(text),
+            _ => {}
+        }
+        self.send(&out)
+    }
+
     fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.stream.write_all(bytes).and_then(|()| self.stream.flush()).map_err(|e| format!("sending: {e}"))
     }
@@ -139,8 +188,13 @@ impl Vnc {
         let mut buffer = [0; 64 << 10];
         let began = Instant::now();
         loop {
-            if let Some(event) = self.viewer.next_event().map_err(|e| e.to_string())? {
-                return Ok(Some(event));
+            match self.viewer.next_event().map_err(|e| e.to_string())? {
+                Some(ServerEvent::Clipboard(message)) => {
+                    self.answer(message)?;
+                    continue;
+                }
+                Some(event) => return Ok(Some(event)),
+                None => {}
             }
             let Some(left) = limit.checked_sub(began.elapsed()).filter(|l| !l.is_zero()) else {
                 return Ok(None);

@@ -29,8 +29,9 @@ pub mod files {
 
 /// MiB of translated code that one TCG guest may keep. QEMU's default is a gigabyte. A guest fills what it is given within
 /// seconds of its fork and keeps it, so that this is memory of every desktop; when it is full, QEMU throws all of it away and
-/// translates again. 24 hold an idle desktop with its terminal; a browser's code is translated more than once.
-const TCG_BUFFER_MIB: u32 = 24;
+/// translates again (`info jit` counts the flushes). With 24 the start of a text editor flushed once a second and took
+/// minutes.
+const TCG_BUFFER_MIB: u32 = 64;
 
 /// The same for a boot, which runs much code once and ends with the template.
 const TCG_BOOT_BUFFER_MIB: u32 = 256;

@@ -1,0 +1,96 @@
+//! What people copy on their machine they paste in a real guest, and the other way round, in a VNC viewer and in Chromium.
+
+#![allow(clippy::unwrap_used)]
+
+use lucarne_tests::browser::Browser;
+use lucarne_tests::guest::Guest;
+use lucarne_tests::poll::{LIMIT, until};
+use lucarne_tests::server::Server;
+use lucarne_tests::viewer::{Vnc, keys};
+
+/// More than one line, and more than Latin-1.
+const OURS: &str = "Grüße, 你好 €\nsecond line";
+const THEIRS: &str = "Άλλο, さようなら\nand back";
+
+/// Presses keys again and again until something comes of it: a busy guest takes its time, and to replace everything by
+/// what is in the clipboard, or to copy everything, may be repeated.
+fn pressing(what: &str, mut press: impl FnMut(), mut done: impl FnMut() -> bool) {
+    until(what, LIMIT, || {
+        press();
+        done().then_some(())
+    });
+}
+
+fn control(viewer: &mut Vnc, letters: &str) {
+    for letter in letters.chars() {
+        viewer.press(&[keys::CONTROL, u32::from(letter)]).unwrap();
+    }
+    viewer.follow().unwrap();
+}
+
+fn holds(guest: &Guest, file: &str, text: &str) -> bool {
+    guest.shell(&format!("cat /home/user/{file}")).as_deref() == Some(text)
+}
+
+fn write(guest: &Guest, file: &str, text: &str) {
+    guest.must(&format!("printf '%s' '{text}' > /home/user/{file}"));
+}
+
+#[test]
+fn a_vnc_viewer_and_a_guest_share_what_is_copied_even_after_the_desktop_process_was_killed() {
+    let server = Server::start();
+    let connection = server.connect(&server.user("anna"));
+    let guest = server.guest(&connection);
+    let connect = || Vnc::connect(server.vnc, &server.cert(), "anna", "password of anna");
+    let mut viewer = connect().unwrap();
+
+    guest.edit("pasted");
+    viewer.copy(OURS).unwrap();
+    pressing("the viewer's text is pasted", || control(&mut viewer, "avs"), || holds(&guest, "pasted", OURS));
+
+    write(&guest, "theirs", THEIRS);
+    guest.edit("theirs");
+    let copies = |viewer: &mut Vnc, text: &str| {
+        until("the guest's text is copied", LIMIT, || {
+            control(viewer, "ac");
+            (viewer.clipboard() == Some(text)).then_some(())
+        });
+    };
+    copies(&mut viewer, THEIRS);
+
+    let killed = server.process(&["lucarne", "--display-fd", connection["desktop"]["id"].as_str().unwrap()]);
+    killed.kill();
+    let mut viewer = until("a viewer is let in again", LIMIT, || connect().ok());
+    write(&guest, "later", "after it");
+    guest.edit("later");
+    copies(&mut viewer, "after it");
+    server.stop();
+}
+
+#[test]
+fn the_browsers_panel_sends_text_into_a_guest_and_shows_what_is_copied_there() {
+    let server = Server::start();
+    let anna = server.user("anna");
+    let profile = tempfile::tempdir().unwrap();
+    let mut browser = Browser::start(profile.path());
+    browser.sign_in(&server, "anna", "password of anna");
+    browser.connect();
+    let guest = server.guest(&server.connect(&anna));
+
+    guest.edit("pasted");
+    browser.copy(OURS);
+    pressing(
+        "the panel's text is pasted",
+        || ["Control+a", "Control+v", "Control+s"].into_iter().for_each(|keys| browser.press(keys)),
+        || holds(&guest, "pasted", OURS),
+    );
+
+    write(&guest, "theirs", THEIRS);
+    guest.edit("theirs");
+    until("the panel shows the guest's text", LIMIT, || {
+        ["Control+a", "Control+c"].into_iter().for_each(|keys| browser.press(keys));
+        (browser.clipboard() == THEIRS).then_some(())
+    });
+    browser.close();
+    server.stop();
+}
