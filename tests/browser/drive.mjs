@@ -30,15 +30,6 @@ async function openToolbar() {
     if (open !== "true") await id("toolbar-tab").click();
 }
 
-// Does something with the clipboard panel and gives the keyboard back to the desktop.
-async function withClipboard(work) {
-    await openToolbar();
-    if (!(await id("clipboard").isVisible())) await id("toolbar-clipboard").click();
-    const result = await work(id("clipboard-text"));
-    await page.locator("[data-testid=viewer] .viewer-layer canvas").first().focus();
-    return result;
-}
-
 const orders = {
     async start() {
         context = await chromium.launchPersistentContext(profile, {
@@ -85,13 +76,12 @@ const orders = {
         }
     },
     async copy({ text }) {
-        await withClipboard(async (field) => {
-            await field.fill(text);
-            await id("clipboard-send").click();
-        });
-    },
-    async clipboard() {
-        return { text: await withClipboard((field) => field.inputValue()) };
+        await openToolbar();
+        if (!(await id("clipboard").isVisible())) await id("toolbar-clipboard").click();
+        await id("clipboard-text").fill(text);
+        await id("clipboard-send").click();
+        // The keyboard goes back to the desktop.
+        await page.locator("[data-testid=viewer] .viewer-layer canvas").first().focus();
     },
     async log_off() {
         await openToolbar();

@@ -95,12 +95,6 @@ impl Browser {
         self.order(json!({ "do": "copy", "text": text }));
     }
 
-    /// What the toolbar's clipboard panel shows.
-    #[must_use]
-    pub fn clipboard(&mut self) -> String {
-        self.order(json!({ "do": "clipboard" }))["text"].as_str().unwrap_or_default().to_owned()
-    }
-
     /// Logs off by the viewer's toolbar; the portal is there then.
     pub fn log_off(&mut self) {
         self.order(json!({ "do": "log_off" }));

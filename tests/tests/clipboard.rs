@@ -1,4 +1,5 @@
-//! What people copy on their machine they paste in a real guest, and the other way round, in a VNC viewer and in Chromium.
+//! What people copy on their machine they paste in a real guest, in a VNC viewer and in Chromium, and in a VNC viewer the
+//! other way round.
 
 #![allow(clippy::unwrap_used)]
 

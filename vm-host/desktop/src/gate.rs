@@ -41,7 +41,7 @@ impl InputGate {
             State::Open(vm) => vm.input(event),
             State::Closed(held) => {
                 if !held.push(event) {
-                    tracing::debug!(?event, "input dropped: too much waits for the guest's identity");
+                    tracing::debug!("input dropped: too much waits for the guest's identity");
                 }
             }
         }

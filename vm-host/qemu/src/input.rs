@@ -95,7 +95,7 @@ impl Input {
     /// Queues input; never waits.
     pub(crate) fn push(&self, event: InputEvent) {
         if !self.shared.queue().push(event) {
-            tracing::debug!(?event, "input dropped: the guest does not keep up");
+            tracing::debug!("input dropped: the guest does not keep up");
         }
         self.shared.more.notify_one();
     }

@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// How long the broker may take at the end to put the desktops' ends on record.
+const FAREWELL: Duration = Duration::from_secs(10);
+
 /// How long the agent may take to appear at the broker. It probes KVM and opens its stores first.
 const HOST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -200,8 +203,10 @@ async fn end(data_dir: &Path, agent: Option<Child>, broker: Child) {
     if let Some(agent) = agent {
         progress.set(10, "destroying desktops");
         // Otherwise the broker would have them made again at the next start, for users who have not asked.
-        if let Err(error) = end_desktops(&Client::local(data_dir)).await {
-            tracing::warn!(%error, "the broker does not know that the desktops end");
+        // A broker that does not answer must not keep the server from ending.
+        let ended = tokio::time::timeout(FAREWELL, end_desktops(&Client::local(data_dir))).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            tracing::warn!("the broker does not know that the desktops end");
         }
         agent.end(Signal::INT, Duration::from_secs(60)).await;
     }
@@ -213,7 +218,10 @@ async fn end(data_dir: &Path, agent: Option<Child>, broker: Child) {
 async fn end_desktops(client: &Client) -> Result<()> {
     let desktops: Vec<lucarne_control::api::Desktop> = client.list("/api/v1/desktops").await?;
     for desktop in desktops {
-        client.delete(&format!("/api/v1/desktops/{}", desktop.id)).await?;
+        if let Err(error) = client.delete(&format!("/api/v1/desktops/{}", desktop.id)).await {
+            // It may have ended meanwhile; the others have to be told of in any case.
+            tracing::warn!(%error, desktop = desktop.name, "the desktop's end is not on record");
+        }
     }
     Ok(())
 }
