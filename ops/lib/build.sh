@@ -63,9 +63,16 @@ web_client_check() {
     (cd "$root/web-client" && as_builder npm run check)
 }
 
+# cargo_step LABEL CARGO-ARGUMENT...: cargo counts what it has compiled, which is shown beside LABEL.
+cargo_step() {
+    local label=$1
+    shift
+    CARGO_TERM_PROGRESS_WHEN=always CARGO_TERM_PROGRESS_WIDTH=100 step "$label" in_root cargo "$@"
+}
+
 # build_rust LABEL CARGO-ARGUMENT...: only what changed is compiled.
 build_rust() {
     local label=$1
     shift
-    step "$label" in_root cargo build --release --locked "$@"
+    cargo_step "$label" build --release --locked "$@"
 }

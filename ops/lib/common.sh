@@ -58,10 +58,15 @@ trap 'stop_spinner; exit 129' HUP
 trap 'stop_spinner; exit 130' INT
 trap 'stop_spinner; exit 143' TERM
 
-# The last thing that the log says, without colours and what a progress bar has overwritten.
+# The end of the log as lines, without colours and the bars of progress; what a bar says beside itself stays.
+log_end() {
+    tail -c 8000 "$log" | tr '\r' '\n' |
+        sed -E 's/\x1b\[[0-9;?]*[A-Za-z]//g; s/[^[:print:]]//g; s/\[[=> -]{9,}\] *//' | grep -v '^ *$' || true
+}
+
+# The last thing that the log says.
 last_line() {
-    tail -c 2000 "$log" | tr '\r' '\n' | sed 's/\x1b\[[0-9;?]*[A-Za-z]//g; s/[^[:print:]]//g' |
-        grep -v '^ *$' | tail -n 1 || true
+    log_end | tail -n 1
 }
 
 # Shows that LABEL moves, until it is killed or its script is gone: a line that turns on a terminal, else a line every
@@ -98,7 +103,7 @@ step() {
     if [ "$status" != 0 ]; then
         keep_log=yes
         say "$label failed (exit status $status). The last lines of $log:"
-        tail -n 20 "$log" | sed 's/^/    /' >&2
+        log_end | { grep -v '^ *Building [0-9]' || true; } | tail -n 20 | sed 's/^/    /' >&2
         exit 1
     fi
     # What took no time is not worth a line on a terminal.

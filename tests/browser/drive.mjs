@@ -30,13 +30,28 @@ async function openToolbar() {
     if (open !== "true") await id("toolbar-tab").click();
 }
 
+// The clipboard panel's text field; the panel is opened when it is not there yet, and the keyboard stays the desktop's.
+async function clipboardText() {
+    const field = id("clipboard-text");
+    if (!(await field.isVisible())) {
+        await openToolbar();
+        await id("toolbar-clipboard").click();
+        await field.waitFor();
+        await focusDesktop();
+    }
+    return field;
+}
+
+async function focusDesktop() {
+    await page.locator("[data-testid=viewer] .viewer-layer canvas").first().focus();
+}
+
 const orders = {
     async start() {
         context = await chromium.launchPersistentContext(profile, {
             executablePath: process.env.LUCARNE_TEST_CHROMIUM ?? "/usr/bin/chromium",
             ignoreHTTPSErrors: true,
             viewport: { width: 1280, height: 800 },
-            handleSIGTERM: true,
             args: [
                 "--no-sandbox",
                 "--disable-gpu",
@@ -76,12 +91,12 @@ const orders = {
         }
     },
     async copy({ text }) {
-        await openToolbar();
-        if (!(await id("clipboard").isVisible())) await id("toolbar-clipboard").click();
-        await id("clipboard-text").fill(text);
+        await (await clipboardText()).fill(text);
         await id("clipboard-send").click();
-        // The keyboard goes back to the desktop.
-        await page.locator("[data-testid=viewer] .viewer-layer canvas").first().focus();
+        await focusDesktop();
+    },
+    async clipboard() {
+        return { text: await (await clipboardText()).inputValue() };
     },
     async log_off() {
         await openToolbar();
@@ -102,5 +117,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     } catch (error) {
         process.stdout.write(`${JSON.stringify({ error: String(error.stack ?? error) })}\n`);
     }
-    if (order.do === "close") process.exit(0);
+    if (order.do === "close") break;
 }
+// Also when whoever gave the orders has gone away.
+await context?.close();

@@ -6,12 +6,17 @@ use crate::server::{Server, root};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long Chromium may take to end.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A browser with a profile of its own.
 pub struct Browser {
     node: Child,
-    orders: ChildStdin,
+    /// Gone when the script shall end.
+    orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
@@ -35,7 +40,7 @@ impl Browser {
             .stdout(Stdio::piped())
             .spawn()
             .expect("Node.js starts");
-        let orders = node.stdin.take().expect("piped");
+        let orders = node.stdin.take();
         let answers = BufReader::new(node.stdout.take().expect("piped"));
         let mut browser = Self { node, orders, answers };
         browser.order(json!({ "do": "start" }));
@@ -48,7 +53,8 @@ impl Browser {
     /// The script could not.
     #[allow(clippy::needless_pass_by_value, reason = "orders are written in place")]
     pub fn order(&mut self, order: Value) -> Value {
-        writeln!(self.orders, "{order}").expect("the browser's script listens");
+        let orders = self.orders.as_mut().expect("there until the end");
+        writeln!(orders, "{order}").expect("the browser's script listens");
         let mut line = String::new();
         let n = self.answers.read_line(&mut line).expect("the browser's script answers");
         assert!(n > 0, "the browser's script ended at {order}");
@@ -95,6 +101,12 @@ impl Browser {
         self.order(json!({ "do": "copy", "text": text }));
     }
 
+    /// What the toolbar's clipboard panel shows.
+    #[must_use]
+    pub fn clipboard(&mut self) -> String {
+        self.order(json!({ "do": "clipboard" }))["text"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Logs off by the viewer's toolbar; the portal is there then.
     pub fn log_off(&mut self) {
         self.order(json!({ "do": "log_off" }));
@@ -106,17 +118,29 @@ impl Browser {
     /// It does not end well.
     pub fn close(mut self) {
         self.order(json!({ "do": "close" }));
-        let status = self.node.wait().expect("Node.js can be waited for");
+        let status = self.ended().expect("the browser's script ends");
         assert!(status.success(), "the browser's script ended with {status}");
+    }
+
+    /// Lets the script close Chromium and waits until it has ended; `None` if it does not.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.orders = None;
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            if let Ok(Some(status)) = self.node.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The script closes Chromium when it is told to end.
-        let pid = i32::try_from(self.node.id()).unwrap_or_default();
-        if let Ok(None) = self.node.try_wait() {
-            crate::process::signal(pid, rustix::process::Signal::TERM);
+        if self.ended().is_none() {
+            // Chromium ends with the pipe to its script.
+            let _ = self.node.kill();
             let _ = self.node.wait();
         }
     }

@@ -46,6 +46,11 @@ impl Guest {
         until(&format!("{script:?} succeeds in the guest"), LIMIT, || self.shell(script))
     }
 
+    /// Waits until there is something in a file, which a shell makes a moment before it is written; gives it, trimmed.
+    pub fn wait_file(&self, path: &str) -> String {
+        self.wait(&format!("test -s {path} && cat {path}"))
+    }
+
     /// Waits until a terminal has the keyboard: its shell runs and its window is the active one.
     pub fn wait_terminal(&self) {
         self.wait(

@@ -36,7 +36,7 @@ fn people_get_desktops_of_their_own_and_a_fresh_one_after_logging_off() {
     until("the terminal is in the picture", LIMIT, || (anna.pixels() != bare).then_some(()));
     let before = anna.pixels();
     anna.type_text("echo hello > /home/user/typed\n");
-    assert_eq!(guest.wait("cat /home/user/typed"), "hello");
+    assert_eq!(guest.wait_file("/home/user/typed"), "hello");
     until("what was typed is in the picture", LIMIT, || (anna.pixels() != before).then_some(()));
 
     let mut bert = Browser::start(&profiles.path().join("bert"));
@@ -92,7 +92,7 @@ fn what_is_typed_and_shown_leaves_nothing_in_the_browsers_profile() {
     browser.press("Control+Alt+t");
     guest.wait_terminal();
     browser.type_text(&format!("echo {canary} | tee /home/user/canary\n"));
-    assert_eq!(guest.wait("cat /home/user/canary"), canary);
+    assert_eq!(guest.wait_file("/home/user/canary"), canary);
     browser.close();
 
     // The search itself works, in both encodings.

@@ -56,7 +56,7 @@ fn broker(server: &Server) -> Vec<Process> {
 fn work(viewer: &mut Vnc, guest: &Guest, word: &str) {
     viewer.type_text(&format!("echo {word} > /home/user/{word}\n")).unwrap();
     viewer.pump("what was typed is in the picture", |_, updates| updates > 0).unwrap();
-    assert_eq!(guest.wait(&format!("cat /home/user/{word}")), word);
+    assert_eq!(guest.wait_file(&format!("/home/user/{word}")), word);
 }
 
 fn open(server: &Server) -> (Client, Desk, Vnc) {
@@ -104,7 +104,7 @@ fn a_browser_comes_back_to_the_same_guest_when_the_desktop_process_is_killed() {
     until("the browser is back", LIMIT, || browser.stream().filter(|now| *now > stream));
     let before = browser.pixels();
     browser.type_text("echo back > /home/user/back\n");
-    assert_eq!(desk.guest.wait("cat /home/user/back"), "back");
+    assert_eq!(desk.guest.wait_file("/home/user/back"), "back");
     until("what was typed is in the picture", LIMIT, || (browser.pixels() != before).then_some(()));
     assert_ne!(desk.process(&server).pid, killed.pid);
     desk.assert_same_guest();

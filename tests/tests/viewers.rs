@@ -71,7 +71,7 @@ fn types_by_tigervnc(security: &str) {
     screen.key("ctrl+alt+t");
     guest.wait_terminal();
     screen.type_line(TYPED);
-    assert_eq!(guest.wait("test -s /home/user/typed && cat /home/user/typed"), SEEN);
+    assert_eq!(guest.wait_file("/home/user/typed"), SEEN);
     drop(viewer);
     server.stop();
 }
@@ -99,7 +99,7 @@ fn text_that_is_typed_at_once_arrives_whole_in_a_busy_guest() {
     viewer.type_text(&text).unwrap();
     viewer.press(&[keys::CONTROL, u32::from('d')]).unwrap();
     viewer.type_text("mv part typed\n").unwrap();
-    assert_eq!(guest.wait("cat /home/user/typed"), text.trim());
+    assert_eq!(guest.wait_file("/home/user/typed"), text.trim());
     server.stop();
 }
 
@@ -244,7 +244,7 @@ async fn vnc_rs_types_into_a_desktop_over_the_websocket() {
     block_in_place(|| guest.wait_terminal());
     let before = viewer.picture.bytes.clone();
     viewer.type_line(TYPED).await;
-    assert_eq!(block_in_place(|| guest.wait("test -s /home/user/typed && cat /home/user/typed")), SEEN);
+    assert_eq!(block_in_place(|| guest.wait_file("/home/user/typed")), SEEN);
     viewer.follow("what was typed is in the picture", |now| now.bytes != before).await;
     viewer.client.close().await.unwrap();
     block_in_place(|| server.stop());
