@@ -169,14 +169,23 @@ impl Server {
         self.anyone().signed_in(name, &password)
     }
 
-    /// Asks for a desktop of the pool until there is a ticket; gives the connection.
+    /// Asks for a desktop of the first pool until there is a ticket; gives the connection.
     ///
     /// # Panics
     /// The server refuses.
     #[must_use]
     pub fn connect(&self, user: &Client) -> Value {
+        self.connect_to(user, POOL)
+    }
+
+    /// As [`Self::connect`], of another pool.
+    ///
+    /// # Panics
+    /// The server refuses.
+    #[must_use]
+    pub fn connect_to(&self, user: &Client, pool: &str) -> Value {
         until("a desktop is ready", LIMIT, || {
-            let answer = self.ask(user);
+            let answer = Self::ask_for(user, pool);
             assert!(matches!(answer.status, 201 | 202), "{}\n{}\n{}", answer.head, answer.body, self.logs());
             (answer.status == 201).then(|| answer.json(201))
         })
@@ -185,7 +194,11 @@ impl Server {
     /// Asks once.
     #[must_use]
     pub fn ask(&self, user: &Client) -> Answer {
-        user.send("POST", "/api/v1/sessions", Some(&json!({ "pool": POOL })))
+        Self::ask_for(user, POOL)
+    }
+
+    fn ask_for(user: &Client, pool: &str) -> Answer {
+        user.send("POST", "/api/v1/sessions", Some(&json!({ "pool": pool })))
     }
 
     /// The folder of a desktop.
@@ -194,13 +207,18 @@ impl Server {
         self.data.join("host/desktops").join(id)
     }
 
-    /// The guest of a connection's desktop.
+    /// The guest of a connection's desktop, once it has its identity.
     ///
     /// # Panics
-    /// It is no connection.
+    /// It is no connection, or the guest gets none.
     #[must_use]
     pub fn guest(&self, connection: &Value) -> Guest {
-        Guest::of(&self.desktop_dir(connection["desktop"]["id"].as_str().expect("a connection")))
+        let id = connection["desktop"]["id"].as_str().expect("a connection");
+        until("the guest has its identity", LIMIT, || {
+            let desktop = self.admin().get(&format!("/api/v1/desktops/{id}"));
+            (desktop["phase"] == "ready").then_some(())
+        });
+        Guest::of(&self.desktop_dir(id))
     }
 
     /// The one process whose command line has all of these words.

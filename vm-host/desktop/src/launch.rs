@@ -121,7 +121,8 @@ impl Launcher for QemuLauncher {
             template: &template,
             dir: &self.dir,
             name: format!("lucarne-{}", self.config.desktop),
-            mac: self.networked().then(|| self.config.identity.mac.clone()),
+            mac: self.config.identity.mac.clone(),
+            network: self.networked(),
         };
         let (vm, steps) = QemuVm::fork(&request, sink).await.map_err(|error| chain(&error))?;
         tracing::info!(pid = vm.pid(), "the guest runs");

@@ -57,19 +57,20 @@ impl Guest {
 }
 
 fn identity(changes: &[(&str, &str)]) -> String {
-    let line = format!("identity 1 desk-7 {ID} 1793000000.000000001 {ENTROPY} {KEY} {PUBLIC}\n");
+    let line =
+        format!("identity 2 desk-7 {ID} 1793000000.000000001 {ENTROPY} {KEY} {PUBLIC} 52:54:00:12:34:56\n");
     changes.iter().fold(line, |line, (from, to)| line.replacen(from, to, 1))
 }
 
 #[test]
 fn a_ping_is_answered() {
-    assert_eq!(Guest::new().ask("ping\nping\n"), ["pong", "pong"]);
+    assert_eq!(Guest::new().ask("ping\nping\n"), ["pong 2", "pong 2"]);
 }
 
 #[test]
 fn an_identity_is_written_before_it_is_acknowledged() {
     let guest = Guest::new();
-    assert_eq!(guest.ask(&identity(&[])), ["ok 1"]);
+    assert_eq!(guest.ask(&identity(&[])), ["ok 2"]);
     assert_eq!(guest.read("etc/hostname"), "desk-7\n");
     assert_eq!(guest.read("etc/hosts"), "127.0.0.1\tlocalhost\n127.0.1.1\tdesk-7\n");
     assert_eq!(guest.read("etc/machine-id"), format!("{ID}\n"));
@@ -94,9 +95,11 @@ fn a_wrong_value_is_refused_and_changes_nothing() {
         ((KEY, "YWJj"), "private key"),
         ((KEY, "***"), "base64"),
         ((PUBLIC, "YWJj"), "public key"),
-        (("identity 1 ", "identity 2 "), "version 1"),
-        (("identity 1 ", "rename 1 "), "unknown request"),
-        (("desk-7 ", ""), "6 values"),
+        (("identity 2 ", "identity 1 "), "version 2"),
+        (("identity 2 ", "rename 2 "), "unknown request"),
+        (("desk-7 ", ""), "7 values"),
+        (("52:54", "53:54"), "address"),
+        ((":56", ":56:78"), "address"),
     ];
     for (change, reason) in wrong {
         let guest = Guest::new();
@@ -113,5 +116,5 @@ fn a_wrong_value_is_refused_and_changes_nothing() {
 #[test]
 fn a_line_without_end_is_refused_once_and_the_next_one_is_heard() {
     let answers = Guest::new().ask(&format!("{}\nping\n", "x".repeat(100_000)));
-    assert_eq!(answers, ["error line too long", "pong"]);
+    assert_eq!(answers, ["error line too long", "pong 2"]);
 }

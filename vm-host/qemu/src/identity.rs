@@ -1,7 +1,7 @@
 //! Giving a clone its own identity, inside the guest.
 //!
 //! Recipe images run a resident helper on the virtio-serial port `org.lucarne.identity.0`, which takes one line and
-//! answers `ok 1`; it is quicker because nothing has to be started. Every other image is served by qemu-guest-agent
+//! answers `ok 2`; it is quicker because nothing has to be started. Every other image is served by qemu-guest-agent
 //! running a shell script. `vmgenid` has reseeded the kernel before either runs.
 
 use crate::guest_agent::GuestAgent;
@@ -39,6 +39,9 @@ impl<'a> Gift<'a> {
         }
         let mut entropy = [0; 32];
         getrandom::fill(&mut entropy).map_err(failed)?;
+        if !is_mac(&identity.mac) {
+            return Err(failed(format!("{:?} is not a network card's address", identity.mac)));
+        }
         Ok(Self { identity, entropy, key: ssh::HostKey::generate(&identity.hostname).map_err(failed)? })
     }
 
@@ -54,6 +57,16 @@ fn is_hostname(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
+/// Six bytes in lower-case hexadecimal, for one card and no group (IEEE 802, the two lowest bits of the first).
+fn is_mac(mac: &str) -> bool {
+    let bytes: Vec<&str> = mac.split(':').collect();
+    let digits =
+        |byte: &&str| byte.len() == 2 && byte.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    bytes.len() == 6
+        && bytes.iter().all(digits)
+        && u8::from_str_radix(bytes[0], 16).is_ok_and(|first| first & 1 == 0)
+}
+
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -65,7 +78,7 @@ pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), 
         let mut stream = BufReader::new(crate::address::connect(socket).await?);
         let now = now();
         let line = format!(
-            "identity 1 {} {} {}.{:09} {} {} {}\n",
+            "identity 2 {} {} {}.{:09} {} {} {} {}\n",
             identity.hostname,
             identity.machine_id,
             now.as_secs(),
@@ -73,6 +86,7 @@ pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), 
             gift.entropy_hex(),
             STANDARD.encode(&gift.key.private),
             STANDARD.encode(&gift.key.public),
+            identity.mac,
         );
         stream.get_mut().write_all(line.as_bytes()).await?;
         let mut answer = String::new();
@@ -83,7 +97,7 @@ pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), 
         .await
         .map_err(|_| failed(format!("its helper did not answer within {} s", HELPER_LIMIT.as_secs())))?
         .map_err(failed)?;
-    if answer.trim_end() == "ok 1" {
+    if answer.trim_end() == "ok 2" {
         Ok(())
     } else {
         Err(failed(format!("its helper said {:?}", answer.trim_end())))
@@ -224,13 +238,17 @@ mod tests {
     #[tokio::test]
     async fn an_identity_that_could_inject_shell_or_lines_is_refused_before_the_guest_sees_it() {
         let nowhere = Path::new("/nonexistent/socket");
-        for (hostname, machine_id) in [
-            ("x; reboot", "0123456789abcdef0123456789abcdef"),
-            ("-x", "0123456789abcdef0123456789abcdef"),
-            ("desk", "0123456789abcdef0123456789abcde\n"),
+        let (id, mac) = ("0123456789abcdef0123456789abcdef", "52:54:00:12:34:56");
+        for (hostname, machine_id, mac) in [
+            ("x; reboot", id, mac),
+            ("-x", id, mac),
+            ("desk", "0123456789abcdef0123456789abcde\n", mac),
+            ("desk", id, ""),
+            ("desk", id, "52:54:00:12:34:5\n"),
+            ("desk", id, "53:54:00:12:34:56"),
         ] {
             let identity =
-                Identity { hostname: hostname.into(), machine_id: machine_id.into(), mac: String::new() };
+                Identity { hostname: hostname.into(), machine_id: machine_id.into(), mac: mac.into() };
             let error = by_guest_agent(nowhere, &identity).await.unwrap_err().to_string();
             assert!(error.contains("is not a"), "{error}");
             assert!(by_helper(nowhere, &identity).await.unwrap_err().to_string().contains("is not a"));

@@ -6,13 +6,14 @@
 //!            boot            settle               freeze
 //! image ───► QEMU ───► painted and idle ───► memory file + device state + disk overlay   (read-only from here on)
 //!                                                  │
-//!                            fork: private map of the memory file, fresh overlay, load, hot-plug, cont
+//!                            fork: private map of the memory file, fresh overlay, load, cont
 //!                                                  ▼
 //!                                                desktop
 //! ```
 
 mod address;
 pub mod binary;
+mod card;
 pub mod command;
 mod dbus;
 mod guest_agent;

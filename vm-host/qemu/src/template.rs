@@ -13,6 +13,7 @@
 //! accelerator and the processor that made it, which are part of its id.
 
 use crate::binary::{Accel, Qemu};
+use crate::card::{self, CardError};
 use crate::command::{Machine, Memory, Start, files};
 use crate::dbus::{Display, DisplayError};
 use crate::guest_agent::{GuestAgent, GuestAgentError};
@@ -43,7 +44,7 @@ pub mod template_files {
 }
 
 /// Changes whenever the machine of [`crate::command`] changes, so that old templates are not loaded into it.
-const MACHINE_VERSION: u32 = 1;
+const MACHINE_VERSION: u32 = 2;
 
 /// How long a boot may take until the guest agent answers. A Debian desktop takes half a minute under TCG on two
 /// cores; a large imported image on a busy host several minutes.
@@ -73,6 +74,9 @@ pub struct TemplateMeta {
     pub qemu_version: String,
     /// How clones get their identity.
     pub identity: IdentityMethod,
+    /// Whether it has a network card, to which the identity helper gives the clone's address. Without, a card is plugged
+    /// into each clone.
+    pub card: bool,
     /// Seconds from power-on to a painted desktop.
     pub cold_boot_s: f64,
     /// Milliseconds that writing the device state took.
@@ -133,6 +137,9 @@ pub enum TemplateError {
     /// The guest agent.
     #[error(transparent)]
     GuestAgent(#[from] GuestAgentError),
+    /// The guest still has a card that its clones could not have.
+    #[error("{0}")]
+    Card(String),
     /// The freeze.
     #[error("the guest's state could not be written: {0}")]
     Freeze(String),
@@ -211,11 +218,15 @@ impl Template {
         if let Some(left) = Process::adopt(&building) {
             left.kill().await;
         }
-        remove_dir(&building)?;
         remove_dir(&target)?;
-        std::fs::create_dir_all(&building).map_err(file("cannot create", &building))?;
         let unfinished = Unfinished(&building);
-        let meta = build_in(request, &building, &target, progress).await?;
+        let meta = match build_in(request, &building, &target, true, progress).await {
+            Err(TemplateError::Card(why)) => {
+                tracing::warn!(template = id, why, "the image is booted again, without a network card");
+                build_in(request, &building, &target, false, progress).await?
+            }
+            other => other?,
+        };
         std::fs::rename(&building, &target).map_err(file("cannot move into place", &target))?;
         drop(unfinished);
         Ok(Self { dir: target, meta })
@@ -258,14 +269,18 @@ pub async fn create_overlay(base: &Path, base_format: &str, overlay: &Path) -> R
     }
 }
 
+/// Boots in an empty folder, with or without a network card.
 async fn build_in(
     request: &TemplateRequest<'_>,
     dir: &Path,
     target: &Path,
+    card: bool,
     progress: &mut Progress<'_>,
 ) -> Result<TemplateMeta, TemplateError> {
     let path = |name: &str| dir.join(name);
     progress(1, "preparing");
+    remove_dir(dir)?;
+    std::fs::create_dir_all(dir).map_err(file("cannot create", dir))?;
     create_overlay(request.image, request.image_format, &path(files::DISK)).await?;
     std::fs::File::create(path(template_files::MEMORY)).map_err(file("cannot create", &path("memory")))?;
     if let Some(credentials) = request.credentials {
@@ -280,6 +295,7 @@ async fn build_in(
         shape: request.spec.machine,
         memory: Memory::Template(path(template_files::MEMORY)),
         start: Start::Boot,
+        card: card.then(|| card::TEMPLATE_MAC.to_owned()),
         network: false,
         name: "lucarne-template".into(),
         generation_id: uuid::Uuid::new_v4(),
@@ -287,11 +303,11 @@ async fn build_in(
     let started = Instant::now();
     let process = Process::start(&machine, dir, request.credentials).await?.kill_on_drop();
     let result = tokio::select! {
-        made = settle_and_freeze(dir, started, &process, progress) => made,
+        made = settle_and_freeze(dir, started, &process, card, progress) => made,
         () = process.ended() => Err(TemplateError::Died(process.last_words())),
     };
     process.kill().await;
-    let (identity, cold_boot_s, freeze_ms) = result?;
+    let Frozen { identity, card, cold_boot_s, freeze_ms } = result?;
 
     progress(97, "sealing");
     for leftover in [files::QMP, files::GUEST_AGENT, files::IDENTITY, files::VDAGENT, files::PID, files::LOG]
@@ -306,6 +322,7 @@ async fn build_in(
         accel: request.accel,
         qemu_version: request.qemu.version.clone(),
         identity,
+        card,
         cold_boot_s,
         freeze_ms,
         created_at: unix_time(),
@@ -352,14 +369,27 @@ async fn rebase(overlay: &Path, base: &Path) -> Result<(), TemplateError> {
     }
 }
 
+/// What is told of a template when it has been frozen.
+struct Frozen {
+    identity: IdentityMethod,
+    card: bool,
+    cold_boot_s: f64,
+    freeze_ms: f64,
+}
+
 async fn settle_and_freeze(
     dir: &Path,
     started: Instant,
     process: &Process,
+    card: bool,
     progress: &mut Progress<'_>,
-) -> Result<(IdentityMethod, f64, f64), TemplateError> {
-    let (qmp, _events) = Qmp::connect(&dir.join(files::QMP)).await?;
+) -> Result<Frozen, TemplateError> {
+    let (qmp, mut events) = Qmp::connect(&dir.join(files::QMP)).await?;
     let qmp = Arc::new(qmp);
+    if card {
+        // There is nothing at its other end yet.
+        card::set_cable(&qmp, false).await?;
+    }
     let watcher = Arc::new(Watcher::default());
     let _display = Display::attach(&qmp, watcher.clone(), true).await?;
 
@@ -388,6 +418,22 @@ async fn settle_and_freeze(
     } else {
         IdentityMethod::GuestAgent
     };
+    let keeps_card = card && identity == IdentityMethod::Helper;
+    if keeps_card {
+        progress(86, "rehearsing a fork");
+        card::rehearse(&qmp, &mut agent).await?;
+    } else if card {
+        progress(86, "unplugging the network card");
+        card::remove(&qmp, &mut events).await.map_err(|error| match error {
+            CardError::Qmp(error) => TemplateError::Qmp(error),
+            stuck @ CardError::Stuck => TemplateError::Card(stuck.to_string()),
+        })?;
+    }
+    // What a boot has not written back yet every clone would write to its own disk.
+    if let Err(error) = agent.shell("sync", Duration::from_secs(60)).await {
+        tracing::debug!(%error, "the guest does not write back what it has kept");
+    }
+    settle.idle(progress).await;
     // Clones must not find an agent in the middle of a conversation.
     agent.execute("guest-sync", json!({ "id": 1 }), Duration::from_secs(10)).await?;
     drop(agent);
@@ -402,7 +448,7 @@ async fn settle_and_freeze(
     qmp.execute("migrate", json!({ "uri": format!("file:{}", template_files::STATE) })).await?;
     wait_frozen(&qmp).await?;
     let freeze_ms = freeze.elapsed().as_secs_f64() * 1000.0;
-    Ok((identity, painted.as_secs_f64(), freeze_ms))
+    Ok(Frozen { identity, card: keeps_card, cold_boot_s: painted.as_secs_f64(), freeze_ms })
 }
 
 async fn wait_frozen(qmp: &Qmp) -> Result<(), TemplateError> {
@@ -423,7 +469,7 @@ async fn wait_frozen(qmp: &Qmp) -> Result<(), TemplateError> {
     }
 }
 
-/// Whether the resident identity helper is there and listens.
+/// Whether the resident identity helper is there, listens, and speaks the version of [`crate::identity`].
 async fn helper_answers(socket: &Path) -> bool {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     let ask = async {
@@ -431,7 +477,7 @@ async fn helper_answers(socket: &Path) -> bool {
         stream.get_mut().write_all(b"ping\n").await?;
         let mut answer = String::new();
         stream.read_line(&mut answer).await?;
-        Ok::<_, io::Error>(answer.trim_end() == "pong")
+        Ok::<_, io::Error>(answer.trim_end() == "pong 2")
     };
     matches!(tokio::time::timeout(Duration::from_secs(5), ask).await, Ok(Ok(true)))
 }

@@ -1,6 +1,7 @@
 //! A desktop on QEMU: forked from a template, or taken over from a process that ended.
 
 use crate::binary::{Accel, Qemu};
+use crate::card;
 use crate::command::{Machine, Memory, Start, files};
 use crate::dbus::{Display, DisplayError};
 use crate::identity;
@@ -15,9 +16,6 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-
-/// The network card's name in QEMU.
-const NIC: &str = "nic0";
 
 /// Why a desktop could not be forked or taken over.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +58,10 @@ pub struct ForkRequest<'a> {
     pub dir: &'a Path,
     /// Shown by ps.
     pub name: String,
-    /// The network card's address; no card without.
-    pub mac: Option<String>,
+    /// The network card's address.
+    pub mac: String,
+    /// With a network; without, a card's cable stays out.
+    pub network: bool,
 }
 
 /// When the steps of a fork were done.
@@ -105,7 +105,8 @@ impl QemuVm {
             shape: request.template.meta.spec.machine,
             memory: Memory::Clone(request.template.dir.join(template_files::MEMORY)),
             start: Start::Incoming,
-            network: request.mac.is_some(),
+            card: request.template.meta.card.then(|| request.mac.clone()),
+            network: request.network,
             name: request.name.clone(),
             generation_id: uuid::Uuid::new_v4(),
         };
@@ -124,7 +125,7 @@ impl QemuVm {
                     display,
                     clipboard: OnceLock::new(),
                     identity: request.template.meta.identity,
-                    network: request.mac.is_some(),
+                    network: request.network,
                 };
                 Ok((vm, ForkSteps { spawned, loaded, running: Instant::now() }))
             }
@@ -152,14 +153,9 @@ impl QemuVm {
         if status != "paused" && status != "postmigrate" && status != "prelaunch" {
             return Err(ForkError::Load(format!("its status is {status}; {}", process.last_words())));
         }
-        if let Some(mac) = &request.mac {
-            // Plugged after the load, because a card in the template would keep the template's address; its cable is
-            // out until the guest has its identity.
-            let card = json!({
-                "driver": "virtio-net-pci", "id": NIC, "netdev": "net", "bus": "slot1", "mac": mac, "romfile": "",
-            });
-            qmp.execute("device_add", card).await?;
-            qmp.execute("set_link", json!({ "name": NIC, "up": false })).await?;
+        if request.network && !request.template.meta.card {
+            // Plugged after the load, because a card in the template would keep the template's address.
+            card::plug(&qmp, &request.mac).await?;
         }
         let loaded = Instant::now();
         let display = Display::attach(&qmp, sink, true).await?;
@@ -233,10 +229,7 @@ impl Vm for QemuVm {
 
     async fn connect_network(&self) -> Result<(), VmError> {
         if self.network {
-            self.qmp
-                .execute("set_link", json!({ "name": NIC, "up": true }))
-                .await
-                .map_err(refused("the network's cable"))?;
+            card::set_cable(&self.qmp, true).await.map_err(refused("the network's cable"))?;
         }
         Ok(())
     }
