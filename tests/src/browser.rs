@@ -2,7 +2,7 @@
 //!
 //! The script reads one JSON order a line and answers each with one JSON line, `{"ok": …}` or `{"error": …}`.
 
-use crate::server::{Server, root};
+use crate::server::{Server, password_of, root};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -64,7 +64,8 @@ impl Browser {
     }
 
     /// Opens the server's page and signs in; the portal is there then.
-    pub fn sign_in(&mut self, server: &Server, name: &str, password: &str) {
+    pub fn sign_in(&mut self, server: &Server, name: &str) {
+        let password = password_of(name);
         self.order(json!({ "do": "sign_in", "url": server.url(), "name": name, "password": password }));
     }
 

@@ -46,6 +46,12 @@ pub fn data_dir() -> PathBuf {
     std::env::var_os("LUCARNE_TEST_DATA").map_or_else(|| "/var/tmp/lucarne-tests".into(), PathBuf::from)
 }
 
+/// The password of every user that a test makes.
+#[must_use]
+pub fn password_of(name: &str) -> String {
+    format!("password of {name}")
+}
+
 /// `lucarne` with these words, on the tests' data folder.
 #[must_use]
 pub fn lucarne(words: &[&str]) -> Command {
@@ -160,10 +166,10 @@ impl Server {
         Client::local(self.data.join("run/admin.sock"))
     }
 
-    /// Makes a user with the password `password of NAME` and signs in.
+    /// Makes a user with [`password_of`] that name, and signs in.
     #[must_use]
     pub fn user(&self, name: &str) -> Client {
-        let password = format!("password of {name}");
+        let password = password_of(name);
         let body = json!({ "name": name, "password": password });
         let _ = self.admin().send("POST", "/api/v1/users", Some(&body)).json(201);
         self.anyone().signed_in(name, &password)

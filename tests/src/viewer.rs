@@ -2,14 +2,14 @@
 
 use crate::http::{Tls, tls};
 use crate::poll::LIMIT;
+use crate::server::{Server, password_of};
 use lucarne_rfb::client::{Framebuffer, Handshake, HandshakeEvent, ServerEvent, Viewer, Want, write};
 use lucarne_rfb::clipboard::Clipboard;
 use lucarne_rfb::encodings;
 use lucarne_rfb::rect::Rect;
 use lucarne_rfb::security::{Password, Subtype};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Keysyms that tests press (X11 `keysymdef.h`).
@@ -39,16 +39,16 @@ impl Vnc {
     ///
     /// # Errors
     /// The server's reason, or the connection's end.
-    pub fn connect(address: SocketAddr, cert: &Path, user: &str, password: &str) -> Result<Self, String> {
-        let mut tcp = TcpStream::connect(address).map_err(|e| e.to_string())?;
+    pub fn connect(server: &Server, user: &str) -> Result<Self, String> {
+        let mut tcp = TcpStream::connect(server.vnc).map_err(|e| e.to_string())?;
         tcp.set_read_timeout(Some(LIMIT)).map_err(|e| e.to_string())?;
         let mut shake = Handshake::new(Want::VeNCrypt {
             subtypes: vec![Subtype::X509Plain],
             user: user.to_owned(),
-            password: Password::new(password.to_owned()),
+            password: Password::new(password_of(user)),
         });
         handshake(&mut shake, &mut tcp, HandshakeEvent::StartTls(Subtype::X509Plain), Vec::new())?;
-        let mut stream = tls(cert, tcp);
+        let mut stream = tls(&server.cert(), tcp);
         let mut out = Vec::new();
         shake.tls_started(&mut out).map_err(|e| e.to_string())?;
         handshake(&mut shake, &mut stream, HandshakeEvent::Secured, out)?;

@@ -4,7 +4,7 @@
 
 use lucarne_tests::browser::Browser;
 use lucarne_tests::poll::{LIMIT, until};
-use lucarne_tests::server::{POOL, Server};
+use lucarne_tests::server::{POOL, Server, password_of};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn people_get_desktops_of_their_own_and_a_fresh_one_after_logging_off() {
     let profiles = tempfile::tempdir().unwrap();
 
     let mut anna = Browser::start(&profiles.path().join("anna"));
-    anna.sign_in(&server, "anna", "password of anna");
+    anna.sign_in(&server, "anna");
     anna.connect();
     let first = desktop(&server, "anna");
     assert_eq!(first["pool"], POOL);
@@ -40,7 +40,7 @@ fn people_get_desktops_of_their_own_and_a_fresh_one_after_logging_off() {
     until("what was typed is in the picture", LIMIT, || (anna.pixels() != before).then_some(()));
 
     let mut bert = Browser::start(&profiles.path().join("bert"));
-    bert.sign_in(&server, "bert", "password of bert");
+    bert.sign_in(&server, "bert");
     bert.connect();
     let other = desktop(&server, "bert");
     assert_ne!(first["id"], other["id"], "two users share a desktop");
@@ -85,7 +85,7 @@ fn what_is_typed_and_shown_leaves_nothing_in_the_browsers_profile() {
     let profiles = tempfile::tempdir().unwrap();
     let profile = profiles.path().join("anna");
     let mut browser = Browser::start(&profile);
-    browser.sign_in(&server, "anna", "password of anna");
+    browser.sign_in(&server, "anna");
     browser.connect();
     let desktop = desktop(&server, "anna");
     let guest = lucarne_tests::guest::Guest::of(&server.desktop_dir(desktop["id"].as_str().unwrap()));
@@ -104,7 +104,7 @@ fn what_is_typed_and_shown_leaves_nothing_in_the_browsers_profile() {
     assert_eq!(found, planted);
     planted.iter().for_each(|file| fs::remove_file(file).unwrap());
     assert_eq!(holding(&profile, canary), Vec::<PathBuf>::new());
-    assert_eq!(holding(&profile, "password of anna"), Vec::<PathBuf>::new());
+    assert_eq!(holding(&profile, &password_of("anna")), Vec::<PathBuf>::new());
     drop(user);
     server.stop();
 }

@@ -41,7 +41,7 @@ fn a_vnc_viewer_and_a_guest_share_what_is_copied_even_after_the_desktop_process_
     let server = Server::start();
     let connection = server.connect(&server.user("anna"));
     let guest = server.guest(&connection);
-    let connect = || Vnc::connect(server.vnc, &server.cert(), "anna", "password of anna");
+    let connect = || Vnc::connect(&server, "anna");
     let mut viewer = connect().unwrap();
 
     guest.edit("pasted");
@@ -73,7 +73,7 @@ fn the_browsers_panel_sends_text_into_a_guest_and_shows_what_was_copied_there() 
     let anna = server.user("anna");
     let profile = tempfile::tempdir().unwrap();
     let mut browser = Browser::start(profile.path());
-    browser.sign_in(&server, "anna", "password of anna");
+    browser.sign_in(&server, "anna");
     browser.connect();
     let guest = server.guest(&server.connect(&anna));
 

@@ -62,7 +62,7 @@ fn work(viewer: &mut Vnc, guest: &Guest, word: &str) {
 fn open(server: &Server) -> (Client, Desk, Vnc) {
     let anna = server.user("anna");
     let desk = Desk::of(server, &server.connect(&anna));
-    let mut viewer = Vnc::connect(server.vnc, &server.cert(), "anna", "password of anna").unwrap();
+    let mut viewer = Vnc::connect(server, "anna").unwrap();
     viewer.press(&[keys::CONTROL, keys::ALT, u32::from('t')]).unwrap();
     desk.guest.wait_terminal();
     (anna, desk, viewer)
@@ -93,7 +93,7 @@ fn a_browser_comes_back_to_the_same_guest_when_the_desktop_process_is_killed() {
     let anna = server.user("anna");
     let profile = tempfile::tempdir().unwrap();
     let mut browser = Browser::start(profile.path());
-    browser.sign_in(&server, "anna", "password of anna");
+    browser.sign_in(&server, "anna");
     browser.connect();
     let desk = Desk::of(&server, &server.connect(&anna));
     browser.press("Control+Alt+t");
@@ -120,9 +120,7 @@ fn a_user_reconnects_to_the_same_desktop_after_the_broker_was_killed() {
     let killed = broker(&server).remove(0);
     killed.kill();
     restarted("the broker", &killed, || broker(&server));
-    let viewer = until("a viewer is let in", LIMIT, || {
-        Vnc::connect(server.vnc, &server.cert(), "anna", "password of anna").ok()
-    });
+    let viewer = until("a viewer is let in", LIMIT, || Vnc::connect(&server, "anna").ok());
     work(&mut { viewer }, &desk.guest, "after");
     assert_eq!(server.connect(&anna)["desktop"]["id"], desk.id.as_str());
     desk.assert_same_guest();

@@ -7,7 +7,7 @@ use lucarne_tests::guest::Guest;
 use lucarne_tests::http::tls_config;
 use lucarne_tests::poll::{LIMIT, until};
 use lucarne_tests::screen::Screen;
-use lucarne_tests::server::Server;
+use lucarne_tests::server::{Server, password_of};
 use lucarne_tests::viewer::{Vnc, keys};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
@@ -43,7 +43,7 @@ impl TigerVnc {
         viewer.args(["-SecurityTypes", security, "-RemoteResize=0", "-ReconnectOnError=0"]);
         viewer.arg(format!("-X509CA={}", server.cert().display()));
         viewer.arg(format!("localhost::{}", server.vnc.port()));
-        viewer.env("VNC_USERNAME", user).env("VNC_PASSWORD", format!("password of {user}"));
+        viewer.env("VNC_USERNAME", user).env("VNC_PASSWORD", password_of(user));
         viewer.env("HOME", screen.home()).env("DISPLAY", screen.name()).stdin(Stdio::null());
         Self(viewer.spawn().expect("xtigervncviewer is there: use ops/test"))
     }
@@ -90,7 +90,7 @@ fn tigervnc_types_into_a_desktop_over_anonymous_tls() {
 fn text_that_is_typed_at_once_arrives_whole_in_a_busy_guest() {
     let server = Server::start();
     let guest = server.guest(&server.connect(&server.user("anna")));
-    let mut viewer = Vnc::connect(server.vnc, &server.cert(), "anna", "password of anna").unwrap();
+    let mut viewer = Vnc::connect(&server, "anna").unwrap();
     viewer.press(&[keys::CONTROL, keys::ALT, u32::from('t')]).unwrap();
     guest.wait_terminal();
     let text = "Typed at ONCE; \"(all) of it\"\n".repeat(30);
