@@ -20,6 +20,9 @@ fi
 PATH=$builder_home/.cargo/bin:$PATH
 export PATH
 
+# Each desktop runs what is built here as a user of its own.
+umask 022
+
 log=$(mktemp "${TMPDIR:-/tmp}/lucarne-$(basename "$0").XXXXXXXX.log")
 # Whether someone has been told to look into it.
 keep_log=no

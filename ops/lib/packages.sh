@@ -99,9 +99,15 @@ install_packages() {
         die 2 "They are named as on Debian; this system has no apt-get, so install what it calls them and start again."
     fi
     if ! require_root "Installing packages"; then
-        die 2 "Installing them needs root, and sudo does not allow it here. Let an administrator run:" \
-            $'\n'"    apt-get install --no-install-recommends ${listed[*]%%|*}" \
-            $'\n'"(QEMU must be $qemu_minimum or newer), then start again."
+        say "Installing them needs root, and sudo does not allow it here. Let an administrator run:"
+        say ""
+        if [ $with_qemu = yes ]; then
+            advise_qemu
+        fi
+        if [ "${#missing[@]}" != 0 ]; then
+            say "  apt-get install --no-install-recommends ${missing[*]%%|*}"
+        fi
+        die 2 $'\n'"Then start again."
     fi
 
     step "Reading the package lists" apt_update

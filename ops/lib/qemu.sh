@@ -8,6 +8,7 @@
 qemu_minimum=9.2
 
 backports_file=/etc/apt/sources.list.d/lucarne-backports.sources
+backports_list=/etc/apt/sources.list.d/backports.list
 
 qemu_is_good() {
     local version
@@ -38,13 +39,30 @@ newest_known() {
     LC_ALL=C apt-cache madison "$1" 2>/dev/null | awk -F'|' '{ gsub(/ /, "", $2); print $2 }' | sort -V | tail -n 1
 }
 
+qemu_packages=(qemu-system-x86 qemu-system-modules-opengl qemu-utils)
+
+on_bookworm() {
+    [ "$(os_release ID)" = debian ] && [ "$(os_release VERSION_CODENAME)" = bookworm ]
+}
+
+# Says how an administrator installs QEMU.
+advise_qemu() {
+    local from="" server
+    if on_bookworm && ! candidate_is_good qemu-system-x86; then
+        server=$(backports_stanzas /etc/apt | tr '\0' '\n' | sed -n 's/^URIs: *//p;T;q')
+        say "  echo 'deb ${server:-http://deb.debian.org/debian} bookworm-backports main' > $backports_list"
+        say "  apt-get update"
+        from=" -t bookworm-backports"
+    fi
+    say "  apt-get install --no-install-recommends$from ${qemu_packages[*]}    # $qemu_minimum or newer"
+}
+
 install_qemu() {
-    local packages=(qemu-system-x86 qemu-system-modules-opengl qemu-utils)
     if candidate_is_good qemu-system-x86; then
-        step "Installing QEMU" apt_install "${packages[@]}"
-    elif [ "$(os_release ID)" = debian ] && [ "$(os_release VERSION_CODENAME)" = bookworm ]; then
+        step "Installing QEMU" apt_install "${qemu_packages[@]}"
+    elif on_bookworm; then
         add_backports
-        step "Installing QEMU from bookworm-backports" apt_install -t bookworm-backports "${packages[@]}"
+        step "Installing QEMU from bookworm-backports" apt_install -t bookworm-backports "${qemu_packages[@]}"
     else
         qemu_too_old
     fi

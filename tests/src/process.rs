@@ -23,6 +23,12 @@ impl Process {
         assert!(signal(self.pid, Signal::KILL), "{self:?} is gone");
     }
 
+    /// Whether it takes up a process number, be it as one that has ended and was not collected.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.pid)).exists()
+    }
+
     /// Whether it still runs.
     #[must_use]
     pub fn runs(&self) -> bool {

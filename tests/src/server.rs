@@ -55,7 +55,11 @@ pub fn password_of(name: &str) -> String {
 /// `lucarne` with these words, on the tests' data folder.
 #[must_use]
 pub fn lucarne(words: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    lucarne_of(&program(), words)
+}
+
+fn lucarne_of(program: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(words).env("LUCARNE_DATA_DIR", data_dir()).stdin(Stdio::null());
     command
 }
@@ -109,11 +113,21 @@ impl Server {
     /// It is not.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_of(&program())
+    }
+
+    /// The same with another copy of the program.
+    ///
+    /// # Panics
+    /// It is not up.
+    #[must_use]
+    pub fn start_of(program: &Path) -> Self {
         let turn = Turn::take();
         let data = data_dir();
         let said = data.join("up.log");
         let out = File::create(&said).expect("what it says can be kept");
-        let mut command = lucarne(&["up", "--listen", "127.0.0.1:0", "--vnc-listen", "127.0.0.1:0"]);
+        let mut command =
+            lucarne_of(program, &["up", "--listen", "127.0.0.1:0", "--vnc-listen", "127.0.0.1:0"]);
         command.args(["--data-dir".as_ref(), data.as_os_str()]);
         command.arg("--recipe").arg(root().join("ops/images/debian-desktop.toml"));
         // Its children work where it does, which is how they are found again.

@@ -126,3 +126,19 @@ fn a_user_reconnects_to_the_same_desktop_after_the_broker_was_killed() {
     desk.assert_same_guest();
     server.stop();
 }
+
+#[test]
+fn a_desktop_that_is_logged_off_leaves_no_process_and_no_file() {
+    let server = Server::start();
+    let connection = server.connect(&server.user("anna"));
+    let desk = Desk::of(&server, &connection);
+    let processes = [desk.process(&server), desk.qemu.clone()];
+    let session = connection["session"]["id"].as_str().unwrap();
+    let answer = server.admin().send("DELETE", &format!("/api/v1/sessions/{session}?wait=true"), None);
+    assert!(matches!(answer.status, 200 | 204), "{} {}", answer.head, answer.body);
+    assert!(!server.desktop_dir(&desk.id).exists());
+    until("its processes have been collected", LIMIT, || {
+        processes.iter().all(|process| !process.exists()).then_some(())
+    });
+    server.stop();
+}

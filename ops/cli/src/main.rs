@@ -16,6 +16,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
+    // Desktops' users must get at images and templates, whatever their administrator's umask. What is private says so.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     commands::logging(&args.command);
     match commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,

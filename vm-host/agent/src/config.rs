@@ -3,7 +3,7 @@
 use crate::AgentError;
 use crate::accel::AccelChoice;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Longest path of the agent's folder, bytes: below it `desktops/<36>/display.sock` must fit the 107 bytes of a Unix
@@ -21,7 +21,7 @@ pub struct AgentConfig {
     pub host: String,
     /// Which accelerator to use.
     pub accel: AccelChoice,
-    /// The program that is started with `desktop --dir …` for each desktop: this one.
+    /// This program's path. It is started with `desktop --dir …` for each desktop, as that desktop's user.
     pub program: PathBuf,
 }
 
@@ -34,6 +34,10 @@ impl AgentConfig {
                  below it cannot have longer paths: choose a shorter --data-dir",
                 self.dir.display()
             )));
+        }
+        if rustix::process::geteuid().is_root() {
+            check_passable(&self.dir)?;
+            check_executable(&self.program)?;
         }
         Ok(())
     }
@@ -55,6 +59,37 @@ impl AgentConfig {
     pub fn desktops(&self) -> PathBuf {
         self.dir.join("desktops")
     }
+}
+
+fn others_may_execute(path: &Path) -> bool {
+    // What cannot be looked at is not there yet, and is made so that they may.
+    std::fs::metadata(path).map_or(true, |about| about.permissions().mode() & 0o001 != 0)
+}
+
+/// Checks that desktops' users, which own nothing of it, can get into a folder that is there or is yet to be made.
+///
+/// # Errors
+/// Names the folder that keeps them out, and what to do.
+pub fn check_passable(dir: &Path) -> Result<(), AgentError> {
+    match dir.ancestors().find(|folder| !others_may_execute(folder)) {
+        None => Ok(()),
+        Some(closed) => Err(AgentError::Closed(format!(
+            "only its owner may enter {closed}, and every desktop runs as a user of its own that must get to {dir}: choose \
+             another --data-dir, or let others pass with `chmod o+x {closed}`",
+            closed = closed.display(),
+            dir = dir.display()
+        ))),
+    }
+}
+
+fn check_executable(program: &Path) -> Result<(), AgentError> {
+    if others_may_execute(program) {
+        return Ok(());
+    }
+    Err(AgentError::Closed(format!(
+        "only its owner may run {program}, and every desktop runs it as a user of its own: `chmod o+rx {program}`",
+        program = program.display()
+    )))
 }
 
 /// Creates a folder that unprivileged desktops may pass through.

@@ -202,8 +202,9 @@ impl DesktopTask {
                 },
             };
             let end = self.follow(stream).await;
-            let _ =
-                tokio::task::spawn_blocking(move || child.map(|mut c: std::process::Child| c.wait())).await;
+            if let Some(mut child) = child {
+                let _ = child.wait().await;
+            }
             quick_ends = if began.elapsed() < QUICK_END { quick_ends + 1 } else { 0 };
             if quick_ends >= QUICK_ENDS {
                 return format!(
@@ -220,7 +221,7 @@ impl DesktopTask {
         text.lines().last().unwrap_or("it logged nothing").to_owned()
     }
 
-    async fn spawn(&self) -> io::Result<(UnixStream, std::process::Child)> {
+    async fn spawn(&self) -> io::Result<(UnixStream, tokio::process::Child)> {
         let _turn = self.shared.starts.acquire().await;
         let credentials = self.shared.slots.of_dir(&self.dir);
         let child = spawn::desktop_process(&self.shared.program, &self.dir, credentials.as_ref())?;

@@ -24,7 +24,7 @@ use crate::desktops::Desktops;
 use crate::hub::Hub;
 use crate::templates::Templates;
 pub use accel::{AccelChoice, Chosen, choose};
-pub use config::AgentConfig;
+pub use config::{AgentConfig, check_passable};
 use lucarne_control::agent::HostFacts;
 use lucarne_images::Store;
 use lucarne_qemu::Qemu;
@@ -61,6 +61,9 @@ pub enum AgentError {
     /// A path that is too long for a Unix socket.
     #[error("{0}")]
     PathTooLong(String),
+    /// Something that desktops' users cannot get at.
+    #[error("{0}")]
+    Closed(String),
 }
 
 /// What an ending agent does with the desktops.

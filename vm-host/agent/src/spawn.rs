@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use tokio::process::Child;
 
 fn bind(path: &Path, owner: Option<&Credentials>) -> io::Result<OwnedFd> {
     match std::fs::remove_file(path) {
@@ -24,7 +25,12 @@ fn bind(path: &Path, owner: Option<&Credentials>) -> io::Result<OwnedFd> {
     Ok(listener.into())
 }
 
-/// Starts `program desktop --dir dir` with its two sockets.
+/// This program, whatever its path leads through: desktops' users may not enter every folder above it. A program that was
+/// replaced meanwhile is still the one that runs here.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// Starts `program desktop --dir dir` with its two sockets, `program` being what ps shows. It outlives whoever drops the result; tokio collects it when it
+/// has ended.
 pub(crate) fn desktop_process(
     program: &Path,
     dir: &Path,
@@ -33,8 +39,9 @@ pub(crate) fn desktop_process(
     let display = bind(&dir.join(files::DISPLAY_SOCKET), credentials)?;
     let control = bind(&dir.join(files::CONTROL_SOCKET), credentials)?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(files::LOG))?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(THIS_PROGRAM);
     command
+        .arg0(program)
         .arg("desktop")
         .arg("--dir")
         .arg(dir)
@@ -65,5 +72,5 @@ pub(crate) fn desktop_process(
     if let Some(credentials) = credentials {
         credentials.apply(&mut command);
     }
-    command.spawn()
+    tokio::process::Command::from(command).spawn()
 }

@@ -136,6 +136,9 @@ async fn note_picture(desktop: &Desktop) {
 
 /// What has to be so for the whole process.
 fn prepare_process(dir: &Path) -> Result<(), DesktopError> {
+    // It was started through a link in /proc, and would be shown by that link's name.
+    rustix::thread::set_name(c"lucarne")
+        .map_err(|e| DesktopError::system("cannot name the process")(e.into()))?;
     // The picture of a user's desktop is in this memory: no core file, and no debugger of another process.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|e| DesktopError::system("cannot keep the process from being dumped")(e.into()))?;

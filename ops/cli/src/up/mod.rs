@@ -63,6 +63,7 @@ pub async fn run(args: Up) -> Result<()> {
     let vnc = optional_address(&args.vnc_listen)?;
     // What would fail later is said now, before anything is made.
     lucarne_qemu::Qemu::find()?;
+    lucarne_agent::check_passable(&data_dir)?;
     create_folders(&data_dir)?;
     let _lock = lock(&data_dir)?;
 
