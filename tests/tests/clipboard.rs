@@ -4,22 +4,13 @@
 
 use lucarne_tests::browser::Browser;
 use lucarne_tests::guest::Guest;
-use lucarne_tests::poll::{LIMIT, until};
+use lucarne_tests::poll::{LIMIT, until, urging};
 use lucarne_tests::server::Server;
 use lucarne_tests::viewer::{Vnc, keys};
 
 /// More than one line, and more than Latin-1.
 const OURS: &str = "Grüße, 你好 €\nsecond line";
 const THEIRS: &str = "Άλλο, さようなら\nand back";
-
-/// Presses keys again and again until something comes of it: a busy guest takes its time, and to replace everything by
-/// what is in the clipboard, or to copy everything, may be repeated.
-fn pressing(what: &str, mut press: impl FnMut(), mut done: impl FnMut() -> bool) {
-    until(what, LIMIT, || {
-        press();
-        done().then_some(())
-    });
-}
 
 fn control(viewer: &mut Vnc, letters: &str) {
     for letter in letters.chars() {
@@ -46,13 +37,22 @@ fn a_vnc_viewer_and_a_guest_share_what_is_copied_even_after_the_desktop_process_
 
     guest.edit("pasted");
     viewer.copy(OURS).unwrap();
-    pressing("the viewer's text is pasted", || control(&mut viewer, "avs"), || holds(&guest, "pasted", OURS));
+    // All of it anew each time: a paste in the moment in which the guest hears of the text may miss or spoil it.
+    urging("the viewer's text is pasted", LIMIT, |urge| {
+        if urge {
+            control(&mut viewer, "avs");
+        }
+        holds(&guest, "pasted", OURS).then_some(())
+    });
 
     write(&guest, "theirs", THEIRS);
     guest.edit("theirs");
     let copies = |viewer: &mut Vnc, text: &str| {
-        until("the guest's text is copied", LIMIT, || {
-            control(viewer, "ac");
+        urging("the guest's text is copied", LIMIT, |urge| {
+            if urge {
+                control(viewer, "ac");
+            }
+            viewer.follow().unwrap();
             (viewer.clipboard() == Some(text)).then_some(())
         });
     };
@@ -79,17 +79,19 @@ fn the_browsers_panel_sends_text_into_a_guest_and_shows_what_was_copied_there() 
 
     guest.edit("pasted");
     browser.copy(OURS);
-    // All of it anew each time: a paste in the moment in which the guest hears of the text may miss or spoil it.
-    pressing(
-        "the panel's text is pasted",
-        || ["Control+a", "Control+v", "Control+s"].into_iter().for_each(|keys| browser.press(keys)),
-        || holds(&guest, "pasted", OURS),
-    );
+    urging("the panel's text is pasted", LIMIT, |urge| {
+        if urge {
+            ["Control+a", "Control+v", "Control+s"].into_iter().for_each(|keys| browser.press(keys));
+        }
+        holds(&guest, "pasted", OURS).then_some(())
+    });
 
     write(&guest, "theirs", THEIRS);
     guest.edit("theirs");
-    until("the panel shows what was copied", LIMIT, || {
-        ["Control+a", "Control+c"].into_iter().for_each(|keys| browser.press(keys));
+    urging("the panel shows what was copied", LIMIT, |urge| {
+        if urge {
+            ["Control+a", "Control+c"].into_iter().for_each(|keys| browser.press(keys));
+        }
         (browser.clipboard() == THEIRS).then_some(())
     });
     browser.close();

@@ -72,8 +72,9 @@ enum Owner {
     Nobody,
     /// A program in the guest.
     Guest {
-        /// Its text is on the way.
-        awaited: bool,
+        /// Requests for its text that are not answered yet. A program that copies again cuts off the one before, whose
+        /// answer is then that there is nothing; the text comes with the last one.
+        awaited: u32,
     },
     /// A viewer, with this text.
     Host(Arc<str>),
@@ -165,7 +166,8 @@ impl Session {
 
     /// The guest copied something.
     fn grabbed(&mut self, types: &[u8], events: &mut Vec<Event>) {
-        self.owner = Owner::Guest { awaited: true };
+        let before = if let Owner::Guest { awaited } = self.owner { awaited } else { 0 };
+        self.owner = Owner::Guest { awaited: before.saturating_add(1) };
         if types.chunks_exact(4).any(|t| number(t, 0) == UTF8_TEXT) {
             self.say_of_clipboard(kind::REQUEST, UTF8_TEXT, &[]);
         } else {
@@ -176,12 +178,20 @@ impl Session {
 
     /// The guest's text came.
     fn content(&mut self, kind: u32, data: &[u8], events: &mut Vec<Event>) {
-        if self.owner != (Owner::Guest { awaited: true }) {
-            // Nobody has asked for it, or a viewer has copied something since.
+        let Owner::Guest { awaited } = &mut self.owner else {
+            // A viewer has copied something since.
             return;
-        }
+        };
+        let Some(left) = awaited.checked_sub(1) else {
+            // Nobody has asked for it.
+            return;
+        };
+        *awaited = left;
         if kind != UTF8_TEXT {
-            return self.no_text(events);
+            if left == 0 {
+                self.no_text(events);
+            }
+            return;
         }
         let Ok(text) = std::str::from_utf8(data) else {
             events.push(Event::Refused("its text is not UTF-8".into()));
@@ -192,7 +202,6 @@ impl Session {
             events.push(Event::Refused(format!("its text of {} bytes is too long", text.len())));
             return self.no_text(events);
         }
-        self.owner = Owner::Guest { awaited: false };
         events.push(Event::Content(Some(text.into())));
     }
 
@@ -323,6 +332,17 @@ mod tests {
         let said = said(&mut session);
         assert_eq!(said.first(), Some(&(6, vec![0, 0, 0, 0, 0x60, 0, 0, 0])), "its question is answered");
         assert_eq!(said.last(), Some(&(7, TEXT.to_vec())));
+    }
+
+    #[test]
+    fn a_guest_that_copies_again_before_its_text_came_is_understood() {
+        let mut session = joined(None);
+        session.feed(&agent(&[(7, &TEXT), (7, &TEXT)])).unwrap();
+        assert_eq!(session.feed(&agent(&[(4, &clipboard(0, ""))])), Ok(vec![]), "the first was cut off");
+        assert_eq!(session.feed(&agent(&[(4, &clipboard(1, "second"))])), Ok(vec![content("second")]));
+        session.feed(&agent(&[(7, &TEXT), (7, &TEXT)])).unwrap();
+        let answers = agent(&[(4, &clipboard(1, "third")), (4, &clipboard(0, ""))]);
+        assert_eq!(session.feed(&answers), Ok(vec![content("third"), Event::Content(None)]));
     }
 
     #[test]
