@@ -8,6 +8,8 @@ pub const RAW: i32 = 0;
 pub const COPY_RECT: i32 = 1;
 /// Hextile.
 pub const HEXTILE: i32 = 5;
+/// zlib: raw pixels in one zlib stream of the connection.
+pub const ZLIB: i32 = 6;
 /// Tight.
 pub const TIGHT: i32 = 7;
 /// ZRLE.
@@ -54,6 +56,10 @@ pub const SUBSAMPLING_1X: i32 = -768;
 pub enum PixelEncoding {
     /// [`RAW`].
     Raw,
+    /// [`HEXTILE`].
+    Hextile,
+    /// [`ZLIB`].
+    Zlib,
     /// [`TIGHT`].
     Tight,
     /// [`ZRLE`].
@@ -107,6 +113,8 @@ impl ClientEncodings {
         let known = |e: &i32| match *e {
             TIGHT => Some(PixelEncoding::Tight),
             ZRLE => Some(PixelEncoding::Zrle),
+            HEXTILE => Some(PixelEncoding::Hextile),
+            ZLIB => Some(PixelEncoding::Zlib),
             RAW => Some(PixelEncoding::Raw),
             _ => None,
         };
@@ -162,8 +170,9 @@ mod tests {
     #[test]
     fn the_first_known_encoding_wins() {
         assert_eq!(ClientEncodings::new(vec![COPY_RECT, 50, ZRLE, TIGHT]).preferred(), PixelEncoding::Zrle);
-        assert_eq!(ClientEncodings::new(vec![HEXTILE, TIGHT, ZRLE]).preferred(), PixelEncoding::Tight);
-        assert_eq!(ClientEncodings::new(vec![HEXTILE]).preferred(), PixelEncoding::Raw);
+        assert_eq!(ClientEncodings::new(vec![HEXTILE, TIGHT, ZRLE]).preferred(), PixelEncoding::Hextile);
+        assert_eq!(ClientEncodings::new(vec![21, ZLIB]).preferred(), PixelEncoding::Zlib);
+        assert_eq!(ClientEncodings::new(vec![21]).preferred(), PixelEncoding::Raw);
     }
 
     #[test]

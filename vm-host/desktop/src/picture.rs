@@ -4,7 +4,7 @@
 //! reference to the screen, outside the lock. Should the driver change the screen while one of them does, it goes on with
 //! a copy of its own. It knows nothing of RFB, encodings or sockets.
 
-use lucarne_display::{Changes, CursorShape, Rect, Screen, ScreenError, ViewerDamage};
+use lucarne_display::{Changes, CursorShape, Rect, Region, Screen, ScreenError, ViewerDamage};
 use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
@@ -132,6 +132,11 @@ impl Seat {
         let damaged = !state.seat(self.id).damage.is_empty();
         let size = (state.screen.width(), state.screen.height());
         Pending { damaged, size, cursor: state.cursor.clone() }
+    }
+
+    /// What was taken and not sent: the viewer gets it later.
+    pub(crate) fn put_back(&self, rest: Region) {
+        self.picture.state().seat(self.id).damage.put_back(rest);
     }
 
     /// What there is to send. It counts as sent.

@@ -17,7 +17,7 @@ pub mod thumbnail;
 pub mod viewer;
 
 pub use cursor::CursorShape;
-pub use encode::{EncodeError, Encoder, Extras, Resize};
+pub use encode::{EncodeError, Encoded, Encoder, Extras, Resize, UNLIMITED};
 pub use lucarne_rfb::Rect;
 pub use region::Region;
 pub use screen::{Change, Copy, Screen, ScreenError};

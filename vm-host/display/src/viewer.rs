@@ -2,8 +2,10 @@
 //!
 //! A copy is right only where the viewer's picture of its source is up to date. [`ViewerDamage`] keeps that true: it takes
 //! every [`Change`] of the screen in order, and what a copy would bring from a stale place becomes damage at its new
-//! place. The result, [`Changes`], is sent as: all copies in order, then the region with the screen's present pixels.
-//! Whatever comes out of it, a viewer that gets every `Changes` in order converges to the screen.
+//! place. The result, [`Changes`], is sent as: all copies in order, then the region with the screen's present pixels, then
+//! the backlog. What of it is not sent for now is put back, as backlog: what is new goes before it, so that a key's echo
+//! does not wait behind a picture. Whatever comes out of it, a viewer that gets every `Changes` in order converges to the
+//! screen.
 //!
 //! Knows nothing of encodings or of when to send.
 
@@ -20,6 +22,8 @@ const MAX_COPIES: usize = 4;
 pub struct ViewerDamage {
     copies: Vec<Copy>,
     region: Region,
+    /// What was put back, and not damaged since.
+    backlog: Region,
 }
 
 /// What to send now. Only [`ViewerDamage::take`] makes one, so the copies in it are right for that viewer.
@@ -27,13 +31,14 @@ pub struct ViewerDamage {
 pub struct Changes {
     copies: Vec<Copy>,
     region: Region,
+    backlog: Region,
 }
 
 impl Changes {
     /// Nothing is to be sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.copies.is_empty() && self.region.is_empty()
+        self.copies.is_empty() && self.region.is_empty() && self.backlog.is_empty()
     }
 
     /// Copies, in the order in which the viewer has to do them.
@@ -48,6 +53,12 @@ impl Changes {
         &self.region
     }
 
+    /// What to send last, and may be put back.
+    #[must_use]
+    pub fn backlog(&self) -> &Region {
+        &self.backlog
+    }
+
     /// The same without copies: their destinations become part of the region.
     #[must_use]
     pub fn without_copies(mut self) -> Self {
@@ -57,8 +68,8 @@ impl Changes {
         self
     }
 
-    pub(crate) fn into_parts(self) -> (Vec<Copy>, Region) {
-        (self.copies, self.region)
+    pub(crate) fn into_parts(self) -> (Vec<Copy>, Region, Region) {
+        (self.copies, self.region, self.backlog)
     }
 }
 
@@ -66,20 +77,24 @@ impl ViewerDamage {
     /// A viewer that has nothing yet: all of the screen is damaged.
     #[must_use]
     pub fn new(screen: &Screen) -> Self {
-        Self { copies: Vec::new(), region: Region::full(screen.width(), screen.height()) }
+        Self::all(screen.width(), screen.height())
+    }
+
+    fn all(width: u16, height: u16) -> Self {
+        Self { copies: Vec::new(), region: Region::full(width, height), backlog: Region::new(width, height) }
     }
 
     /// Nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.copies.is_empty() && self.region.is_empty()
+        self.copies.is_empty() && self.region.is_empty() && self.backlog.is_empty()
     }
 
     /// Takes a change of the screen; every change, in order. One of another size than before damages everything.
     pub fn apply(&mut self, change: &Change) {
         let size = change.region.bounds();
         if size != self.region.bounds() {
-            *self = Self { copies: Vec::new(), region: Region::full(size.w, size.h) };
+            *self = Self::all(size.w, size.h);
             return;
         }
         if let Some(copy) = change.copy {
@@ -89,7 +104,8 @@ impl ViewerDamage {
     }
 
     fn apply_copy(&mut self, copy: Copy) {
-        let stale: Vec<Rect> = self.region.parts_in(copy.src).collect();
+        let stale: Vec<Rect> =
+            self.region.parts_in(copy.src).chain(self.backlog.parts_in(copy.src)).collect();
         let stale_area: u64 = stale.iter().map(Rect::area).sum();
         if self.copies.len() == MAX_COPIES || stale_area * 2 > copy.src.area() {
             self.region.add(copy.dst());
@@ -97,6 +113,7 @@ impl ViewerDamage {
         }
         // The viewer copies before it gets the region: the destination is then as fresh as the source was.
         self.region.subtract(copy.dst());
+        self.backlog.subtract(copy.dst());
         stale.into_iter().for_each(|part| self.region.add(copy.moved(part)));
         self.copies.push(copy);
     }
@@ -111,10 +128,29 @@ impl ViewerDamage {
         self.region.add(rect);
     }
 
-    /// What to send now; nothing waits afterwards. The caller sends it, or resets.
+    /// What to send now; nothing waits afterwards. The caller sends it and puts back what it did not send, or resets.
     #[must_use]
     pub fn take(&mut self) -> Changes {
-        Changes { copies: std::mem::take(&mut self.copies), region: self.region.take() }
+        Changes {
+            copies: std::mem::take(&mut self.copies),
+            region: self.region.take(),
+            backlog: self.backlog.take(),
+        }
+    }
+
+    /// Puts back what was taken last and not sent.
+    pub fn put_back(&mut self, mut rest: Region) {
+        if rest.bounds() != self.region.bounds() {
+            // Everything is to be sent already.
+            return;
+        }
+        // Copies that came meanwhile took these places for fresh.
+        for copy in &self.copies {
+            let stale: Vec<Rect> = rest.parts_in(copy.src).collect();
+            rest.subtract(copy.dst());
+            stale.into_iter().for_each(|part| rest.add(copy.moved(part)));
+        }
+        self.backlog.union(&rest);
     }
 }
 
@@ -171,7 +207,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Change(Option<Copy>, Vec<Rect>),
-        Send,
+        /// With the share of the region's rectangles that is sent at once, and what happens until the rest is put back.
+        Send(usize, Vec<(Option<Copy>, Vec<Rect>)>),
         Ask(Rect),
     }
 
@@ -179,7 +216,9 @@ mod tests {
         prop_oneof![
             3 => (prop::option::of(copy()), prop::collection::vec(rect(), 0..3))
                 .prop_map(|(c, r)| Step::Change(c, r)),
-            1 => Just(Step::Send),
+            1 => (0usize..4, prop::collection::vec(
+                (prop::option::of(copy()), prop::collection::vec(rect(), 0..2)), 0..3,
+            )).prop_map(|(share, meanwhile)| Step::Send(share, meanwhile)),
             1 => rect().prop_map(Step::Ask),
         ]
     }
@@ -194,28 +233,41 @@ mod tests {
             let mut picture = vec![u32::MAX; truth.len()];
             let mut damage = ViewerDamage::new(&screen);
             let mut next = 1_000_000;
-            for step in steps.into_iter().chain([Step::Send]) {
+            let mut draw = |truth: &mut Vec<u32>, damage: &mut ViewerDamage, copy: Option<Copy>, rects: &[Rect]| {
+                if let Some(c) = &copy {
+                    run_copy(truth, c);
+                }
+                for &r in rects {
+                    next += 1_000_000;
+                    fill(truth, r, |i| next + i as u32);
+                }
+                damage.apply(&change(copy, rects));
+            };
+            for step in steps.into_iter().chain([Step::Send(usize::MAX, Vec::new())]) {
                 match step {
-                    Step::Change(copy, rects) => {
-                        if let Some(c) = &copy {
-                            run_copy(&mut truth, c);
-                        }
-                        for &r in &rects {
-                            next += 1_000_000;
-                            fill(&mut truth, r, |i| next + i as u32);
-                        }
-                        damage.apply(&change(copy, &rects));
-                    }
+                    Step::Change(copy, rects) => draw(&mut truth, &mut damage, copy, &rects),
                     Step::Ask(r) => damage.damage(r),
-                    Step::Send => {
+                    Step::Send(share, meanwhile) => {
                         let changes = damage.take();
+                        prop_assert!(damage.is_empty());
                         let changes = if with_copies { changes } else { changes.without_copies() };
                         changes.copies().iter().for_each(|c| run_copy(&mut picture, c));
-                        for r in changes.region().rects() {
-                            fill(&mut picture, r, |i| truth[i]);
+                        let shown = truth.clone();
+                        let rects = [changes.region().rects(), changes.backlog().rects()].concat();
+                        let now = share.min(rects.len());
+                        for (copy, rects) in &meanwhile {
+                            draw(&mut truth, &mut damage, *copy, rects);
                         }
-                        prop_assert!(picture == truth, "the viewer's picture differs from the screen");
-                        prop_assert!(damage.is_empty());
+                        let mut rest = Region::new(W, H);
+                        rects[now..].iter().for_each(|&r| rest.add(r));
+                        damage.put_back(rest);
+                        for &r in &rects[..now] {
+                            fill(&mut picture, r, |i| shown[i]);
+                        }
+                        if now == rects.len() && meanwhile.is_empty() {
+                            prop_assert!(picture == truth, "the viewer's picture differs from the screen");
+                            prop_assert!(damage.is_empty());
+                        }
                     }
                 }
             }

@@ -5,6 +5,7 @@
 
 use super::framebuffer::Framebuffer;
 use super::hextile::Hextile;
+use super::inflate::Inflate;
 use super::tight::Tight;
 use super::zrle::Zrle;
 use crate::encodings as enc;
@@ -79,6 +80,7 @@ pub(super) struct Decoders {
     tight: Tight,
     zrle: Zrle,
     hextile: Hextile,
+    zlib: Inflate,
     /// Rows of the present Raw rectangle that are done.
     raw_rows: u16,
 }
@@ -93,6 +95,7 @@ impl Decoders {
             tight: Tight::new(jpeg),
             zrle: Zrle::default(),
             hextile: Hextile::default(),
+            zlib: Inflate::default(),
             raw_rows: 0,
         }
     }
@@ -117,6 +120,7 @@ impl Decoders {
             enc::COPY_RECT => copy_rect(rect, &mut r, fb),
             enc::TIGHT => fb.check(rect).and_then(|()| self.tight.rect(rect, &mut r, &self.reader, fb)),
             enc::ZRLE => fb.check(rect).and_then(|()| self.zrle.rect(rect, &mut r, &self.reader, fb)),
+            enc::ZLIB => fb.check(rect).and_then(|()| self.zlib(rect, &mut r, fb)),
             enc::RAW => {
                 fb.check(rect)?;
                 let done = self.raw(rect, &mut r, fb);
@@ -133,6 +137,23 @@ impl Decoders {
             other => Err(DecodeError::Encoding(other)),
         };
         whole(progress.map(|p| p.map(|()| Decoded::Pixels)), &r, consumed)
+    }
+
+    fn zlib(
+        &mut self,
+        rect: Rect,
+        r: &mut Reader<'_>,
+        fb: &mut Framebuffer,
+    ) -> Result<Option<()>, DecodeError> {
+        let Some(length) = r.u32().map(|n| n as usize) else { return Ok(None) };
+        if length > MAX_RECT_BYTES {
+            return Err(DecodeError::Rules("compressed data of more than 64 MiB"));
+        }
+        let Some(packed) = r.bytes(length) else { return Ok(None) };
+        let size = self.reader.format().bytes_per_pixel();
+        let plain = self.zlib.exactly(packed, rect.area() as usize * size)?;
+        fb.put(rect, plain.chunks_exact(size).map(|p| self.reader.pixel(p)));
+        Ok(Some(()))
     }
 
     fn raw(&mut self, rect: Rect, r: &mut Reader<'_>, fb: &mut Framebuffer) -> bool {

@@ -127,6 +127,12 @@ impl<'a> Update<'a> {
         self.out
     }
 
+    /// Length of the buffer so far, with what was in it before.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// Rectangles so far.
     #[must_use]
     pub fn rects(&self) -> usize {

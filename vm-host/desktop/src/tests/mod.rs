@@ -1,6 +1,7 @@
 //! The whole process but its driver: a fake guest behind the `Vm` trait, real Unix sockets, and RFB's own client side.
 
 mod clipboard;
+mod flow;
 mod life;
 mod links;
 mod viewing;

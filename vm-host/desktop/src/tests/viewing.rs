@@ -37,9 +37,14 @@ async fn the_picture_is_exact_in_every_encoding_and_follows_the_guest() {
     let host = ready(&canvas).await;
     let sink = host.sink().await;
     let mut clients = Vec::new();
-    for encodings in
-        [&[][..], &[enc::TIGHT, enc::COPY_RECT], &[enc::ZRLE, enc::COPY_RECT, enc::LAST_RECT], &[enc::RAW]]
-    {
+    for encodings in [
+        &[][..],
+        &[enc::TIGHT, enc::COPY_RECT],
+        &[enc::ZRLE, enc::COPY_RECT, enc::LAST_RECT],
+        &[enc::HEXTILE, enc::COPY_RECT],
+        &[enc::ZLIB],
+        &[enc::RAW],
+    ] {
         let mut client = host.view(false).await;
         client.set_encodings(encodings).await;
         client.request(false).await;

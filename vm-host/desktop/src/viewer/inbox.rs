@@ -9,6 +9,7 @@ use lucarne_rfb::server::write::ResizeStatus;
 use lucarne_rfb::{PixelFormat, Rect};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Orders that wait at most. The writer takes all at once between two updates; a client that has sent more while one
 /// update went out is not read from until it takes that.
@@ -23,6 +24,8 @@ pub(super) enum Order {
     Encodings(Vec<i32>),
     /// Send it back.
     Fence { flags: u32, payload: Vec<u8> },
+    /// A fence of ours has come back then.
+    Answer { payload: Vec<u8>, at: Instant },
     /// Send updates of this area without requests, or stop doing so.
     ContinuousUpdates(Option<Rect>),
     /// The answer to SetDesktopSize.

@@ -11,6 +11,7 @@
 //! Both halves run in one task, so a viewer costs one task, and ends as a whole.
 
 mod board;
+mod flow;
 mod inbox;
 mod reader;
 mod writer;

@@ -18,6 +18,7 @@ use lucarne_rfb::server::{ClientMessage, ClientMessages, MessageError};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Bytes read at once. Input messages are under 20.
 const CHUNK: usize = 4096;
@@ -155,7 +156,8 @@ impl Reader<'_> {
 
     async fn fence(&mut self, flags: u32, payload: Vec<u8>) {
         if flags & fence::REQUEST == 0 {
-            // The answer to one of ours, which only say that we know fences.
+            let at = Instant::now();
+            self.inbox.put([Order::Answer { payload, at }]).await;
             return;
         }
         // Messages are handled in turn and updates are sent whole, so both kinds of blocking hold by construction.

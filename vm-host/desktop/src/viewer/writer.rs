@@ -1,14 +1,16 @@
 //! The writing half of a viewer: carries out its orders and sends updates.
 //!
 //! An update goes out when the client has asked for one (or for continuous updates), there is something to send, and
-//! everything before it is with the kernel. Meanwhile damage merges in the seat, so at most one frame is ever unsent,
-//! however slow the client is. It knows nothing of input.
+//! everything before it is with the kernel and, where the client answers fences, so far on its way that it will not wait
+//! (`flow`). What does not fit into an update stays for later ones, behind what is new. Meanwhile damage merges in the seat,
+//! so at most one frame is ever unsent, however slow the client is. It knows nothing of input.
 
 use super::board::Board;
+use super::flow::Flow;
 use super::inbox::{Inbox, Order};
 use super::{fence, server_init};
 use crate::picture::{Look, Pending, Seat};
-use lucarne_display::{CursorShape, EncodeError, Encoder, Extras, Resize};
+use lucarne_display::{CursorShape, EncodeError, Encoded, Encoder, Extras, Region, Resize};
 use lucarne_rfb::encodings as enc;
 use lucarne_rfb::server::write;
 use lucarne_rfb::server::write::{ResizeReason, ResizeStatus};
@@ -79,6 +81,7 @@ pub(super) struct Writer<'a> {
     requested: bool,
     continuous: bool,
     repair_at: Option<Instant>,
+    flow: Flow,
 }
 
 impl<'a> Writer<'a> {
@@ -103,6 +106,7 @@ impl<'a> Writer<'a> {
             requested: false,
             continuous: false,
             repair_at: None,
+            flow: Flow::default(),
         }
     }
 
@@ -127,12 +131,20 @@ impl<'a> Writer<'a> {
                 self.seat.refresh(area);
             }
             self.requested |= taken.requested.is_some();
-            if self.requested || self.continuous {
-                self.update().await?;
+            if self.wanted()
+                && let Some(budget) = self.flow.budget()
+            {
+                self.update(budget).await?;
+            }
+            if let Some(payload) = self.flow.overdue(Instant::now()) {
+                write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &payload, &mut self.out);
             }
             if self.out.is_empty() {
                 self.wait().await;
             } else {
+                if let Some(payload) = self.flow.sent(self.out.len(), Instant::now()) {
+                    write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &payload, &mut self.out);
+                }
                 send(&mut stream, &self.out).await?;
                 self.out.clear();
                 // A full repaint of a large screen should not stay allocated for a viewer that idles.
@@ -144,7 +156,7 @@ impl<'a> Writer<'a> {
     /// Waits for something to do. Borrows nothing, because an encoder cannot be shared with another thread.
     fn wait(&self) -> impl Future<Output = ()> + use<> {
         let wake = self.wake.clone();
-        let repair_at = self.repair_at.filter(|_| self.requested || self.continuous);
+        let repair_at = self.repair_at.filter(|_| self.wanted() && self.flow.budget().is_some());
         let copied = self.board.as_ref().map(Board::changed);
         async move {
             // Whatever it is, the loop looks at what there is.
@@ -156,6 +168,11 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// The client has asked for an update.
+    fn wanted(&self) -> bool {
+        self.requested || self.continuous
+    }
+
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::PixelFormat(format) => {
@@ -165,6 +182,7 @@ impl<'a> Writer<'a> {
             }
             Order::Encodings(list) => self.set_encodings(ClientEncodings::new(list)),
             Order::Fence { flags, payload } => write::fence(flags, &payload, &mut self.out),
+            Order::Answer { payload, at } => self.flow.answered(&payload, at),
             Order::ContinuousUpdates(area) => {
                 self.continuous = area.is_some();
                 if !self.continuous {
@@ -196,7 +214,8 @@ impl<'a> Writer<'a> {
             self.news.resize.get_or_insert(hello);
         }
         if new(enc::FENCE) {
-            write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &[], &mut self.out);
+            let payload = self.flow.ping(Instant::now());
+            write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &payload, &mut self.out);
         }
         if new(enc::CONTINUOUS_UPDATES) {
             write::end_of_continuous_updates(&mut self.out);
@@ -212,8 +231,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Encodes what there is to send, if anything: news and damage, or else a repair that is due.
-    async fn update(&mut self) -> Result<(), WriteError> {
+    /// Encodes what there is to send, if anything, up to about `budget` bytes: news and damage, or else a repair that is due.
+    async fn update(&mut self, budget: usize) -> Result<(), WriteError> {
         let pending = self.seat.pending();
         let cursor = self.new_cursor(&pending);
         if pending.damaged || self.news.any() || cursor.is_some() {
@@ -222,25 +241,35 @@ impl<'a> Writer<'a> {
             if let Some(shape) = &cursor {
                 self.cursor = Some(shape.clone());
             }
-            let small = look.changes.region().area() <= INLINE_PIXELS;
+            let small = look.changes.region().area() + look.changes.backlog().area() <= INLINE_PIXELS;
             let name = self.name.to_owned();
-            self.encode(small, move |encoder, out| {
-                let extras = Extras {
-                    resize: news.resize,
-                    cursor: cursor.as_deref(),
-                    name: news.name.then_some(&name),
-                    leds: None,
-                    absolute_pointer: news.absolute_pointer.then_some(true),
-                    acknowledge_input: news.acknowledge_input,
-                };
-                let Look { screen, changes } = look;
-                encoder.encode_update(&screen, changes, &extras, out)
-            })
-            .await?;
+            let rest = self
+                .encode(small, move |encoder, out| {
+                    let extras = Extras {
+                        resize: news.resize,
+                        cursor: cursor.as_deref(),
+                        name: news.name.then_some(&name),
+                        leds: None,
+                        absolute_pointer: news.absolute_pointer.then_some(true),
+                        acknowledge_input: news.acknowledge_input,
+                    };
+                    let Look { screen, changes } = look;
+                    encoder.encode_update(&screen, changes, &extras, budget, out)
+                })
+                .await?;
+            if let Some(rest) = rest {
+                self.seat.put_back(rest);
+            }
             self.plan_repair(REPAIR_AFTER);
         } else if self.repair_at.is_some_and(|at| at <= Instant::now()) {
             let Some(screen) = self.seat.quiet_screen() else { return Ok(()) };
-            self.encode(false, move |encoder, out| encoder.repair(&screen, REPAIR_PIXELS, out)).await?;
+            // Without loss a pixel takes about a byte where it was worth a JPEG.
+            let pixels = REPAIR_PIXELS.min(budget as u64);
+            self.encode(false, move |encoder, out| {
+                let rects = encoder.repair(&screen, pixels, out)?;
+                Ok(Encoded { rects, rest: Region::new(screen.width(), screen.height()) })
+            })
+            .await?;
             self.plan_repair(Duration::ZERO);
         }
         Ok(())
@@ -257,24 +286,26 @@ impl<'a> Writer<'a> {
         self.repair_at = lossy.then(|| Instant::now() + after);
     }
 
-    /// Runs an encoding step, here or on a thread for such work. An update that says something answers the request.
+    /// Runs an encoding step, here or on a thread for such work, and gives what it left. An update that says something answers
+    /// the request.
     async fn encode(
         &mut self,
         small: bool,
-        step: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<usize, EncodeError> + Send + 'static,
-    ) -> Result<(), WriteError> {
-        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
+        step: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<Encoded, EncodeError> + Send + 'static,
+    ) -> Result<Option<Region>, WriteError> {
+        let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
         let mut out = std::mem::take(&mut self.out);
         let run = move || {
-            let rects = step(&mut encoder, &mut out);
-            (encoder, out, rects)
+            let done = step(&mut encoder, &mut out);
+            (encoder, out, done)
         };
-        let (encoder, out, rects) = if small { run() } else { tokio::task::spawn_blocking(run).await? };
+        let (encoder, out, done) = if small { run() } else { tokio::task::spawn_blocking(run).await? };
         (self.encoder, self.out) = (Some(encoder), out);
-        if rects? > 0 {
+        let done = done?;
+        if done.rects > 0 {
             self.requested = false;
         }
-        Ok(())
+        Ok((!done.rest.is_empty()).then_some(done.rest))
     }
 }
 

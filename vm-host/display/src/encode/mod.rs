@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! Changes ──► copies ──► region ──► plan (Tight: solid, indexed, full, photo) ──► rectangles
-//!                             └───► ZRLE, or Raw, by what the viewer prefers
+//!                             └───► ZRLE, Hextile, zlib or Raw, by what the viewer prefers
 //! ```
 //!
 //! An [`Encoder`] holds what the protocol makes it hold per viewer: pixel format, zlib streams, the size that the viewer
 //! believes in, and what it was sent only approximately (JPEG), for a repair when things are quiet. It knows nothing of
 //! when to send.
 
+mod hextile;
 pub(crate) mod jpeg;
 mod palette;
 mod plan;
@@ -17,7 +18,7 @@ mod zlib;
 mod zrle;
 
 use crate::cursor::CursorShape;
-use crate::region::Region;
+use crate::region::{Region, TILE};
 use crate::screen::{Copy, Screen};
 use crate::viewer::Changes;
 use jpeg::JpegSettings;
@@ -63,6 +64,18 @@ pub struct Extras<'a> {
     pub acknowledge_input: bool,
 }
 
+/// What became of an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Rectangles that were written; with 0 nothing was appended.
+    pub rects: usize,
+    /// What the budget had no room for; empty with [`UNLIMITED`].
+    pub rest: Region,
+}
+
+/// A budget that nothing exceeds.
+pub const UNLIMITED: usize = usize::MAX;
+
 /// One viewer's encoder.
 #[derive(Debug)]
 pub struct Encoder {
@@ -73,6 +86,8 @@ pub struct Encoder {
     lossy: Region,
     tight: tight::Tight,
     zrle: zrle::Zrle,
+    hextile: hextile::Hextile,
+    zlib: zlib::Zlib,
 }
 
 impl Encoder {
@@ -86,6 +101,8 @@ impl Encoder {
             lossy: Region::new(width, height),
             tight: tight::Tight::new(),
             zrle: zrle::Zrle::default(),
+            hextile: hextile::Hextile::default(),
+            zlib: zlib::Zlib::default(),
         }
     }
 
@@ -111,8 +128,8 @@ impl Encoder {
         &self.lossy
     }
 
-    /// Appends FramebufferUpdate messages with `extras` and `changes` to `out`, and gives the number of rectangles;
-    /// with 0 nothing was appended.
+    /// Appends FramebufferUpdate messages with `extras` and `changes` to `out`, until they have about `budget` bytes: at
+    /// least one piece of the changes, and no further one once that many are exceeded.
     ///
     /// A changed size of the screen is told first, in a message of its own. A viewer that cannot change its size gets
     /// what fits into the old one.
@@ -124,13 +141,16 @@ impl Encoder {
         screen: &Screen,
         changes: Changes,
         extras: &Extras<'_>,
+        budget: usize,
         out: &mut Vec<u8>,
-    ) -> Result<usize, EncodeError> {
+    ) -> Result<Encoded, EncodeError> {
         let resized = self.write_size(screen, extras.resize.as_ref(), out);
-        let (copies, mut region) =
+        let end = out.len().saturating_add(budget);
+        let (copies, mut region, mut backlog) =
             if self.may_copy(screen) { changes } else { changes.without_copies() }.into_parts();
         if region.bounds() != screen.rect() {
             region = Region::full(screen.width(), screen.height());
+            backlog = Region::new(screen.width(), screen.height());
         }
         let mut update = Update::new(out);
         self.write_extras(extras, &mut update);
@@ -138,8 +158,18 @@ impl Encoder {
             update.copy_rect(copy.dst(), copy.src.x, copy.src.y);
             self.copy_lossy(copy);
         }
-        self.write_region(screen, &region.rects(), JpegSettings::of(&self.encodings), &mut update)?;
-        Ok(resized + update.finish())
+        let rects = [region.rects(), backlog.rects()].concat();
+        let pieces = rects.into_iter().flat_map(|rect| pieces(rect, budget));
+        let jpeg = JpegSettings::of(&self.encodings);
+        let mut rest = Region::new(screen.width(), screen.height());
+        for (number, piece) in pieces.enumerate() {
+            if number > 0 && update.bytes() > end {
+                rest.add(piece);
+            } else {
+                self.write_region(screen, &[piece], jpeg, &mut update)?;
+            }
+        }
+        Ok(Encoded { rects: resized + update.finish(), rest })
     }
 
     /// Sends up to about `max_pixels` pixels (at least one row of tiles) of what was lossy again, without loss, and gives
@@ -266,6 +296,10 @@ impl Encoder {
                 PixelEncoding::Zrle => {
                     self.zrle.write(screen, &self.writer, zlib_level(&self.encodings), rect, update)?;
                 }
+                PixelEncoding::Hextile => self.hextile.write(screen, &self.writer, rect, update),
+                PixelEncoding::Zlib => {
+                    self.zlib.write(screen, &self.writer, zlib_level(&self.encodings), rect, update)?;
+                }
                 PixelEncoding::Raw => {
                     let out = update.rect(rect, enc::RAW);
                     for y in rect.y..rect.y + rect.h {
@@ -276,6 +310,26 @@ impl Encoder {
         }
         Ok(())
     }
+}
+
+/// A rectangle in pieces that a budget may come between: rows of tiles, as wide as the budget at a byte a pixel.
+fn pieces(rect: Rect, budget: usize) -> impl Iterator<Item = Rect> {
+    let tile = usize::from(TILE);
+    let (w, h) = if rect.area() > budget as u64 {
+        // At least a tile; no wider than the rectangle, so it fits.
+        ((budget / tile / tile * tile).clamp(tile, tile.max(rect.w.into())) as u16, TILE)
+    } else {
+        (rect.w.max(1), rect.h.max(1))
+    };
+    let columns = move || (0..rect.w).step_by(w.into());
+    (0..rect.h).step_by(h.into()).flat_map(move |y| {
+        columns().map(move |x| Rect {
+            x: rect.x + x,
+            y: rect.y + y,
+            w: w.min(rect.w - x),
+            h: h.min(rect.h - y),
+        })
+    })
 }
 
 /// zlib's level for a client's compression level. Above 2 the processor's time grows fast and the bytes shrink little, so

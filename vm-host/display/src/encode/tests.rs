@@ -14,6 +14,7 @@ struct Pair {
     viewer: Viewer,
     format: PixelFormat,
     events: Vec<ServerEvent>,
+    budget: usize,
 }
 
 fn jpeg_decoder() -> JpegDecoder {
@@ -42,6 +43,7 @@ impl Pair {
             viewer,
             format,
             events: Vec::new(),
+            budget: UNLIMITED,
         }
     }
 
@@ -64,8 +66,10 @@ impl Pair {
     fn send(&mut self, extras: &Extras<'_>) -> usize {
         let mut out = Vec::new();
         let changes = self.damage.take();
-        let rects = self.encoder.encode_update(&self.screen, changes, extras, &mut out).unwrap();
-        assert_eq!(rects == 0, out.is_empty());
+        let done = self.encoder.encode_update(&self.screen, changes, extras, self.budget, &mut out).unwrap();
+        assert_eq!(done.rects == 0, out.is_empty());
+        assert!(self.budget < UNLIMITED || done.rest.is_empty());
+        self.damage.put_back(done.rest);
         self.receive(&out);
         out.len()
     }
@@ -186,7 +190,7 @@ proptest! {
     #[test]
     fn without_jpeg_a_viewer_sees_exactly_the_screen(
         format in prop::sample::select(formats()),
-        encoding in prop::sample::select(vec![enc::TIGHT, enc::ZRLE, enc::RAW]),
+        encoding in prop::sample::select(vec![enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::ZLIB, enc::RAW]),
         copies in any::<bool>(),
         steps in prop::collection::vec(step(), 1..9),
     ) {
@@ -419,7 +423,31 @@ fn a_mixed_up_change_of_another_screen_is_sent_in_full() {
     pair.draw(&photo());
     let foreign = ViewerDamage::new(&Screen::new(10, 10).unwrap()).take();
     let mut out = Vec::new();
-    pair.encoder.encode_update(&pair.screen, foreign, &Extras::default(), &mut out).unwrap();
+    pair.encoder.encode_update(&pair.screen, foreign, &Extras::default(), UNLIMITED, &mut out).unwrap();
     pair.receive(&out);
+    assert_eq!(pair.error(), 0);
+}
+
+#[test]
+fn a_budget_is_kept_and_what_is_new_goes_before_what_waits() {
+    let mut pair = Pair::new(W, H, PixelFormat::BGRX, &[enc::RAW]);
+    let mut picture = vec![0u32; usize::from(W) * usize::from(H)];
+    paint(&mut picture, W.into(), Rect::new(0, 0, W, H), Content::Noise);
+    pair.budget = 1000;
+    let piece = 64 * 64 * 4;
+    let first = pair.show(&picture);
+    assert!(first > piece && first < piece + 100, "{first} bytes");
+    let spot = Rect::new(100, 160, 5, 5);
+    paint(&mut picture, W.into(), spot, Content::Solid(0x00ab_cdef));
+    let second = pair.show(&picture);
+    assert!(second < 1000 + piece, "{second} bytes");
+    assert_eq!(pair.viewer.framebuffer().pixel(102, 162), Some(0x00ab_cdef), "the spot came first");
+    assert!(pair.error() > 0, "more than the budget was sent");
+    let mut rounds = 0;
+    while !pair.damage.is_empty() {
+        pair.send(&Extras::default());
+        rounds += 1;
+        assert!(rounds < 20, "the backlog does not end");
+    }
     assert_eq!(pair.error(), 0);
 }

@@ -1,7 +1,13 @@
-//! One zlib stream of a connection: every piece is flushed, so that it can be decoded when it arrives.
+//! One zlib stream of a connection: every piece is flushed, so that it can be decoded when it arrives. And the encoding of
+//! that name (rfbproto, "Zlib Encoding"), which is raw pixels in such a stream.
 
 use super::EncodeError;
+use crate::screen::Screen;
 use flate2::{Compress, Compression, FlushCompress, Status};
+use lucarne_rfb::Rect;
+use lucarne_rfb::encodings::ZLIB;
+use lucarne_rfb::pixel::PixelWriter;
+use lucarne_rfb::server::Update;
 
 /// The compressing end of a zlib stream that lives as long as the viewer's.
 pub(crate) struct ZlibStream {
@@ -34,6 +40,37 @@ impl ZlibStream {
                 Ok(Status::StreamEnd) | Err(_) => return Err(EncodeError::Zlib),
             }
         }
+    }
+}
+
+/// The zlib encoder of one viewer.
+#[derive(Debug, Default)]
+pub(super) struct Zlib {
+    stream: Option<ZlibStream>,
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+impl Zlib {
+    /// Writes `rect`, which lies on the screen. The stream cannot be reset, so `level` counts only for the first.
+    pub(super) fn write(
+        &mut self,
+        screen: &Screen,
+        writer: &PixelWriter,
+        level: u32,
+        rect: Rect,
+        update: &mut Update<'_>,
+    ) -> Result<(), EncodeError> {
+        self.plain.clear();
+        for y in rect.y..rect.y + rect.h {
+            writer.put_pixels(screen.row(rect, y), &mut self.plain);
+        }
+        self.packed.clear();
+        self.stream.get_or_insert_with(|| ZlibStream::new(level)).compress(&self.plain, &mut self.packed)?;
+        let out = update.rect(rect, ZLIB);
+        out.extend_from_slice(&(self.packed.len() as u32).to_be_bytes());
+        out.extend_from_slice(&self.packed);
+        Ok(())
     }
 }
 

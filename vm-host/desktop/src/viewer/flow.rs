@@ -1,0 +1,301 @@
+//! How much a viewer may be sent now, so that nothing old queues up on the way to it.
+//!
+//! ```text
+//! sent ──► kernel ──► gateway ──► network ──► viewer's decoder
+//!   └─ a fence behind it ◄──────── its answer ─────┘
+//! ```
+//!
+//! A fence (rfbproto, "ClientFence") that is answered after everything before it was handled tells how long that took. The
+//! shortest such time is the link's own. The link's rate, the viewer's decoding included, is what bytes take beyond it when
+//! they find the link free, and else the pace of the answers. From both follows how many bytes may be on the way: those that
+//! the link holds, and [`QUEUE`] worth of queue; each update is a part of that, so that the link has the next one before it
+//! has carried the last. Without fences there is no limit but the kernel's. It reads no clock; times are given to it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long what is sent now may wait behind what was sent before, beyond the link's own time. Below a frame of 30 ms it
+/// cannot be seen, and much below it links would run dry between two updates.
+const QUEUE: Duration = Duration::from_millis(30);
+
+/// Bytes that may be on the way before anything is known, and at least. Smaller would make an update per round trip of
+/// what any link carries at once.
+const WINDOW_MIN: u64 = 16 << 10;
+
+/// Bytes that may be on the way at most.
+const WINDOW_MAX: u64 = 4 << 20;
+
+/// Measuring with less than this tells of the processor's scheduling and not of the link. Updates may always be this long.
+const SAMPLE_MIN: u64 = 4 << 10;
+
+/// A shorter time than this beyond the link's own is noise.
+const NOISE: Duration = Duration::from_millis(1);
+
+/// Of so many measurements the fastest counts: slower ones may be of a moment in which the viewer was busy.
+const SAMPLES: usize = 6;
+
+/// The shortest time is forgotten after this, because links change.
+const FORGET: Duration = Duration::from_secs(30);
+
+/// A fence that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Ping {
+    number: u32,
+    /// Bytes sent before it in all.
+    end: u64,
+    /// Bytes that were on the way when it was sent, if no other fence was.
+    alone: Option<u64>,
+    at: Instant,
+}
+
+/// The last fence that was answered.
+#[derive(Clone, Copy, Debug)]
+struct Pong {
+    ping: Ping,
+    at: Instant,
+}
+
+/// The flow to one viewer.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    sent: u64,
+    confirmed: u64,
+    pings: VecDeque<Ping>,
+    next: u32,
+    /// None before the viewer has answered a fence.
+    last: Option<Pong>,
+    /// Shortest times of the present span of [`FORGET`] and of the one before.
+    shortest: [Option<Duration>; 2],
+    span_began: Option<Instant>,
+    /// Bytes a second, the last measurements.
+    rates: VecDeque<f64>,
+}
+
+impl Flow {
+    /// `bytes` are handed to the kernel now. Gives the payload of a fence to send behind them, where one is of use.
+    pub(super) fn sent(&mut self, bytes: usize, now: Instant) -> Option<[u8; 4]> {
+        self.sent += bytes as u64;
+        let last = self.pings.back().map_or(self.confirmed, |ping| ping.end);
+        (self.last.is_some() && (self.pings.is_empty() || self.sent - last >= SAMPLE_MIN))
+            .then(|| self.ping(now))
+    }
+
+    /// The payload of a fence to send although nothing else is, for what is on the way with none behind it: what was sent
+    /// before the viewer was known to answer.
+    pub(super) fn overdue(&mut self, now: Instant) -> Option<[u8; 4]> {
+        let unconfirmed = self.sent - self.confirmed;
+        let late = self.last.is_some() && self.pings.is_empty() && unconfirmed >= SAMPLE_MIN;
+        late.then(|| {
+            let payload = self.ping(now);
+            // How long those bytes took is not known.
+            self.pings.iter_mut().for_each(|ping| ping.alone = None);
+            payload
+        })
+    }
+
+    /// The payload of a fence that is sent now.
+    pub(super) fn ping(&mut self, now: Instant) -> [u8; 4] {
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let alone = self.pings.is_empty().then(|| self.sent - self.confirmed);
+        self.pings.push_back(Ping { number, end: self.sent, alone, at: now });
+        number.to_be_bytes()
+    }
+
+    /// The viewer has answered a fence; one that was not sent by [`Self::ping`] is ignored.
+    pub(super) fn answered(&mut self, payload: &[u8], now: Instant) {
+        let Ok(number) = payload.try_into().map(u32::from_be_bytes) else { return };
+        let Some(at) = self.pings.iter().position(|ping| ping.number == number) else { return };
+        let Some(ping) = self.pings.drain(..=at).next_back() else { return };
+        self.confirmed = ping.end;
+        let took = now.saturating_duration_since(ping.at);
+        self.note_time(took, now);
+        let last = self.last.replace(Pong { ping, at: now });
+        let (bytes, time) = match (ping.alone, last) {
+            (Some(bytes), _) => (bytes, took.saturating_sub(self.own_time())),
+            (None, Some(last)) => {
+                // Answers that the way back has bunched do not make the link faster than it was fed.
+                let (sent, answered) = (ping.at - last.ping.at, now.saturating_duration_since(last.at));
+                (ping.end - last.ping.end, sent.max(answered))
+            }
+            (None, None) => return,
+        };
+        if bytes >= SAMPLE_MIN {
+            if self.rates.len() == SAMPLES {
+                self.rates.pop_front();
+            }
+            self.rates.push_back(bytes as f64 / time.max(NOISE).as_secs_f64());
+        }
+    }
+
+    fn note_time(&mut self, took: Duration, now: Instant) {
+        let began = *self.span_began.get_or_insert(now);
+        if now.saturating_duration_since(began) > FORGET {
+            self.shortest = [None, self.shortest[0]];
+            self.span_began = Some(now);
+        }
+        self.shortest[0] = Some(self.shortest[0].map_or(took, |shortest| shortest.min(took)));
+    }
+
+    /// The link's own time there and back.
+    fn own_time(&self) -> Duration {
+        self.shortest.iter().flatten().min().copied().unwrap_or_default()
+    }
+
+    /// Bytes that the link carries in this time.
+    fn in_time(&self, time: Duration) -> u64 {
+        let fastest = self.rates.iter().copied().fold(0.0, f64::max);
+        (fastest * time.as_secs_f64()) as u64
+    }
+
+    /// Bytes that may be on the way.
+    fn window(&self) -> u64 {
+        self.in_time(self.own_time() + QUEUE).clamp(WINDOW_MIN, WINDOW_MAX)
+    }
+
+    /// Bytes that the next update may have; `None` while what is on the way has to arrive first.
+    pub(super) fn budget(&self) -> Option<usize> {
+        if self.last.is_none() {
+            return Some(usize::MAX);
+        }
+        let left = self.window().checked_sub(self.sent - self.confirmed)?;
+        let part = self.in_time(QUEUE).max(SAMPLE_MIN);
+        (left > 0).then(|| usize::try_from(left.min(part)).unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link that carries so many bytes a second and takes so long each way, and a viewer that answers at once.
+    struct Link {
+        rate: f64,
+        delay: Duration,
+        free_at: Instant,
+        answers: VecDeque<(Instant, [u8; 4])>,
+        /// The longest time that something waited for what was before it.
+        waited: Duration,
+        carried: u64,
+    }
+
+    impl Link {
+        fn new(rate: f64, delay_ms: u64, now: Instant) -> Self {
+            let delay = Duration::from_millis(delay_ms);
+            Self { rate, delay, free_at: now, answers: VecDeque::new(), waited: Duration::ZERO, carried: 0 }
+        }
+
+        fn carry(&mut self, bytes: usize, fence: Option<[u8; 4]>, now: Instant) {
+            self.waited = self.waited.max(self.free_at.saturating_duration_since(now));
+            self.free_at = self.free_at.max(now) + Duration::from_secs_f64(bytes as f64 / self.rate);
+            self.carried += bytes as u64;
+            if let Some(payload) = fence {
+                self.answers.push_back((self.free_at + self.delay * 2, payload));
+            }
+        }
+
+        /// A flow to a viewer that always has `update` more bytes to get, for so many seconds.
+        fn run(&mut self, flow: &mut Flow, update: usize, seconds: u64, start: Instant) -> Instant {
+            let end = start + Duration::from_secs(seconds);
+            let mut now = start;
+            while now < end {
+                while let Some((at, payload)) = self.answers.front().copied().filter(|(at, _)| *at <= now) {
+                    flow.answered(&payload, at);
+                    self.answers.pop_front();
+                }
+                if let Some(budget) = flow.budget() {
+                    let bytes = update.min(budget);
+                    let fence = flow.sent(bytes, now);
+                    self.carry(bytes, fence, now);
+                }
+                now += Duration::from_millis(1);
+            }
+            now
+        }
+
+        fn greeted(&mut self, now: Instant) -> Flow {
+            let mut flow = Flow::default();
+            let hello = flow.ping(now);
+            self.carry(20, Some(hello), now);
+            flow.answered(&hello, now + self.delay * 2);
+            self.answers.clear();
+            flow
+        }
+    }
+
+    #[test]
+    fn a_slow_link_is_kept_busy_and_nothing_waits_long_on_it() {
+        for (mbit, delay_ms) in [(2.0, 40), (20.0, 10), (2.0, 5), (100.0, 20), (0.5, 100)] {
+            let start = Instant::now();
+            let mut link = Link::new(mbit * 125_000.0, delay_ms, start);
+            let mut flow = link.greeted(start);
+            let warm = link.run(&mut flow, 1 << 20, 5, start + link.delay * 2);
+            (link.waited, link.carried) = (Duration::ZERO, 0);
+            link.run(&mut flow, 1 << 20, 10, warm);
+            let share = link.carried as f64 / (link.rate * 10.0);
+            assert!(share > 0.85, "{mbit} Mbit/s, {delay_ms} ms: only {share} of it is used");
+            let floor = Duration::from_secs_f64(WINDOW_MIN as f64 / link.rate);
+            let limit = (QUEUE + NOISE * 5).max(floor);
+            assert!(link.waited <= limit, "{mbit} Mbit/s, {delay_ms} ms: {:?}", link.waited);
+        }
+    }
+
+    #[test]
+    fn a_link_that_gets_slower_is_believed_after_a_few_answers() {
+        let start = Instant::now();
+        let mut link = Link::new(2_500_000.0, 20, start);
+        let mut flow = link.greeted(start);
+        let slower = link.run(&mut flow, 1 << 20, 5, start + link.delay * 2);
+        link.rate /= 10.0;
+        let settled = link.run(&mut flow, 1 << 20, 5, slower);
+        link.waited = Duration::ZERO;
+        link.run(&mut flow, 1 << 20, 5, settled);
+        let floor = Duration::from_secs_f64(WINDOW_MIN as f64 / link.rate);
+        assert!(link.waited <= (QUEUE + NOISE * 5).max(floor), "{:?}", link.waited);
+    }
+
+    #[test]
+    fn a_viewer_that_never_answers_is_not_limited_and_foreign_answers_count_for_nothing() {
+        let now = Instant::now();
+        let mut flow = Flow::default();
+        let _ = flow.ping(now);
+        assert_eq!(flow.sent(10 << 20, now), None);
+        flow.answered(b"another", now);
+        flow.answered(&77u32.to_be_bytes(), now);
+        assert_eq!(flow.budget(), Some(usize::MAX));
+    }
+
+    #[test]
+    fn what_was_sent_before_the_first_answer_is_asked_after() {
+        let now = Instant::now();
+        let mut flow = Flow::default();
+        let hello = flow.ping(now);
+        assert_eq!(flow.sent(300_000, now), None);
+        assert_eq!(flow.overdue(now), None, "nobody knows yet that it answers");
+        flow.answered(&hello, now + Duration::from_millis(20));
+        assert_eq!(flow.budget(), None);
+        let late = flow.overdue(now + Duration::from_millis(20)).expect("something is to be asked");
+        assert_eq!(flow.overdue(now + Duration::from_millis(20)), None, "once is enough");
+        flow.answered(&late, now + Duration::from_millis(40));
+        assert!(flow.budget().is_some());
+    }
+
+    #[test]
+    fn small_updates_have_one_fence_under_way() {
+        let now = Instant::now();
+        let mut flow = Flow::default();
+        let hello = flow.ping(now);
+        flow.answered(&hello, now + Duration::from_millis(20));
+        let first = flow.sent(100, now);
+        assert!(first.is_some());
+        assert_eq!(flow.sent(100, now), None);
+        assert!(flow.sent(SAMPLE_MIN as usize, now).is_some());
+        flow.answered(&first.unwrap(), now + Duration::from_millis(40));
+        assert_eq!(flow.budget(), Some(SAMPLE_MIN as usize));
+        flow.sent((WINDOW_MIN - 200 - SAMPLE_MIN) as usize, now);
+        assert_eq!(flow.budget(), Some(100), "the second hundred is not confirmed, and as much is left");
+        flow.sent(100, now);
+        assert_eq!(flow.budget(), None);
+    }
+}
