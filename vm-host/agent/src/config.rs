@@ -35,11 +35,8 @@ impl AgentConfig {
                 self.dir.display()
             )));
         }
-        if rustix::process::geteuid().is_root() {
-            check_passable(&self.dir)?;
-            check_executable(&self.program)?;
-        }
-        Ok(())
+        check_passable(&self.dir)?;
+        check_executable(&self.program)
     }
 
     /// The image store.
@@ -62,8 +59,9 @@ impl AgentConfig {
 }
 
 fn others_may_execute(path: &Path) -> bool {
-    // What cannot be looked at is not there yet, and is made so that they may.
-    std::fs::metadata(path).map_or(true, |about| about.permissions().mode() & 0o001 != 0)
+    // Only root starts desktops as others. What cannot be looked at is not there yet, and is made so that they may.
+    !rustix::process::geteuid().is_root()
+        || std::fs::metadata(path).map_or(true, |about| about.permissions().mode() & 0o001 != 0)
 }
 
 /// Checks that desktops' users, which own nothing of it, can get into a folder that is there or is yet to be made.

@@ -29,8 +29,8 @@ fn bind(path: &Path, owner: Option<&Credentials>) -> io::Result<OwnedFd> {
 /// replaced meanwhile is still the one that runs here.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// Starts `program desktop --dir dir` with its two sockets, `program` being what ps shows. It outlives whoever drops the result; tokio collects it when it
-/// has ended.
+/// Starts `program desktop --dir dir` with its two sockets, `program` being what ps shows. It outlives whoever drops the
+/// result; tokio collects it when it has ended.
 pub(crate) fn desktop_process(
     program: &Path,
     dir: &Path,

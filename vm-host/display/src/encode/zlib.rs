@@ -43,12 +43,23 @@ impl ZlibStream {
     }
 }
 
+impl ZlibStream {
+    /// The same, behind the piece's length in 32 bits, as rectangles have it.
+    pub(super) fn put(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = out.len() + 4;
+        out.extend_from_slice(&[0; 4]);
+        self.compress(data, out)?;
+        let length = (out.len() - start) as u32;
+        out[start - 4..start].copy_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+}
+
 /// The zlib encoder of one viewer.
 #[derive(Debug, Default)]
 pub(super) struct Zlib {
     stream: Option<ZlibStream>,
     plain: Vec<u8>,
-    packed: Vec<u8>,
 }
 
 impl Zlib {
@@ -65,12 +76,8 @@ impl Zlib {
         for y in rect.y..rect.y + rect.h {
             writer.put_pixels(screen.row(rect, y), &mut self.plain);
         }
-        self.packed.clear();
-        self.stream.get_or_insert_with(|| ZlibStream::new(level)).compress(&self.plain, &mut self.packed)?;
-        let out = update.rect(rect, ZLIB);
-        out.extend_from_slice(&(self.packed.len() as u32).to_be_bytes());
-        out.extend_from_slice(&self.packed);
-        Ok(())
+        let stream = self.stream.get_or_insert_with(|| ZlibStream::new(level));
+        stream.put(&self.plain, update.rect(rect, ZLIB))
     }
 }
 

@@ -20,7 +20,6 @@ pub(super) struct Zrle {
     stream: Option<ZlibStream>,
     palette: Option<Palette>,
     plain: Vec<u8>,
-    packed: Vec<u8>,
     tile: Vec<u32>,
 }
 
@@ -58,13 +57,8 @@ impl Zrle {
                 self.put_tile(screen, writer, tile);
             }
         }
-        self.packed.clear();
         let stream = self.stream.get_or_insert_with(|| ZlibStream::new(level));
-        stream.compress(&self.plain, &mut self.packed)?;
-        let out = update.rect(rect, ZRLE);
-        out.extend_from_slice(&(self.packed.len() as u32).to_be_bytes());
-        out.extend_from_slice(&self.packed);
-        Ok(())
+        stream.put(&self.plain, update.rect(rect, ZRLE))
     }
 
     fn put_tile(&mut self, screen: &Screen, writer: &PixelWriter, rect: Rect) {
