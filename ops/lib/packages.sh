@@ -36,6 +36,11 @@ test_needs=(
     "iproute2|makes network namespaces|has ip"
 )
 
+# shellcheck disable=SC2034
+bench_needs=(
+    "tigervnc-standalone-server|to compare with|has Xvnc"
+)
+
 compiles_c() {
     has cc && printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null
 }
