@@ -75,6 +75,24 @@ impl Rect {
                 && self.bottom() >= other.bottom())
     }
 
+    /// What is left of it without the pixels of `other`: at most four rectangles, above, left, right and below.
+    pub fn without(&self, other: &Self) -> impl Iterator<Item = Self> + use<> {
+        let hole = self.intersection(other).unwrap_or(Self::new(self.x, self.y, 0, 0));
+        let (left, top) = (u32::from(self.x), u32::from(self.y));
+        let (hole_left, hole_top) = (u32::from(hole.x), u32::from(hole.y));
+        let parts = if hole.is_empty() {
+            [*self, Self::default(), Self::default(), Self::default()]
+        } else {
+            [
+                Self::from_edges(left, top, self.right(), hole_top),
+                Self::from_edges(left, hole_top, hole_left, hole.bottom()),
+                Self::from_edges(hole.right(), hole_top, self.right(), hole.bottom()),
+                Self::from_edges(left, hole.bottom(), self.right(), self.bottom()),
+            ]
+        };
+        parts.into_iter().filter(|part| !part.is_empty())
+    }
+
     /// The smallest rectangle that contains both.
     #[must_use]
     pub fn bounding(&self, other: &Self) -> Self {
@@ -103,6 +121,27 @@ mod tests {
         assert_eq!((r.right(), r.bottom()), (131_070, 131_070));
         assert_eq!(r.intersection(&Rect::new(0, 0, 65_535, 65_535)), None);
         assert!(Rect::from_edges(70_000, 0, 80_000, 1).is_empty());
+    }
+
+    #[test]
+    fn what_is_left_and_the_hole_cover_every_pixel_once() {
+        let whole = Rect::new(10, 10, 20, 20);
+        for hole in [
+            Rect::new(15, 15, 5, 5),
+            Rect::new(0, 0, 15, 100),
+            Rect::new(10, 10, 20, 20),
+            Rect::new(25, 5, 100, 7),
+            Rect::new(40, 40, 5, 5),
+            Rect::new(12, 12, 0, 5),
+        ] {
+            for y in 10..30 {
+                for x in 10..30 {
+                    let pixel = Rect::new(x, y, 1, 1);
+                    let times = whole.without(&hole).filter(|part| part.contains(&pixel)).count();
+                    assert_eq!(times, usize::from(!hole.contains(&pixel)), "{hole:?} at {x},{y}");
+                }
+            }
+        }
     }
 
     #[test]

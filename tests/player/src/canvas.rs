@@ -141,7 +141,7 @@ impl Canvas {
 pub fn mix(first: u32, second: u32, share: u8) -> u32 {
     let channel = |shift: u32| {
         let (a, b) = (first >> shift & 0xff, second >> shift & 0xff);
-        (a * (255 - u32::from(share)) + b * u32::from(share)) / 255 << shift
+        ((a * (255 - u32::from(share)) + b * u32::from(share)) / 255) << shift
     };
     channel(16) | channel(8) | channel(0)
 }

@@ -4,7 +4,7 @@
 //! reference to the screen, outside the lock. Should the driver change the screen while one of them does, it goes on with
 //! a copy of its own. It knows nothing of RFB, encodings or sockets.
 
-use lucarne_display::{Changes, CursorShape, Rect, Region, Screen, ScreenError, ViewerDamage};
+use lucarne_display::{Changes, CursorShape, Rect, Region, Screen, ScreenError, Source, ViewerDamage};
 use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
@@ -109,7 +109,7 @@ impl State {
         if size != (frame.width, frame.height) {
             self.screen = Arc::new(Screen::new(frame.width, frame.height)?);
         }
-        let change = Arc::make_mut(&mut self.screen).update(frame.pixels, frame.stride, rect)?;
+        let change = Arc::make_mut(&mut self.screen).update_from(&Rows::of(frame)?, rect)?;
         for seat in &mut self.seats {
             seat.damage.apply(&change);
             if !seat.damage.is_empty() {
@@ -122,6 +122,27 @@ impl State {
     fn seat(&mut self, id: u64) -> &mut SeatState {
         let found = self.seats.iter_mut().find(|s| s.id == id);
         found.expect("a seat is there until it is dropped")
+    }
+}
+
+/// A driver's frame, all of whose rows are known to be there.
+struct Rows<'a>(Frame<'a>);
+
+impl<'a> Rows<'a> {
+    fn of(frame: Frame<'a>) -> Result<Self, ScreenError> {
+        let row = frame.width as usize * 4;
+        let need = frame.stride.checked_mul((frame.height as usize).saturating_sub(1));
+        let need = need.and_then(|rows| rows.checked_add(row)).unwrap_or(usize::MAX);
+        if frame.stride < row || frame.pixels.length() < need {
+            return Err(ScreenError::Short { have: frame.pixels.length(), need, stride: frame.stride });
+        }
+        Ok(Self(frame))
+    }
+}
+
+impl Source for Rows<'_> {
+    fn read(&self, x: u16, y: u16, into: &mut [u8]) {
+        self.0.pixels.read(usize::from(y) * self.0.stride + usize::from(x) * 4, into);
     }
 }
 
@@ -259,7 +280,8 @@ mod tests {
         let picture = Picture::new();
         let canvas = Canvas::new(64, 64);
         picture.scanout(canvas.frame());
-        let short = Frame { pixels: &canvas.frame().pixels[..100], ..canvas.frame() };
+        let few = vec![0; 100];
+        let short = Frame { pixels: &few, ..canvas.frame() };
         picture.update(short, Damage { x: 0, y: 0, width: 64, height: 64 });
         assert_eq!(picture.rect(), Rect::new(0, 0, 64, 64));
     }

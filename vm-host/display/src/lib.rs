@@ -6,20 +6,23 @@
 //!
 //! This crate knows neither QEMU nor KVM, neither sockets nor clocks: a caller brings frames, and sends the bytes that
 //! come out. Everything is deterministic in its input.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod cursor;
 pub mod encode;
+mod motion;
 pub mod region;
 pub mod screen;
-mod scroll;
+pub mod source;
 pub mod thumbnail;
 pub mod viewer;
+mod wide;
 
 pub use cursor::CursorShape;
 pub use encode::{EncodeError, Encoded, Encoder, Extras, Resize, UNLIMITED};
 pub use lucarne_rfb::Rect;
 pub use region::Region;
 pub use screen::{Change, Copy, Screen, ScreenError};
+pub use source::{Bytes, Source};
 pub use thumbnail::thumbnail;
 pub use viewer::{Changes, ViewerDamage};

@@ -1,22 +1,27 @@
 //! The shadow of the guest's screen: what viewers are served from, and what new frames are compared with.
 //!
 //! ```text
-//! driver's frame + damaged rectangle ── compare ──► what really changed ── scrolled? ──► Change { copy, region }
-//!                                                   (tiles, trimmed)                     and the shadow is up to date
+//! driver's frame + damaged rectangle ── compare ──► what really changed ── moved? ──► Change { copy, region }
+//!                                                   (tiles, trimmed)                  and the shadow is up to date
 //! ```
 //!
 //! Source pixels are 4 bytes each, B, G, R and one that is ignored (little-endian `0x00RRGGBB`). Knows nothing of where
 //! frames come from, of viewers or of encodings.
 
+use crate::motion::Pictures;
 use crate::region::{Region, TILE};
-use crate::scroll;
+use crate::source::{Bytes, Source};
+use crate::wide::{differs, take};
 use lucarne_rfb::Rect;
 
 /// The most pixels a screen may have: 8K UHD with room to spare, so that a broken guest cannot claim gigabytes.
 pub const MAX_PIXELS: u64 = 64 << 20;
 
-/// A change below this size is not searched for a scroll: it is as cheap to send.
-const MIN_SCROLL: u16 = 64;
+/// A change below this size is not searched for a move: it is as cheap to send.
+const MIN_MOVED: u16 = 64;
+
+/// After so many changes in which nothing had moved, only every such many is searched: a film is never found to have moved.
+const PATIENCE: u32 = 8;
 
 /// A copy within the screen: the pixels of `src` appear at `dst_x`, `dst_y`. Overlap means "as if read first".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +52,7 @@ impl Copy {
 /// What a frame changed: first the copy, then the pixels of the region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// A scroll, which was checked pixel by pixel.
+    /// What was scrolled or dragged, checked pixel by pixel.
     pub copy: Option<Copy>,
     /// What differs after the copy.
     pub region: Region,
@@ -103,6 +108,8 @@ pub struct Screen {
     height: u16,
     pixels: Vec<u32>,
     generation: u64,
+    /// Searches for a move since one was found.
+    in_vain: u32,
 }
 
 impl Screen {
@@ -112,7 +119,13 @@ impl Screen {
     /// The size is impossible.
     pub fn new(width: u32, height: u32) -> Result<Self, ScreenError> {
         let (w, h) = checked_size(width, height)?;
-        Ok(Self { width: w, height: h, pixels: vec![0; usize::from(w) * usize::from(h)], generation: 0 })
+        Ok(Self {
+            width: w,
+            height: h,
+            pixels: vec![0; usize::from(w) * usize::from(h)],
+            generation: 0,
+            in_vain: 0,
+        })
     }
 
     /// Pixels.
@@ -170,45 +183,56 @@ impl Screen {
     /// # Errors
     /// The rectangle is not on the screen, or the frame is too short for it.
     pub fn update(&mut self, frame: &[u8], stride: usize, damage: Rect) -> Result<Change, ScreenError> {
-        let frame = self.check(frame, stride, damage)?;
-        let mut region = Region::new(self.width, self.height);
+        // Checked for the whole frame, so that every access in it is within.
+        let row = usize::from(self.width) * 4;
+        let need = stride.checked_mul(usize::from(self.height) - 1).and_then(|n| n.checked_add(row));
+        match need {
+            Some(need) if stride >= row && frame.len() >= need => {
+                self.update_from(&Bytes { bytes: frame, stride }, damage)
+            }
+            _ => Err(ScreenError::Short { have: frame.len(), need: need.unwrap_or(usize::MAX), stride }),
+        }
+    }
+
+    /// The same with a frame that is read as it is needed.
+    ///
+    /// # Errors
+    /// The rectangle is not on the screen.
+    pub fn update_from(&mut self, frame: &dyn Source, damage: Rect) -> Result<Change, ScreenError> {
+        let (width, height) = (self.width, self.height);
+        if !self.rect().contains(&damage) {
+            return Err(ScreenError::Outside { rect: damage, width, height });
+        }
+        let mut region = Region::new(width, height);
         // An empty rectangle counts as inside wherever it is.
         if damage.is_empty() {
             return Ok(Change { copy: None, region });
         }
-        self.compare(&frame, damage, &mut region);
+        self.compare(frame, damage, &mut region);
         let mut copy = None;
         if !region.is_empty() {
             self.generation += 1;
-            copy = self.find_scroll(&frame, &region);
+            copy = self.find_move(frame, &region);
             if let Some(found) = copy {
                 self.copy_within(found);
                 let whole = region.bounding().bounding(&found.dst());
                 region.clear();
-                self.compare(&frame, whole, &mut region);
+                // What was copied is as in the frame already.
+                for rest in whole.without(&found.dst()) {
+                    self.compare(frame, rest, &mut region);
+                }
             }
-            region.tile_rects().for_each(|r| self.copy_from(&frame, r));
+            let mut row = Vec::new();
+            for rect in region.tile_rects() {
+                self.copy_from(frame, rect, &mut row);
+            }
         }
         Ok(Change { copy, region })
     }
 
-    fn check<'a>(&self, bytes: &'a [u8], stride: usize, rect: Rect) -> Result<Frame<'a>, ScreenError> {
-        let (width, height) = (self.width, self.height);
-        if !self.rect().contains(&rect) {
-            return Err(ScreenError::Outside { rect, width, height });
-        }
-        // Checked for the whole frame, so that every access in it is within.
-        let row = usize::from(width) * 4;
-        let need = stride.checked_mul(usize::from(height) - 1).and_then(|n| n.checked_add(row));
-        match need {
-            Some(need) if stride >= row && bytes.len() >= need => Ok(Frame { bytes, stride }),
-            _ => Err(ScreenError::Short { have: bytes.len(), need: need.unwrap_or(usize::MAX), stride }),
-        }
-    }
-
     /// Adds the trimmed differences between frame and shadow to `region`, tile by tile. Memory is read row by row, as it
     /// lies, which is twice as fast as tile by tile.
-    fn compare(&self, frame: &Frame<'_>, rect: Rect, region: &mut Region) {
+    fn compare(&self, frame: &dyn Source, rect: Rect, region: &mut Region) {
         let tile = u32::from(TILE);
         let edges = |from: u16, to: u32| {
             let first = u32::from(from) / tile * tile;
@@ -217,10 +241,18 @@ impl Screen {
         let columns: Vec<Rect> =
             edges(rect.x, rect.right()).map(|(left, right)| Rect::from_edges(left, 0, right, 1)).collect();
         let mut found = vec![Trimmed::default(); columns.len()];
+        let mut new = vec![0; usize::from(rect.w) * 4];
         for (top, bottom) in edges(rect.y, rect.bottom()) {
             for y in top as u16..bottom as u16 {
+                frame.read(rect.x, y, &mut new);
+                let old = self.row(rect, y);
+                if !differs(&new, old) {
+                    continue;
+                }
                 for (column, trimmed) in columns.iter().zip(&mut found) {
-                    trimmed.look(y, frame.row(*column, y), self.row(*column, y));
+                    let at = usize::from(column.x - rect.x);
+                    let part = at..at + usize::from(column.w);
+                    trimmed.look(y, &new[part.start * 4..part.end * 4], &old[part]);
                 }
             }
             for (column, trimmed) in columns.iter().zip(&mut found) {
@@ -231,33 +263,28 @@ impl Screen {
         }
     }
 
-    fn copy_from(&mut self, frame: &Frame<'_>, rect: Rect) {
+    fn copy_from(&mut self, frame: &dyn Source, rect: Rect, row: &mut Vec<u8>) {
+        row.resize(usize::from(rect.w) * 4, 0);
         for y in rect.y..rect.y + rect.h {
             let start = usize::from(y) * usize::from(self.width) + usize::from(rect.x);
-            let row = &mut self.pixels[start..start + usize::from(rect.w)];
-            for (dst, src) in row.iter_mut().zip(frame.row(rect, y).chunks_exact(4)) {
-                *dst = u32::from_le_bytes([src[0], src[1], src[2], src[3]]) & 0x00ff_ffff;
-            }
+            frame.read(rect.x, y, row);
+            take(row, &mut self.pixels[start..start + usize::from(rect.w)]);
         }
     }
 
-    fn find_scroll(&self, frame: &Frame<'_>, region: &Region) -> Option<Copy> {
+    fn find_move(&mut self, frame: &dyn Source, region: &Region) -> Option<Copy> {
         let area = region.bounding();
-        // Scattered changes are not a scroll; a scroll changes most tiles of what it moves.
-        if area.w < MIN_SCROLL || area.h < MIN_SCROLL || region.area() * 3 < area.area() {
+        // Scattered changes are not a move; a move changes most tiles of what it moves.
+        if area.w < MIN_MOVED || area.h < MIN_MOVED || region.area() * 3 < area.area() {
             return None;
         }
-        let found = scroll::find(&scroll::Pictures {
-            width: area.w.into(),
-            height: area.h.into(),
-            old: |y| self.row(area, area.y + y as u16),
-            new: |y| frame.row(area, area.y + y as u16),
-        })?;
-        let at = |rows: &std::ops::Range<usize>, shift: usize| area.y + (rows.start + shift) as u16;
-        let (src_y, dst_y) = (at(&found.src_rows, 0), at(&found.src_rows, 0) as i32 + found.shift);
-        let x = area.x + found.columns.start as u16;
-        let src = Rect::new(x, src_y, found.columns.len() as u16, found.src_rows.len() as u16);
-        Some(Copy { src, dst_x: x, dst_y: u16::try_from(dst_y).ok()? })
+        if self.in_vain > PATIENCE && !self.in_vain.is_multiple_of(PATIENCE) {
+            self.in_vain += 1;
+            return None;
+        }
+        let found = Pictures { area, old: self, new: frame }.moved();
+        self.in_vain = if found.is_some() { 0 } else { self.in_vain + 1 };
+        found
     }
 
     fn copy_within(&mut self, copy: Copy) {
@@ -279,19 +306,6 @@ fn checked_size(width: u32, height: u32) -> Result<(u16, u16), ScreenError> {
     match (u16::try_from(width), u16::try_from(height)) {
         (Ok(w @ 1..), Ok(h @ 1..)) if u64::from(width) * u64::from(height) <= MAX_PIXELS => Ok((w, h)),
         _ => Err(ScreenError::Size { width, height }),
-    }
-}
-
-/// A driver's frame whose every row of the screen is known to be there.
-struct Frame<'a> {
-    bytes: &'a [u8],
-    stride: usize,
-}
-
-impl<'a> Frame<'a> {
-    fn row(&self, rect: Rect, y: u16) -> &'a [u8] {
-        let start = usize::from(y) * self.stride + usize::from(rect.x) * 4;
-        &self.bytes[start..start + usize::from(rect.w) * 4]
     }
 }
 
@@ -331,15 +345,6 @@ impl Trimmed {
         let (w, h) = (self.right - self.left, self.bottom - self.top);
         (self.bottom > 0).then_some(Rect::new(x + self.left, self.top, w, h))
     }
-}
-
-/// Whether two rows differ in what is shown. Works in blocks without an exit inside, so that it is vectorised.
-pub(crate) fn differs(new: &[u8], old: &[u32]) -> bool {
-    let block = |(new, old): (&[[u8; 4]], &[u32])| {
-        let difference = |bits, (n, o): (&[u8; 4], &u32)| bits | (u32::from_le_bytes(*n) ^ o);
-        new.iter().zip(old).fold(0, difference) & 0x00ff_ffff != 0
-    };
-    new.as_chunks().0.chunks(64).zip(old.chunks(64)).any(block)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ proptest! {
             model.copy_within(copy);
         }
         for r in change.region.rects() {
-            model.copy_from(&Frame { bytes: &frame_of(&next), stride: w * 4 }, r);
+            model.copy_from(&Bytes { bytes: &frame_of(&next), stride: w * 4 }, r, &mut Vec::new());
         }
         prop_assert_eq!(model.pixels(), &next[..]);
     }

@@ -29,6 +29,27 @@ pub struct Capabilities {
     pub clipboard: bool,
 }
 
+/// Memory that holds a picture and that others may write to meanwhile: it is only ever copied out.
+pub trait Pixels: Sync {
+    /// Bytes that there are.
+    fn length(&self) -> usize;
+    /// Copies `into.len()` bytes from `offset` on.
+    ///
+    /// # Panics
+    /// They are not all there.
+    fn read(&self, offset: usize, into: &mut [u8]);
+}
+
+impl Pixels for Vec<u8> {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        into.copy_from_slice(&self[offset..offset + into.len()]);
+    }
+}
+
 /// A picture in memory: rows of 32-bit little-endian `0x00RRGGBB` pixels (byte order B, G, R, X).
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
@@ -39,7 +60,7 @@ pub struct Frame<'a> {
     /// Bytes from one row to the next, at least `4 * width`.
     pub stride: usize,
     /// At least `stride * (height - 1) + 4 * width` bytes.
-    pub pixels: &'a [u8],
+    pub pixels: &'a dyn Pixels,
 }
 
 /// A rectangle that lies within its frame: the driver has checked it.
@@ -100,7 +121,7 @@ pub struct CursorImage {
 }
 
 /// Where a driver puts what the guest shows. Calls come in order, from one task; they must return soon, because a
-/// hypervisor may wait for them.
+/// hypervisor may wait for them. A frame's pixels may change while they are read; the driver tells of that afterwards.
 pub trait DisplaySink: Send + Sync {
     /// A new picture, perhaps of another size: all of it is damaged.
     fn scanout(&self, frame: Frame<'_>);

@@ -46,6 +46,13 @@ pub mod network {
     pub const UPLINK_PORT: &str = "hub-uplink";
 }
 
+/// Serial ports of programs in the guest: chardev, socket, and the port's name.
+const PORTS: [(&str, &str, &str); 3] = [
+    ("guest-agent", files::GUEST_AGENT, "org.qemu.guest_agent.0"),
+    ("identity", files::IDENTITY, "org.lucarne.identity.0"),
+    ("vdagent", files::VDAGENT, "com.redhat.spice.0"),
+];
+
 /// PCI Express root ports, for what is plugged after a fork: network, home disk, one spare.
 const ROOT_PORTS: u32 = 3;
 
@@ -132,13 +139,11 @@ impl Machine<'_> {
         arg("device", format!("vmgenid,id=generation,guid={}", self.generation_id));
         arg("blockdev", format!("driver=file,node-name=disk-file,filename={},discard=unmap", files::DISK));
         arg("blockdev", "driver=qcow2,node-name=disk,file=disk-file,discard=unmap".into());
-        arg("device", "virtio-blk-pci,id=disk0,drive=disk,bootindex=1".into());
-        arg("device", "virtio-serial-pci,id=ports".into());
-        for (chardev, file, port) in [
-            ("guest-agent", files::GUEST_AGENT, "org.qemu.guest_agent.0"),
-            ("identity", files::IDENTITY, "org.lucarne.identity.0"),
-            ("vdagent", files::VDAGENT, "com.redhat.spice.0"),
-        ] {
+        arg("device", "virtio-blk-pci,id=disk0,drive=disk,bootindex=1,num-queues=1".into());
+        // As few ports as there are programs at them: each has two queues, and QEMU's main thread polls every queue each time
+        // that it wakes up.
+        arg("device", format!("virtio-serial-pci,id=ports,max_ports={}", PORTS.len() + 1));
+        for (chardev, file, port) in PORTS {
             arg("chardev", format!("socket,id={chardev},path={file},server=on,wait=off"));
             arg("device", format!("virtserialport,chardev={chardev},name={port},id=port-{chardev}"));
         }

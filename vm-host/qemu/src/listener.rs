@@ -3,9 +3,9 @@
 //!
 //! The messages are taken from the stream one by one, in order, and answered at once, because QEMU may wait for the
 //! answer before it lets the guest draw on. What QEMU says is not trusted: every size is bounded, every rectangle
-//! clipped, and the shared framebuffer is mapped read-only and copied before anybody looks at it.
+//! clipped, and the shared framebuffer is mapped read-only and copied out as it is looked at.
 
-use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
+use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame, Pixels};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
@@ -34,6 +34,8 @@ struct FrameMap {
 
 // SAFETY: the map is plain memory owned by this value; it is only read, by raw copies.
 unsafe impl Send for FrameMap {}
+// SAFETY: as above; several may read at once.
+unsafe impl Sync for FrameMap {}
 
 impl FrameMap {
     fn new(fd: &OwnedFd, length: usize) -> rustix::io::Result<Self> {
@@ -65,20 +67,45 @@ impl Drop for FrameMap {
     }
 }
 
-/// The picture as last received, and where it comes from.
-#[derive(Default)]
+/// Where the picture's pixels are.
+enum Memory {
+    /// In the hypervisor's framebuffer, from an offset on.
+    Shared(FrameMap, usize),
+    /// Here, as the calls brought them.
+    Own(Vec<u8>),
+}
+
+impl Pixels for Memory {
+    fn length(&self) -> usize {
+        match self {
+            Self::Shared(map, offset) => map.length - offset,
+            Self::Own(bytes) => bytes.len(),
+        }
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        match self {
+            Self::Shared(map, start) => map.read(start + offset, into),
+            Self::Own(bytes) => bytes.read(offset, into),
+        }
+    }
+}
+
+/// The picture as last announced.
 struct Picture {
     width: u32,
     height: u32,
     stride: usize,
-    /// A private copy of the framebuffer, same stride.
-    pixels: Vec<u8>,
-    map: Option<(FrameMap, usize)>,
+    memory: Memory,
 }
 
 impl Picture {
+    fn none() -> Self {
+        Self { width: 0, height: 0, stride: 0, memory: Memory::Own(Vec::new()) }
+    }
+
     fn frame(&self) -> Frame<'_> {
-        Frame { width: self.width, height: self.height, stride: self.stride, pixels: &self.pixels }
+        Frame { width: self.width, height: self.height, stride: self.stride, pixels: &self.memory }
     }
 }
 
@@ -107,7 +134,7 @@ pub(crate) struct Listener {
 impl Listener {
     /// `shared` offers the shared-memory map; without it QEMU sends pixels in the calls.
     pub(crate) fn new(sink: Arc<dyn DisplaySink>, shared: bool) -> Self {
-        Self { sink, picture: Picture::default(), cursor: None, shared }
+        Self { sink, picture: Picture::none(), cursor: None, shared }
     }
 
     /// Takes messages until the stream ends.
@@ -197,28 +224,22 @@ impl Listener {
         let bytes = stride as usize * height as usize;
         let map = FrameMap::new(fd, offset as usize + bytes)
             .map_err(|e| ListenerError::Bad(format!("the framebuffer cannot be mapped: {e}")))?;
-        let mut pixels = std::mem::take(&mut self.picture.pixels);
-        pixels.resize(bytes, 0);
-        map.read(offset as usize, &mut pixels);
-        self.picture =
-            Picture { width, height, stride: stride as usize, pixels, map: Some((map, offset as usize)) };
+        let memory = Memory::Shared(map, offset as usize);
+        self.picture = Picture { width, height, stride: stride as usize, memory };
         self.sink.scanout(self.picture.frame());
         Ok(())
     }
 
     fn update_map(&mut self, x: i32, y: i32, width: i32, height: i32) {
-        let picture = &mut self.picture;
-        let Some((map, offset)) = &picture.map else { return };
+        let picture = &self.picture;
+        if !matches!(picture.memory, Memory::Shared(..)) {
+            return;
+        }
         let Some(damage) =
             Damage::clip(x.into(), y.into(), width.into(), height.into(), picture.width, picture.height)
         else {
             return;
         };
-        for row in damage.y..damage.y + damage.height {
-            let start = row as usize * picture.stride + damage.x as usize * 4;
-            let end = start + damage.width as usize * 4;
-            map.read(offset + start, &mut picture.pixels[start..end]);
-        }
         self.sink.update(self.picture.frame(), damage);
     }
 
@@ -238,7 +259,7 @@ impl Listener {
             return Err(ListenerError::Bad(format!("{} bytes are too few for {width}x{height}", data.len())));
         }
         data.resize(stride as usize * height as usize, 0);
-        self.picture = Picture { width, height, stride: stride as usize, pixels: data, map: None };
+        self.picture = Picture { width, height, stride: stride as usize, memory: Memory::Own(data) };
         self.sink.scanout(self.picture.frame());
         Ok(())
     }
@@ -266,10 +287,13 @@ impl Listener {
         if data.len() < stride as usize * (damage.height as usize - 1) + row_bytes {
             return Err(ListenerError::Bad(format!("{} bytes are too few for an update", data.len())));
         }
+        let Memory::Own(pixels) = &mut picture.memory else {
+            return Err(ListenerError::Bad("pixels came for a display that is shared memory".into()));
+        };
         for row in 0..damage.height as usize {
             let to = (damage.y as usize + row) * picture.stride + damage.x as usize * 4;
             let from = row * stride as usize;
-            picture.pixels[to..to + row_bytes].copy_from_slice(&data[from..from + row_bytes]);
+            pixels[to..to + row_bytes].copy_from_slice(&data[from..from + row_bytes]);
         }
         self.sink.update(self.picture.frame(), damage);
         Ok(())
@@ -320,8 +344,9 @@ mod tests {
             self.0.lock().unwrap().push(format!("scanout {}x{}", f.width, f.height));
         }
         fn update(&self, f: Frame<'_>, d: Damage) {
-            let at = d.y as usize * f.stride + d.x as usize * 4;
-            self.0.lock().unwrap().push(format!("update {d:?} first byte {}", f.pixels[at]));
+            let mut first = [0];
+            f.pixels.read(d.y as usize * f.stride + d.x as usize * 4, &mut first);
+            self.0.lock().unwrap().push(format!("update {d:?} first byte {}", first[0]));
         }
         fn blank(&self) {
             self.0.lock().unwrap().push("blank".into());

@@ -63,7 +63,11 @@ fn is_painted(frame: Frame<'_>) -> bool {
             let x = (frame.width * (2 * column + 1) / (2 * GRID)) as usize;
             let y = (frame.height * (2 * row + 1) / (2 * GRID)) as usize;
             let at = y * frame.stride + x * 4;
-            if frame.pixels.get(at..at + 3).is_some_and(|p| p.iter().any(|c| *c > 16)) {
+            let mut pixel = [0; 3];
+            if at + pixel.len() <= frame.pixels.length() {
+                frame.pixels.read(at, &mut pixel);
+            }
+            if pixel.iter().any(|c| *c > 16) {
                 lit += 1;
             }
         }

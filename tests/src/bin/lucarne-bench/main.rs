@@ -4,6 +4,7 @@
 mod clone;
 mod data;
 mod display;
+mod encode;
 mod http;
 mod pool;
 mod processes;
@@ -11,9 +12,9 @@ mod report;
 mod server;
 mod viewer;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,6 +32,8 @@ enum Suite {
     Clone(CloneArgs),
     /// Shows the same frames by Lucarne, QEMU's own VNC server and TigerVNC's Xvnc, and compares what viewers get.
     Display(display::DisplayArgs),
+    /// Runs the display benchmark's frames through comparison and encoders alone, without guest and network.
+    Encode(encode::EncodeArgs),
 }
 
 /// What every suite that runs a server takes.
@@ -78,6 +81,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(suite: Suite) -> Result<()> {
+    if let Suite::Encode(args) = &suite {
+        return finish(&encode::measure(args)?, args.json.as_deref());
+    }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = async {
         tokio::select! {
@@ -88,11 +94,12 @@ async fn run(suite: Suite) -> Result<()> {
     let args = match &suite {
         Suite::Clone(args) => &args.server,
         Suite::Display(args) => &args.server,
+        Suite::Encode(_) => bail!("this suite needs no server"),
     };
     let data_dir = data::prepare(&args.data_dir, &args.images)?;
     let vnc = match &suite {
-        Suite::Clone(_) => "none",
         Suite::Display(_) => "127.0.0.1:0",
+        _ => "none",
     };
     let mut server = server::Server::spawn(&data_dir, args, vnc)?;
     let measured = tokio::select! {
@@ -100,6 +107,7 @@ async fn run(suite: Suite) -> Result<()> {
             match &suite {
                 Suite::Clone(args) => clone::measure(&mut server, args).await,
                 Suite::Display(args) => display::measure(&mut server, args).await,
+                Suite::Encode(args) => encode::measure(args),
             }
         } => measured,
         () = stop => Err(anyhow::anyhow!("interrupted; nothing was measured to the end")),
@@ -108,8 +116,13 @@ async fn run(suite: Suite) -> Result<()> {
     let ended = server.end().await;
     let report = measured?;
     ended?;
+    finish(&report, args.json.as_deref())
+}
+
+/// Prints what was found and writes it to the file.
+fn finish(report: &report::Report, json: Option<&Path>) -> Result<()> {
     print!("{}", report.table());
-    if let Some(path) = &args.json {
+    if let Some(path) = json {
         let mut text = serde_json::to_string_pretty(&report.json())?;
         text.push('\n');
         std::fs::write(path, text)

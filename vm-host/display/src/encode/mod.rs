@@ -158,7 +158,8 @@ impl Encoder {
             update.copy_rect(copy.dst(), copy.src.x, copy.src.y);
             self.copy_lossy(copy);
         }
-        let rects = [region.rects(), backlog.rects()].concat();
+        let mut rects = gather(region.rects());
+        rects.extend(backlog.rects());
         let pieces = rects.into_iter().flat_map(|rect| pieces(rect, budget));
         let jpeg = JpegSettings::of(&self.encodings);
         let mut rest = Region::new(screen.width(), screen.height());
@@ -310,6 +311,36 @@ impl Encoder {
         }
         Ok(())
     }
+}
+
+/// Joins rectangles where the pixels between them, sent needlessly, are fewer bytes than a rectangle's header and palette.
+fn gather(mut rects: Vec<Rect>) -> Vec<Rect> {
+    /// Pixels that a rectangle of its own costs as much as. With more, photographs are sent for nothing.
+    const WORTH: u64 = 1024;
+    /// More rectangles than this are much damage, of which their headers are a small part.
+    const MANY: usize = 64;
+    if rects.len() > MANY {
+        return rects;
+    }
+    let mut at = 0;
+    while at < rects.len() {
+        let one = rects[at];
+        let joined = rects.iter().enumerate().skip(at + 1).find_map(|(i, other)| {
+            let both = one.bounding(other);
+            (both.area() <= one.area() + other.area() + WORTH).then_some((i, both))
+        });
+        match joined {
+            Some((other, both)) => {
+                rects[at] = both;
+                rects.swap_remove(other);
+                // The larger one may reach those that were passed over.
+                at = 0;
+            }
+            None => at += 1,
+        }
+    }
+    rects.sort_unstable_by_key(|rect| (rect.y, rect.x));
+    rects
 }
 
 /// A rectangle in pieces that a budget may come between: rows of tiles, as wide as the budget at a byte a pixel.

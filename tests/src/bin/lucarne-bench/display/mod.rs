@@ -26,10 +26,12 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lucarne_player::Workload;
 use peer::Peer;
+pub use quality::wrong_pixels;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use table::Findings;
+pub use viewer::decode_jpeg;
 
 /// What the suite takes.
 #[derive(Args, Clone)]

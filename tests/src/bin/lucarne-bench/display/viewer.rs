@@ -240,7 +240,8 @@ fn handshake(
     }
 }
 
-fn decode_jpeg(bytes: &[u8], width: u16, height: u16) -> Option<Vec<u32>> {
+/// A JPEG of this size as `0x00RRGGBB`.
+pub fn decode_jpeg(bytes: &[u8], width: u16, height: u16) -> Option<Vec<u32>> {
     let (w, h) = (usize::from(width), usize::from(height));
     let mut pixels = vec![0; w * h * 4];
     let image = turbojpeg::Image {
