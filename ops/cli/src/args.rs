@@ -233,6 +233,8 @@ pub enum ImageCommand {
         force: bool,
     },
     /// Import a disk file into this machine's store; it is booted once to see that it works.
+    // Its --version is the image's.
+    #[command(disable_version_flag = true)]
     Import {
         /// The file.
         file: PathBuf,
