@@ -2,6 +2,7 @@
 
 use crate::agents::Agents;
 use crate::auth::Auth;
+use crate::auth::viewer_password::ViewerPasswords;
 use crate::fleet::Fleet;
 use crate::store::Store;
 use crate::viewers::Viewers;
@@ -21,6 +22,8 @@ pub struct App {
     pub agents: Agents,
     /// Names and passwords.
     pub auth: Auth,
+    /// One-time passwords for VNC viewers, where VncAuth is offered.
+    pub viewer_passwords: Option<ViewerPasswords>,
     /// The viewers that are connected through this gateway.
     pub viewers: Viewers,
     /// Wakes the reconciler.

@@ -47,6 +47,17 @@ pub struct At {
     pub endpoint: Endpoint,
 }
 
+/// Where the display of a desktop that was placed is now, as its host last said; the error is for people.
+///
+/// # Errors
+/// Its host is not connected, or says of no display.
+pub fn reach(app: &App, placed: PlacedDesktop) -> Result<At, &'static str> {
+    let Sight::Seen(seen) = app.fleet.sight(placed.host, placed.desktop, placed.generation) else {
+        return Err("the desktop's host is not connected");
+    };
+    seen.endpoint.map(|endpoint| At { placed, endpoint }).ok_or("the desktop has no picture")
+}
+
 /// Why there is no desktop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -22,6 +22,7 @@ mod fleet;
 mod gateway;
 mod plan;
 mod reconcile;
+mod rsa;
 mod secret;
 mod server;
 mod store;
@@ -32,10 +33,14 @@ mod web;
 
 pub use api::openapi;
 pub use auth::bootstrap::InitialAdmin;
-pub use lucarne_rfb::security::Subtype;
+pub use gateway::door::VncSecurity;
+pub use lucarne_rfb::security::{RsaAes, Subtype};
+pub use rsa::RsaKey;
 
 use app::App;
+use auth::viewer_password::ViewerPasswords;
 use axum::Router;
+use gateway::door::Door;
 use server::SocketFile;
 use std::io;
 use std::net::SocketAddr;
@@ -54,15 +59,15 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What a broker needs to know to start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where `broker.db`, `tls/` and `initial-admin-password` are kept; made when it is not there, mode 0700.
+    /// Where `broker.db`, `tls/` (certificate and RSA key) and `initial-admin-password` are kept; made when it is not there, mode 0700.
     pub data_dir: PathBuf,
     /// Where browsers and programs connect (HTTPS). Port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where VNC viewers connect (VeNCrypt); none when left out.
+    /// Where VNC viewers connect; none when left out.
     pub vnc_listen: Option<SocketAddr>,
     /// What VNC viewers are offered, most preferred first. Without certificates (TLSPlain) the stream is encrypted, but
-    /// a viewer cannot tell whom it talks to.
-    pub vnc_security: Vec<Subtype>,
+    /// a viewer cannot tell whom it talks to; with VncAuth, and after the RSA-AES types that end in "ne", nothing is.
+    pub vnc_security: Vec<VncSecurity>,
     /// The Unix socket for host agents of this machine, mode 0600.
     pub agent_socket: PathBuf,
     /// The Unix socket with the same API for administrators of this machine, mode 0600: root and the broker's own
@@ -121,7 +126,7 @@ pub struct Broker {
     identity: tls::Identity,
     router: Router,
     https: TcpListener,
-    vnc: Option<(TcpListener, gateway::vnc::Door)>,
+    vnc: Option<(TcpListener, Door)>,
     agents: UnixListener,
     local: UnixListener,
     address: SocketAddr,
@@ -155,11 +160,13 @@ impl Broker {
         let initial_admin = auth::bootstrap::first_administrator(&store, &auth, &config.data_dir)
             .await
             .map_err(|e| Error::Administrator(Box::new(e)))?;
+        let vnc_passwords = vnc.is_some() && config.vnc_security.contains(&VncSecurity::VncAuth);
         let app = Arc::new(App {
             store,
             fleet: fleet::Fleet::default(),
             agents: agents::Agents::default(),
             auth,
+            viewer_passwords: vnc_passwords.then(ViewerPasswords::default),
             viewers: viewers::Viewers::default(),
             reconcile: Notify::new(),
             settled: watch::channel(0).0,
@@ -173,7 +180,7 @@ impl Broker {
         let vnc = match vnc {
             Some((listener, _)) => {
                 let tls = Arc::clone(&identity.plain);
-                let door = gateway::vnc::Door::new(config.vnc_security, tls)
+                let door = Door::new(config.vnc_security, tls, &config.data_dir)
                     .map_err(|e| Error::Certificate(Box::new(e)))?;
                 Some((listener, door))
             }
@@ -199,6 +206,12 @@ impl Broker {
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.identity.fingerprint
+    }
+
+    /// The fingerprint of the RSA key, as VNC viewers show it; none when no RSA-AES type is offered.
+    #[must_use]
+    pub fn vnc_fingerprint(&self) -> Option<String> {
+        self.vnc.as_ref().and_then(|(_, door)| door.fingerprint())
     }
 
     /// Where HTTPS is served.

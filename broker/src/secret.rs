@@ -1,4 +1,5 @@
-//! Random secrets that are handed out once and kept only as their sha256: tickets and login tokens.
+//! Random secrets that are handed out once: tickets and login tokens, which are kept only as their sha256, and those that
+//! people type.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +14,17 @@ pub fn generate() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// That many characters of 32 that do not look alike, 5 bits each.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn readable(length: usize) -> Result<String, getrandom::Error> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = vec![0; length];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|b| char::from(LETTERS[usize::from(b % 32)])).collect())
 }
 
 /// What the database keeps of a secret. A plain hash is enough for 256 random bits.

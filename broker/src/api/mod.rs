@@ -20,6 +20,7 @@ mod sessions;
 mod stream;
 mod thumbnail;
 mod users;
+mod viewer_password;
 
 use crate::app::App;
 use crate::web;
@@ -55,6 +56,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::log_off))
         .routes(routes!(sessions::ticket))
+        .routes(routes!(viewer_password::viewer_password))
         .routes(routes!(stream::stream))
         .routes(routes!(desktops::create, desktops::list))
         .routes(routes!(desktops::show, desktops::destroy))

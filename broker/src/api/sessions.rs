@@ -6,7 +6,7 @@ use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::connect::{self, Outcome};
 use crate::reconcile;
-use crate::store::{Assigned, SessionRow};
+use crate::store::{Assigned, DesktopRow, SessionRow};
 use crate::viewers::End;
 use crate::{secret, view};
 use axum::Json;
@@ -140,6 +140,22 @@ async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<SessionR
     Err(crate::store::Error::NotFound { what: "session", name: id.to_string() }.into())
 }
 
+/// The caller's own session, if it has not ended, and its desktop.
+///
+/// # Errors
+/// `session_not_found`, `session_ended`.
+pub async fn own_live(app: &App, caller: &SignedIn, id: SessionId) -> Result<(SessionRow, DesktopRow)> {
+    let row = app.store.session(id).await?;
+    if caller.0.user != Some(row.user) {
+        return Err(crate::store::Error::NotFound { what: "session", name: id.to_string() }.into());
+    }
+    let desktop = app.store.desktop(&row.session.desktop.to_string()).await?;
+    if row.session.state == SessionState::Ended || desktop.desired == DesiredState::Absent {
+        return Err(crate::store::Error::SessionEnded(id.to_string()).into());
+    }
+    Ok((row, desktop))
+}
+
 /// One session.
 #[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", security(("cookie" = []), ("token" = [])),
     params(("id" = String, Path, description = "The session's id")), responses(
@@ -170,15 +186,7 @@ pub async fn ticket(
     caller: SignedIn,
     InPath(id): InPath<SessionId>,
 ) -> Result<Response> {
-    let row = app.store.session(id).await?;
-    if caller.0.user != Some(row.user) {
-        return Err(crate::store::Error::NotFound { what: "session", name: id.to_string() }.into());
-    }
-    let ended = || crate::store::Error::SessionEnded(id.to_string());
-    let desktop = app.store.desktop(&row.session.desktop.to_string()).await?;
-    if row.session.state == SessionState::Ended || desktop.desired == DesiredState::Absent {
-        return Err(ended().into());
-    }
+    let (row, desktop) = own_live(&app, &caller, id).await?;
     let template = app.store.pool(&row.session.pool).await?.template;
     let assigned = Assigned { desktop, session: Some(row), template, fresh: false, replaced: None };
     let outcome = connect::wait_for_picture(&app, assigned, Duration::from_millis(WAIT.into())).await?;

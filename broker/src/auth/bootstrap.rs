@@ -1,6 +1,7 @@
 //! The first administrator, with a generated password that lies in the data directory until it is changed.
 
 use super::password;
+use crate::secret;
 use crate::store::{self, Store};
 use lucarne_control::api::{NewUser, Role};
 use std::fs;
@@ -118,13 +119,10 @@ pub fn write_secret(file: &Path, content: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Four groups of five letters of 32 that do not look alike: 100 bits.
+/// Four groups of five characters: 100 bits.
 fn generate() -> Result<String, getrandom::Error> {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = [0; 20];
-    getrandom::fill(&mut bytes)?;
-    let letters: Vec<char> = bytes.iter().map(|b| char::from(LETTERS[usize::from(b % 32)])).collect();
-    Ok(letters.chunks(5).map(String::from_iter).collect::<Vec<_>>().join("-"))
+    let groups: Result<Vec<_>, _> = (0..4).map(|_| secret::readable(5)).collect();
+    Ok(groups?.join("-"))
 }
 
 #[cfg(test)]

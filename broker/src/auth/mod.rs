@@ -1,9 +1,10 @@
-//! Who is who: passwords, the slow-down after failures, and the first administrator. Knows nothing of HTTP.
+//! Who is who: passwords, the slow-down after failures, viewers' one-time passwords, and the first administrator. Knows nothing of HTTP.
 
 pub mod bootstrap;
 pub mod names;
 pub mod password;
 pub mod slowdown;
+pub mod viewer_password;
 
 use crate::store::{self, Store};
 use lucarne_control::UserId;

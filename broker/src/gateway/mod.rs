@@ -2,7 +2,9 @@
 //!
 //! Never decodes a pixel. Dials only addresses that a host's agent gave, never one from a client.
 
+mod aes;
 mod anonymous;
+pub mod door;
 pub mod link;
 mod splice;
 pub mod vnc;

@@ -1,86 +1,46 @@
-//! Ordinary VNC viewers: RFB 3.7 and 3.8 with VeNCrypt (19), sub-types X509Plain (262) and TLSPlain (259), then a byte
-//! stream.
+//! Ordinary VNC viewers: the handshake at the [`door`](super::door), then a byte stream.
 //!
 //! ```text
-//! viewer ── RFB version, VeNCrypt, TLS, name and password ──► gateway
+//! viewer ── RFB version, security type, claim ────────────► gateway
 //!           connect (as by the API), RFB 3.8 None ──────────► desktop
 //! viewer ◄─ SecurityResult, with the reason if there is no desktop
 //! viewer ◄═ bytes from ClientInit on ═══════════════════════► desktop
 //! ```
 //!
 //! The user name is `name` (the pool of which the user has a desktop, else the first that they may use) or
-//! `name/pool`. Viewers choose the sub-type; X509Plain comes first in the offer, and viewers take the first that they know.
+//! `name/pool`. A one-time password names its session by itself.
 
-use super::anonymous::Anonymous;
+use super::door::{Claim, Door, Error, PATIENCE, pump};
 use super::link;
 use super::splice::{self, Over};
 use crate::accept::{Handshaking, Limits, accept};
 use crate::app::App;
-use crate::auth::Refused;
+use crate::auth::{self, Refused};
 use crate::connect::{self, At, Outcome};
 use crate::store::{self, Assigned, PoolRow};
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::link::Purpose;
 use lucarne_control::{SessionId, UserId};
-use lucarne_rfb::security::{Password, Subtype};
-use lucarne_rfb::{client, server};
+use lucarne_rfb::client;
+use lucarne_rfb::security::vnc_auth::CHALLENGE;
 use rustix::net::sockopt;
-use rustls::ServerConfig;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Viewers at once, and those of them that are not signed in yet.
 const LIMITS: Limits = Limits { connections: 4096, handshaking: 64 };
-
-/// The longest handshake up to the password, and from the answer to ClientInit. People type the password before the
-/// viewer connects or while TLS is up, so it is the longest that a person may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest wait for the desktop's picture. Viewers show nothing meanwhile and give up on their own.
 const WAIT: Duration = Duration::from_secs(45);
 
 /// A viewer whose network is gone is noticed after this.
 const DEAD: Duration = Duration::from_secs(60);
-
-/// Why a viewer got nothing.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("{0}")]
-    Handshake(#[from] server::HandshakeError),
-    #[error("the handshake took more than {} s", PATIENCE.as_secs())]
-    Slow,
-}
-
-/// How viewers are let in.
-pub struct Door {
-    subtypes: Vec<Subtype>,
-    certified: TlsAcceptor,
-    anonymous: Anonymous,
-}
-
-impl Door {
-    /// Offers these sub-types in this order; those with a certificate show `tls`'s.
-    ///
-    /// # Errors
-    /// OpenSSL cannot do anonymous TLS.
-    pub fn new(subtypes: Vec<Subtype>, tls: Arc<ServerConfig>) -> io::Result<Self> {
-        Ok(Self { subtypes, certified: TlsAcceptor::from(tls), anonymous: Anonymous::new()? })
-    }
-}
-
-/// A viewer's connection, whichever TLS it is in.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Accepts viewers until `shutdown`.
 pub async fn listen(app: Arc<App>, listener: TcpListener, door: Door, shutdown: CancellationToken) {
@@ -107,13 +67,19 @@ async fn viewer(
     sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
     sockopt::set_tcp_keepidle(&stream, DEAD).map_err(io::Error::from)?;
     sockopt::set_tcp_user_timeout(&stream, DEAD.as_millis() as u32).map_err(io::Error::from)?;
-    let mut out = Vec::new();
-    let mut shake = server::Handshake::new(server::Offer::vencrypt(door.subtypes.clone()), &mut out);
-    let secured = timeout(PATIENCE, sign_in(stream, door, &mut shake, out)).await;
+    let secured = timeout(PATIENCE, door.sign_in(stream)).await;
     drop(shaking);
-    let (mut viewer, name, password) = secured.map_err(|_| Error::Slow)??;
-    let found = desktop(app, &name, password.expose(), address.ip().to_canonical()).await;
-    drop(password);
+    let (mut viewer, mut shake, claim) = secured.map_err(|_| Error::Slow)??;
+    let from = address.ip().to_canonical();
+    let (name, found) = match claim {
+        Claim::Password(name, password) => {
+            let found = desktop(app, &name, password.expose(), from).await;
+            (name, found)
+        }
+        Claim::Response { challenge, response } => {
+            ("a one-time password".to_owned(), of_one_time_password(app, &challenge, &response, from).await)
+        }
+    };
     let mut out = Vec::new();
     let (session, at, mut desktop) = match found {
         Ok(found) => found,
@@ -150,56 +116,10 @@ async fn viewer(
     Ok(())
 }
 
-/// Runs the handshake up to name and password.
-async fn sign_in(
-    stream: TcpStream,
-    door: &Door,
-    shake: &mut server::Handshake,
-    out: Vec<u8>,
-) -> Result<(Box<dyn Stream>, String, Password), Error> {
-    let mut stream = stream;
-    stream.write_all(&out).await?;
-    let server::HandshakeEvent::StartTls(subtype) = pump(&mut stream, shake).await? else {
-        return Err(server::HandshakeError::OutOfOrder("anything but TLS").into());
-    };
-    // Bytes that came along with the choice of TLS are its first record's.
-    let early = io::Cursor::new(shake.take_rest());
-    let (read, write) = stream.into_split();
-    let stream = tokio::io::join(early.chain(read), write);
-    let mut stream: Box<dyn Stream> = if subtype.has_certificate() {
-        Box::new(door.certified.accept(stream).await?)
-    } else {
-        Box::new(door.anonymous.accept(stream).await?)
-    };
-    let mut out = Vec::new();
-    shake.tls_started(&mut out)?;
-    stream.write_all(&out).await?;
-    match pump(&mut stream, shake).await? {
-        server::HandshakeEvent::Plain { user, password } => Ok((stream, user, password)),
-        _ => Err(server::HandshakeError::OutOfOrder("no name and password").into()),
-    }
-}
-
-/// Feeds the handshake until it has an event.
-async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    shake: &mut server::Handshake,
-) -> Result<server::HandshakeEvent, Error> {
-    let mut buffer = [0; 4096];
-    loop {
-        let mut out = Vec::new();
-        let polled = shake.poll(&mut out);
-        stream.write_all(&out).await?;
-        stream.flush().await?;
-        if let Some(event) = polled? {
-            return Ok(event);
-        }
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the viewer went").into());
-        }
-        shake.feed(&buffer[..n])?;
-    }
+/// What a fault on our side is to the viewer's user.
+fn internal(e: &dyn std::error::Error) -> String {
+    tracing::error!(error = %e, "a VNC viewer could not be served");
+    "the broker could not do this; its log says why".to_owned()
 }
 
 /// Name, password and pool become a connection to a desktop; the error is for the viewer's user.
@@ -212,10 +132,6 @@ async fn desktop(
     let (name, pool) = match login.split_once('/') {
         Some((name, pool)) => (name, Some(pool)),
         None => (login, None),
-    };
-    let internal = |e: &dyn std::error::Error| {
-        tracing::error!(error = %e, "a VNC viewer could not be served");
-        "the broker could not do this; its log says why".to_owned()
     };
     let user = app.auth.verify(name, password, from).await.map_err(|e| match e {
         Refused::Fault(e) => internal(&e),
@@ -240,6 +156,34 @@ async fn desktop(
         }
     };
     let session = session(&assigned).ok_or("the desktop has no session; try again")?;
+    let stream = open(&at, session).await.map_err(|e| e.to_string())?;
+    Ok((session, at, stream))
+}
+
+/// The answer of a one-time password becomes a connection to its session's desktop; the error is for the viewer's user.
+async fn of_one_time_password(
+    app: &App,
+    challenge: &[u8; CHALLENGE],
+    response: &[u8; CHALLENGE],
+    from: IpAddr,
+) -> Result<(SessionId, At, UnixStream), String> {
+    let passwords = app.viewer_passwords.as_ref().ok_or("one-time passwords are off")?;
+    let session = match passwords.redeem(challenge, response, from) {
+        Ok(session) => session,
+        Err(refused) => {
+            if refused == auth::viewer_password::Refused::Wrong {
+                let subject = format!("a VNC viewer from {from}");
+                let note = app.store.note("system", "login.refused", &subject, "wrong one-time password");
+                note.await.map_err(|e| internal(&e))?;
+            }
+            return Err(refused.to_string());
+        }
+    };
+    let placed = app.store.session_desktop(session).await.map_err(|e| match e {
+        store::Error::Sql(_) | store::Error::Corrupt { .. } => internal(&e),
+        refused => refused.to_string(),
+    })?;
+    let at = connect::reach(app, placed)?;
     let stream = open(&at, session).await.map_err(|e| e.to_string())?;
     Ok((session, at, stream))
 }

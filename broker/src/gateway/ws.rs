@@ -5,7 +5,7 @@
 use super::link;
 use super::splice::{self, Over};
 use crate::app::App;
-use crate::fleet::Sight;
+use crate::connect::{self, At};
 use crate::store::Redeemed;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -64,11 +64,7 @@ pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed) {
 
 /// Connects to the desktop's display.
 async fn reach(app: &App, redeemed: Redeemed) -> Result<UnixStream, String> {
-    let placed = redeemed.placed;
-    let Sight::Seen(seen) = app.fleet.sight(placed.host, placed.desktop, placed.generation) else {
-        return Err("the desktop's host is not connected".to_owned());
-    };
-    let endpoint = seen.endpoint.ok_or("the desktop has no picture")?;
+    let At { placed, endpoint } = connect::reach(app, redeemed.placed)?;
     let view = Purpose::View { view_only: false };
     link::open(&endpoint, &placed, Some(redeemed.session), view).await.map_err(|e| {
         tracing::warn!(error = %e, session = %redeemed.session, "a viewer did not reach its desktop");

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use lucarne_broker::{Broker, Config, Subtype};
+use lucarne_broker::{Broker, Config, Subtype, VncSecurity};
 use lucarne_control::api::{Card, Connection, Page, Problem, Token};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -37,6 +37,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub vnc: SocketAddr,
     pub password: String,
+    pub vnc_fingerprint: Option<String>,
     pub dir: Arc<TempDir>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -47,7 +48,7 @@ pub fn config(dir: &Path) -> Config {
         data_dir: dir.join("data"),
         listen: "127.0.0.1:0".parse().unwrap(),
         vnc_listen: Some("127.0.0.1:0".parse().unwrap()),
-        vnc_security: vec![Subtype::X509Plain],
+        vnc_security: vec![VncSecurity::VeNCrypt(Subtype::X509Plain)],
         agent_socket: dir.join("run/agent.sock"),
         admin_socket: dir.join("run/admin.sock"),
         default_pool: Some("desk".to_owned()),
@@ -59,6 +60,13 @@ impl Server {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap())).await
     }
 
+    /// With what VNC viewers are offered.
+    pub async fn offering(vnc_security: Vec<VncSecurity>) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let config = Config { vnc_security, ..config(dir.path()) };
+        Self::start_with(dir, config).await
+    }
+
     pub async fn start_in(dir: Arc<TempDir>) -> Self {
         Self::start_with(Arc::clone(&dir), config(dir.path())).await
     }
@@ -67,10 +75,11 @@ impl Server {
         let broker = Broker::start(config).await.unwrap();
         let (address, vnc) = (broker.address(), broker.vnc_address().unwrap());
         let password = broker.initial_admin().map(|a| a.password.clone()).unwrap_or_default();
+        let vnc_fingerprint = broker.vnc_fingerprint();
         let stop = CancellationToken::new();
         let child = stop.clone();
         let task = tokio::spawn(async move { broker.run(child).await.unwrap() });
-        Self { address, vnc, password, dir, stop, task }
+        Self { address, vnc, password, vnc_fingerprint, dir, stop, task }
     }
 
     /// Ends the broker in good order; the folder stays.

@@ -1,9 +1,10 @@
-//! Viewers for tests: a browser's WebSocket and a VNC viewer, both on real TLS.
+//! Viewers for tests: a browser's WebSocket and a VNC viewer, both on real TLS, and VNC viewers without TLS.
 
 use super::{LIMIT, Server};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::api::Connection;
 use lucarne_rfb::client::{Handshake, HandshakeError, HandshakeEvent, Want, write};
+use lucarne_rfb::security::eax::Channel;
 use lucarne_rfb::security::{Password, Subtype};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -155,4 +156,96 @@ pub async fn vnc(
     tls.write_all(&out).await.unwrap();
     tls.flush().await.unwrap();
     Ok(tls)
+}
+
+/// A VNC viewer without TLS.
+pub struct Bare {
+    tcp: TcpStream,
+    /// Where the security type encrypts the stream.
+    pub channel: Option<Channel>,
+    pending: Vec<u8>,
+}
+
+/// A VNC viewer that wants a security type without TLS, after ClientInit.
+pub async fn bare(server: &Server, want: Want) -> Result<Bare, HandshakeError> {
+    let tcp = TcpStream::connect(server.vnc).await.unwrap();
+    let mut viewer = Bare { tcp, channel: None, pending: Vec::new() };
+    let mut shake = Handshake::new(want);
+    loop {
+        let mut out = Vec::new();
+        let event = shake.poll(&mut out)?;
+        viewer.send(&out).await;
+        match event {
+            None => {
+                let bytes = viewer.receive().await.expect("the server goes on");
+                shake.feed(&bytes)?;
+            }
+            Some(HandshakeEvent::CheckKey) => {
+                let shown = shake.server_key().map(|key| key.fingerprint());
+                assert_eq!(shown, server.vnc_fingerprint, "the fingerprint that the server prints");
+                let mut out = Vec::new();
+                shake.trust(&mut out)?;
+                viewer.send(&out).await;
+            }
+            Some(HandshakeEvent::StartAes) => viewer.channel = Some(shake.channel()?),
+            Some(HandshakeEvent::StartTls(_)) => panic!("no TLS was wanted"),
+            Some(HandshakeEvent::Secured) => break,
+        }
+    }
+    let mut out = Vec::new();
+    write::client_init(true, &mut out);
+    viewer.send(&out).await;
+    viewer.pending.extend(shake.take_rest());
+    Ok(viewer)
+}
+
+impl Bare {
+    pub async fn send(&mut self, bytes: &[u8]) {
+        let mut wire = bytes.to_vec();
+        if let Some(channel) = &mut self.channel {
+            wire.clear();
+            channel.sealer.seal(bytes, &mut wire);
+        }
+        self.tcp.write_all(&wire).await.unwrap();
+    }
+
+    /// The next bytes; `None` at the end.
+    pub async fn receive(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = [0; 4096];
+        loop {
+            let mut text = Vec::new();
+            if let Some(channel) = &mut self.channel {
+                while channel.opener.open(&mut text).unwrap() {}
+                if !text.is_empty() {
+                    return Some(text);
+                }
+            }
+            let read = timeout(LIMIT, self.tcp.read(&mut buffer)).await.expect("the broker says something");
+            let bytes = &buffer[..read.ok().filter(|n| *n > 0)?];
+            match &mut self.channel {
+                Some(channel) => channel.opener.feed(bytes),
+                None => return Some(bytes.to_vec()),
+            }
+        }
+    }
+
+    pub async fn exact(&mut self, n: usize) -> Vec<u8> {
+        while self.pending.len() < n {
+            let more = self.receive().await.expect("the stream goes on");
+            self.pending.extend(more);
+        }
+        self.pending.drain(..n).collect()
+    }
+
+    /// Checks whose desktop this is, and that what is typed comes back.
+    pub async fn shows(&mut self, desktop: &str) {
+        let greeting = format!("desktop {desktop}\n");
+        let shown = self.exact(greeting.len()).await;
+        assert_eq!(String::from_utf8_lossy(&shown), greeting);
+        let typed: Vec<u8> = (0..100_000u32).map(|i| (i % 253) as u8).collect();
+        for chunk in typed.chunks(1000) {
+            self.send(chunk).await;
+            assert!(self.exact(chunk.len()).await == chunk);
+        }
+    }
 }

@@ -86,22 +86,34 @@ pub enum Accel {
     Tcg,
 }
 
-/// A sub-type of RFB's VeNCrypt.
+/// What secures a VNC viewer's connection, as TigerVNC names it, in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum VncSecurity {
-    /// TLS with the server's certificate, then name and password.
+    /// VeNCrypt: TLS with the server's certificate, then name and password.
     X509plain,
-    /// TLS without a certificate, then name and password.
+    /// VeNCrypt: TLS without a certificate, then name and password.
     Tlsplain,
+    /// The server's RSA key and AES with 256 bits, then name and password.
+    #[value(name = "ra2_256")]
+    Ra2w256,
+    /// The server's RSA key and AES with 128 bits, then name and password.
+    Ra2,
+    /// As ra2_256, but only name and password are encrypted, and nothing after them.
+    #[value(name = "ra2ne_256")]
+    Ra2ne256,
+    /// As ra2, but only name and password are encrypted, and nothing after them.
+    Ra2ne,
+    /// A one-time password of `lucarne session password`; nothing is encrypted.
+    Vncauth,
 }
 
 impl VncSecurity {
+    /// What is offered when nothing is said.
+    pub const DEFAULT: [Self; 4] = [Self::X509plain, Self::Tlsplain, Self::Ra2w256, Self::Ra2];
+
     /// As it is written on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::X509plain => "x509plain",
-            Self::Tlsplain => "tlsplain",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
@@ -117,8 +129,9 @@ pub struct Up {
     #[arg(long, default_value = "127.0.0.1:5900")]
     pub vnc_listen: String,
     /// What VNC viewers may choose, most preferred first. With tlsplain, for viewers that know no certificates, the stream
-    /// is encrypted but a viewer cannot tell whether it talks to this server.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [VncSecurity::X509plain, VncSecurity::Tlsplain])]
+    /// is encrypted but a viewer cannot tell whether it talks to this server. With vncauth, ra2ne and ra2ne_256 what is
+    /// seen and typed is not encrypted.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = VncSecurity::DEFAULT)]
     pub vnc_security: Vec<VncSecurity>,
     /// What executes guests.
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
@@ -143,8 +156,9 @@ pub struct Broker {
     #[arg(long, default_value = "127.0.0.1:5900")]
     pub vnc_listen: String,
     /// What VNC viewers may choose, most preferred first. With tlsplain, for viewers that know no certificates, the stream
-    /// is encrypted but a viewer cannot tell whether it talks to this server.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [VncSecurity::X509plain, VncSecurity::Tlsplain])]
+    /// is encrypted but a viewer cannot tell whether it talks to this server. With vncauth, ra2ne and ra2ne_256 what is
+    /// seen and typed is not encrypted.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = VncSecurity::DEFAULT)]
     pub vnc_security: Vec<VncSecurity>,
     /// Name of the pool that is created from the first image when no pool has ever existed.
     #[arg(long)]
@@ -219,6 +233,8 @@ pub enum ImageCommand {
         force: bool,
     },
     /// Import a disk file into this machine's store; it is booted once to see that it works.
+    // Its --version is the image's.
+    #[command(disable_version_flag = true)]
     Import {
         /// The file.
         file: PathBuf,
@@ -434,6 +450,12 @@ pub enum SessionCommand {
         #[arg(long)]
         wait: bool,
     },
+    /// Connect to a desktop of a pool as the user of --user, and get a one-time password for a VNC viewer that knows no
+    /// other way in. It needs a server with --vnc-security …,vncauth; nothing in such a viewer's stream is encrypted.
+    Password {
+        /// Pool's name or id.
+        pool: String,
+    },
     /// Log a session off; its desktop is destroyed.
     Delete {
         /// Id.
@@ -453,9 +475,22 @@ pub struct Audit {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        super::Args::command().debug_assert();
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn vnc_security_is_named_as_viewers_name_it_and_unencrypted_streams_are_off() {
+        let names: Vec<_> = VncSecurity::value_variants().iter().map(|v| v.name()).collect();
+        assert_eq!(names, ["x509plain", "tlsplain", "ra2_256", "ra2", "ra2ne_256", "ra2ne", "vncauth"]);
+        let Command::Broker(broker) = Args::parse_from(["lucarne", "broker"]).command else {
+            panic!("another command")
+        };
+        let default: Vec<_> = broker.vnc_security.iter().map(|v| v.name()).collect();
+        assert_eq!(default, ["x509plain", "tlsplain", "ra2_256", "ra2"]);
     }
 }

@@ -280,6 +280,15 @@ pub struct Connection {
     pub progress: Option<u8>,
 }
 
+/// A one-time password for a VNC viewer that knows nothing but VncAuth (RFB security type 2).
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct ViewerPassword {
+    /// Eight characters; it opens the session's desktop once. The viewer needs no user name.
+    pub password: String,
+    /// For how long it can be used, seconds from now.
+    pub valid_s: u32,
+}
+
 /// A card of the user's portal: a pool that they may use, and their desktop of it if they have one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Card {

@@ -4,7 +4,7 @@ use crate::args::{Session, SessionCommand};
 use crate::client::{Client, escape};
 use crate::output::{self, Row};
 use anyhow::Result;
-use lucarne_control::api::{self, Connection, NewSession, SessionState};
+use lucarne_control::api::{self, Connection, NewSession, SessionState, ViewerPassword};
 use std::time::Duration;
 
 impl Row for api::Session {
@@ -39,17 +39,29 @@ pub async fn run(args: Session) -> Result<()> {
             output::list(&sessions, output)
         }
         SessionCommand::Show { id } => output::show(&client.get::<api::Session>(&path(&id)).await?, output),
-        SessionCommand::Create { pool, wait } => loop {
-            let connection: Connection =
-                client.post("/api/v1/sessions", &NewSession { pool: pool.clone(), wait_ms: None }).await?;
-            if connection.ticket.is_some() || !wait {
-                return output::show(&connection.session, output);
-            }
-            eprintln!("{}", connection.detail);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        },
+        SessionCommand::Create { pool, wait } => {
+            output::show(&connect(&client, pool, wait).await?.session, output)
+        }
+        SessionCommand::Password { pool } => {
+            let id = connect(&client, pool, true).await?.session.id;
+            let path = format!("{}/viewer-password", path(&id.to_string()));
+            output::show(&client.post::<ViewerPassword>(&path, &()).await?, output)
+        }
         SessionCommand::Delete { id, wait } => {
             Ok(client.delete(&format!("{}?wait={wait}", path(&id))).await?)
         }
+    }
+}
+
+/// Connects, until there is a picture if `wait`.
+async fn connect(client: &Client, pool: String, wait: bool) -> Result<Connection> {
+    let new = NewSession { pool, wait_ms: None };
+    loop {
+        let connection: Connection = client.post("/api/v1/sessions", &new).await?;
+        if connection.ticket.is_some() || !wait {
+            return Ok(connection);
+        }
+        eprintln!("{}", connection.detail);
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

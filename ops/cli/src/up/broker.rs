@@ -4,7 +4,7 @@ use crate::args::{Broker as Args, VncSecurity};
 use crate::client::admin_socket;
 use crate::commands::optional_address;
 use anyhow::{Context, Result};
-use lucarne_broker::{Broker, Config, Subtype};
+use lucarne_broker::{Broker, Config, RsaAes, Subtype, VncSecurity as Security};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,14 +20,21 @@ pub struct Announcement {
     pub vnc_address: Option<SocketAddr>,
     /// SHA-256 of the certificate.
     pub fingerprint: String,
+    /// Fingerprint of the RSA key, as VNC viewers show it.
+    pub vnc_fingerprint: Option<String>,
     /// Name and generated password, while it has not been changed.
     pub initial_admin: Option<(String, String)>,
 }
 
-fn subtype(security: VncSecurity) -> Subtype {
-    match security {
-        VncSecurity::X509plain => Subtype::X509Plain,
-        VncSecurity::Tlsplain => Subtype::TlsPlain,
+fn security(named: VncSecurity) -> Security {
+    match named {
+        VncSecurity::X509plain => Security::VeNCrypt(Subtype::X509Plain),
+        VncSecurity::Tlsplain => Security::VeNCrypt(Subtype::TlsPlain),
+        VncSecurity::Ra2w256 => Security::RsaAes(RsaAes::Ra2_256),
+        VncSecurity::Ra2 => Security::RsaAes(RsaAes::Ra2),
+        VncSecurity::Ra2ne256 => Security::RsaAes(RsaAes::Ra2ne_256),
+        VncSecurity::Ra2ne => Security::RsaAes(RsaAes::Ra2ne),
+        VncSecurity::Vncauth => Security::VncAuth,
     }
 }
 
@@ -39,7 +46,7 @@ pub async fn run(args: Args) -> Result<()> {
         data_dir: data_dir.join("broker"),
         listen: args.listen,
         vnc_listen: optional_address(&args.vnc_listen)?,
-        vnc_security: args.vnc_security.into_iter().map(subtype).collect(),
+        vnc_security: args.vnc_security.into_iter().map(security).collect(),
         agent_socket: super::agent_socket(&data_dir),
         admin_socket: admin_socket(&data_dir),
         default_pool: args.default_pool,
@@ -50,6 +57,7 @@ pub async fn run(args: Args) -> Result<()> {
             address: broker.address(),
             vnc_address: broker.vnc_address(),
             fingerprint: broker.fingerprint().to_owned(),
+            vnc_fingerprint: broker.vnc_fingerprint(),
             initial_admin: broker.initial_admin().map(|a| (a.name.clone(), a.password.clone())),
         };
         let mut out = std::io::stdout().lock();

@@ -22,13 +22,16 @@ pub fn print(announced: &Announcement, host: &Host, data_dir: &Path) {
     }
     println!("    Certificate   self-signed; SHA-256 {}", announced.fingerprint);
     if let Some(vnc) = announced.vnc_address {
-        println!("    VNC viewers   {vnc}  (TLS: VeNCrypt; user name and password as above)");
+        println!("    VNC viewers   {vnc}  (user name and password as above)");
         println!(
             "                  xtigervncviewer -X509CA {}/broker/tls/cert.pem {}::{}",
             data_dir.display(),
             vnc.ip(),
             vnc.port()
         );
+        if let Some(fingerprint) = &announced.vnc_fingerprint {
+            println!("                  viewers without certificates show the RSA key {fingerprint}");
+        }
     }
     println!("    Processor     {accel}");
     println!("    Network       {}", host.facts.network);

@@ -1,6 +1,17 @@
-//! Names of protocol versions, security types and VeNCrypt sub-types, shared by both sides of the handshake.
+//! What both sides of the handshake share: the names of protocol versions, security types and VeNCrypt sub-types here,
+//! and the cryptography of the types that bring their own in the modules. Knows no state machine.
 //!
-//! Source: rfbproto, "ProtocolVersion", "Security" and "VeNCrypt". Knows no state machine.
+//! | module | what it is |
+//! | --- | --- |
+//! | [`vnc_auth`] | the DES response to a challenge |
+//! | [`rsa_aes`] | public keys, random numbers, session keys and hashes; RSA itself is the caller's |
+//! | [`eax`] | the encrypted messages that follow |
+//!
+//! Source: rfbproto, "ProtocolVersion", "Security", "VeNCrypt".
+
+pub mod eax;
+pub mod rsa_aes;
+pub mod vnc_auth;
 
 use std::fmt;
 
@@ -56,6 +67,10 @@ impl Version {
 pub enum SecurityType {
     /// 1: no authentication, no encryption. Only inside a link that is already trusted.
     None,
+    /// 2: a DES response to a challenge, no encryption.
+    VncAuth,
+    /// 5, 6, 129 and 130: keys that are exchanged by RSA, then AES.
+    RsaAes(RsaAes),
     /// 19: VeNCrypt 0.2, which has sub-types.
     VeNCrypt,
 }
@@ -66,6 +81,8 @@ impl SecurityType {
     pub const fn number(self) -> u8 {
         match self {
             Self::None => 1,
+            Self::VncAuth => 2,
+            Self::RsaAes(kind) => kind.number(),
             Self::VeNCrypt => 19,
         }
     }
@@ -75,9 +92,57 @@ impl SecurityType {
     pub const fn from_number(n: u8) -> Option<Self> {
         match n {
             1 => Some(Self::None),
+            2 => Some(Self::VncAuth),
+            5 => Some(Self::RsaAes(RsaAes::Ra2)),
+            6 => Some(Self::RsaAes(RsaAes::Ra2ne)),
             19 => Some(Self::VeNCrypt),
+            129 => Some(Self::RsaAes(RsaAes::Ra2_256)),
+            130 => Some(Self::RsaAes(RsaAes::Ra2ne_256)),
             _ => None,
         }
+    }
+
+    /// RFB 3.3 has it: there the server says the type, and only None and VncAuth exist (rfbproto, "Security").
+    #[must_use]
+    pub const fn is_in_3_3(self) -> bool {
+        matches!(self, Self::None | Self::VncAuth)
+    }
+}
+
+/// A security type that exchanges keys by RSA (rfbproto, "RSA-AES Security Type" and the three after it). The two-step
+/// types (13 and 133) are not implemented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(non_camel_case_types, reason = "as rfbproto and viewers write them")]
+pub enum RsaAes {
+    /// 5: AES with 128 bits, SHA-1.
+    Ra2,
+    /// 6: the same, and nothing is encrypted any more once the password was sent.
+    Ra2ne,
+    /// 129: AES with 256 bits, SHA-256.
+    Ra2_256,
+    /// 130: the same, and nothing is encrypted any more once the password was sent.
+    Ra2ne_256,
+}
+
+impl RsaAes {
+    /// All of them, the strongest first.
+    pub const ALL: [Self; 4] = [Self::Ra2_256, Self::Ra2, Self::Ra2ne_256, Self::Ra2ne];
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Ra2 => 5,
+            Self::Ra2ne => 6,
+            Self::Ra2_256 => 129,
+            Self::Ra2ne_256 => 130,
+        }
+    }
+
+    /// Everything after the handshake is encrypted too, SecurityResult included.
+    #[must_use]
+    pub const fn encrypts_stream(self) -> bool {
+        matches!(self, Self::Ra2 | Self::Ra2_256)
     }
 }
 
@@ -178,6 +243,14 @@ mod tests {
         for v in [Version::V3_3, Version::V3_7, Version::V3_8] {
             assert_eq!(Version::parse(v.message()), Some(v));
         }
+    }
+
+    #[test]
+    fn every_number_names_one_type() {
+        let known: Vec<u8> =
+            (0..=255).filter(|n| SecurityType::from_number(*n).is_some_and(|t| t.number() == *n)).collect();
+        assert_eq!(known, [1, 2, 5, 6, 19, 129, 130]);
+        assert_eq!((0..=255).filter(|n| SecurityType::from_number(*n).is_some()).count(), known.len());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The server's handshake against literal bytes of each version and type.
 
 use super::*;
+use crate::security::rsa_aes::tests::OpenSsl;
+use crate::security::{MAX_PASSWORD, MAX_USER};
 
-fn poll_all(h: &mut Handshake, out: &mut Vec<u8>) -> Result<Vec<HandshakeEvent>, HandshakeError> {
+pub(super) fn poll_all(h: &mut Handshake, out: &mut Vec<u8>) -> Result<Vec<HandshakeEvent>, HandshakeError> {
     let mut events = Vec::new();
     while let Some(e) = h.poll(out)? {
         events.push(e);
@@ -10,21 +12,21 @@ fn poll_all(h: &mut Handshake, out: &mut Vec<u8>) -> Result<Vec<HandshakeEvent>,
     Ok(events)
 }
 
-fn started(offer: Offer) -> Handshake {
+pub(super) fn started(offer: Offer) -> Handshake {
     let mut out = Vec::new();
     let h = Handshake::new(offer, &mut out);
     assert_eq!(out, b"RFB 003.008\n");
     h
 }
 
-fn answer(h: &mut Handshake, bytes: &[u8]) -> (Vec<u8>, Vec<HandshakeEvent>) {
+pub(super) fn answer(h: &mut Handshake, bytes: &[u8]) -> (Vec<u8>, Vec<HandshakeEvent>) {
     let mut out = Vec::new();
     h.feed(bytes).unwrap();
     let events = poll_all(h, &mut out).unwrap();
     (out, events)
 }
 
-fn failure(h: &mut Handshake, bytes: &[u8]) -> (Vec<u8>, HandshakeError) {
+pub(super) fn failure(h: &mut Handshake, bytes: &[u8]) -> (Vec<u8>, HandshakeError) {
     let mut out = Vec::new();
     h.feed(bytes).unwrap();
     let e = poll_all(h, &mut out).unwrap_err();
@@ -163,6 +165,57 @@ fn what_was_not_offered_cannot_be_chosen() {
     assert_eq!(failure(&mut h, &[19, 0, 1]).1, HandshakeError::VeNCryptVersion(0, 1));
 }
 
+fn vnc_auth() -> Offer {
+    Offer(vec![Method::VeNCrypt(vec![Subtype::X509Plain]), Method::VncAuth { challenge: [9; CHALLENGE] }])
+}
+
+#[test]
+fn vnc_auth_gives_challenge_and_response_to_the_caller() {
+    let versions: [(&[u8], &[u8]); 2] =
+        [(b"RFB 003.008\n", b"\0\0\0\x01\0\0\0\x02no"), (b"RFB 003.007\n", b"\0\0\0\x01")];
+    for (version, refusal) in versions {
+        let verdict = || {
+            let mut h = started(vnc_auth());
+            assert_eq!(answer(&mut h, version).0, [2, 19, 2]);
+            assert_eq!(answer(&mut h, &[2]).0, [9; 16]);
+            assert_eq!(answer(&mut h, &[1; 15]), (vec![], vec![]));
+            let asked = HandshakeEvent::Response { challenge: [9; 16], response: [1; 16] };
+            assert_eq!(answer(&mut h, &[1]), (vec![], vec![asked]));
+            h
+        };
+        let (mut right, mut wrong) = (verdict(), verdict());
+        let mut out = Vec::new();
+        right.accept(&mut out).unwrap();
+        assert_eq!((&out[..], right.security()), (&[0; 4][..], Security::VncAuth));
+        assert_eq!(answer(&mut right, &[0]).1, [HandshakeEvent::ClientInit { shared: false }]);
+        out.clear();
+        wrong.reject("no", &mut out);
+        assert_eq!(out, refusal);
+    }
+}
+
+#[test]
+fn vnc_auth_in_3_3_has_a_security_result_and_no_reason() {
+    let verdict = || {
+        let mut h = started(vnc_auth());
+        assert_eq!(answer(&mut h, b"RFB 003.003\n").0, [&[0, 0, 0, 2][..], &[9; 16]].concat());
+        assert_eq!(answer(&mut h, &[1; 16]).1.len(), 1);
+        h
+    };
+    let mut out = Vec::new();
+    verdict().accept(&mut out).unwrap();
+    verdict().reject("no", &mut out);
+    assert_eq!(out, [0, 0, 0, 0, 0, 0, 0, 1]);
+}
+
+/// Screen Sharing on macOS says 3.889.
+#[test]
+fn a_viewer_that_announces_3_889_is_served_as_3_8() {
+    let mut h = started(vnc_auth());
+    assert_eq!(answer(&mut h, b"RFB 003.889\n").0, [2, 19, 2]);
+    assert_eq!(h.version(), Version::V3_8);
+}
+
 #[test]
 fn another_protocol_is_named_at_its_first_bytes() {
     let (out, e) = failure(&mut started(Offer::none()), b"GET");
@@ -181,10 +234,11 @@ mod properties {
     use proptest::prelude::*;
 
     fn run(chunks: &[&[u8]]) -> (Vec<u8>, Vec<HandshakeEvent>, Option<HandshakeError>) {
-        let offer = Offer {
-            types: vec![SecurityType::VeNCrypt, SecurityType::None],
-            subtypes: vec![Subtype::X509Plain, Subtype::X509None],
-        };
+        let subtypes = vec![Subtype::X509Plain, Subtype::X509None];
+        let challenge = [7; CHALLENGE];
+        let rsa_aes = Method::RsaAes(RsaAes::Ra2, OpenSsl::server());
+        let offer =
+            Offer(vec![Method::VeNCrypt(subtypes), Method::VncAuth { challenge }, rsa_aes, Method::None]);
         let (mut out, mut events) = (Vec::new(), Vec::new());
         let mut h = Handshake::new(offer, &mut out);
         for chunk in chunks {
@@ -203,7 +257,11 @@ mod properties {
                             }
                             HandshakeEvent::Plain { user, .. } if user == "ok" => h.accept(&mut out).unwrap(),
                             HandshakeEvent::Plain { .. } => h.reject("no", &mut out),
-                            HandshakeEvent::ClientInit { .. } => {}
+                            HandshakeEvent::Response { response, .. } if response[0] < 128 => {
+                                h.accept(&mut out).unwrap();
+                            }
+                            HandshakeEvent::Response { .. } => h.reject("no", &mut out),
+                            HandshakeEvent::StartAes | HandshakeEvent::ClientInit { .. } => {}
                         }
                         events.push(e);
                     }
@@ -220,6 +278,8 @@ mod properties {
             Just(b"\x13\0\x02\0\0\x01\x06\0\0\0\x02\0\0\0\x03okpwd\x01".to_vec()),
             Just(b"\x13\0\x02\0\0\x01\x06\0\0\0\x02\0\0\0\x03nopwd\x01".to_vec()),
             Just(b"\x13\0\x02\0\0\x01\x04\x00".to_vec()),
+            Just(b"\x02sixteen bytes 16\x01".to_vec()),
+            prop::collection::vec(any::<u8>(), 300).prop_map(|soup| [b"\x05\0\0\x04\0", &soup[..]].concat()),
             prop::collection::vec(any::<u8>(), 0..40),
         ];
         (version, rest).prop_map(|(v, r)| [&v[..], &r].concat())
