@@ -4,7 +4,7 @@
 //! reference to the screen, outside the lock. Should the driver change the screen while one of them does, it goes on with
 //! a copy of its own. It knows nothing of RFB, encodings or sockets.
 
-use lucarne_display::{Changes, CursorShape, Rect, Region, Screen, ScreenError, Source, ViewerDamage};
+use lucarne_display::{Changes, CursorShape, Rect, Region, Screen, ScreenError, Share, Source, ViewerDamage};
 use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 /// The picture and those who look at it.
 pub(crate) struct Picture {
     state: Mutex<State>,
+    share: Arc<Share>,
     present: watch::Sender<bool>,
 }
 
@@ -59,6 +60,7 @@ impl Picture {
         let screen = Arc::new(Screen::new(1, 1).expect("one pixel is a valid size"));
         Arc::new(Self {
             state: Mutex::new(State { screen, cursor: None, seats: Vec::new(), next_seat: 0 }),
+            share: Arc::default(),
             present: watch::Sender::new(false),
         })
     }
@@ -107,7 +109,8 @@ impl State {
     fn change(&mut self, frame: Frame<'_>, rect: Rect) -> Result<(), ScreenError> {
         let size = (u32::from(self.screen.width()), u32::from(self.screen.height()));
         if size != (frame.width, frame.height) {
-            self.screen = Arc::new(Screen::new(frame.width, frame.height)?);
+            // The generation goes on, because what viewers share is told apart by it.
+            Arc::make_mut(&mut self.screen).resize(frame.width, frame.height)?;
         }
         let change = Arc::make_mut(&mut self.screen).update_from(&Rows::of(frame)?, rect)?;
         for seat in &mut self.seats {
@@ -153,6 +156,11 @@ impl Seat {
         let damaged = !state.seat(self.id).damage.is_empty();
         let size = (state.screen.width(), state.screen.height());
         Pending { damaged, size, cursor: state.cursor.clone() }
+    }
+
+    /// What the viewer shares with others, if there are any.
+    pub(crate) fn share(&self) -> Option<Arc<Share>> {
+        (self.picture.state().seats.len() > 1).then(|| self.picture.share.clone())
     }
 
     /// What was taken and not sent: the viewer gets it later.
