@@ -157,6 +157,10 @@ impl Decoders {
     }
 
     fn raw(&mut self, rect: Rect, r: &mut Reader<'_>, fb: &mut Framebuffer) -> bool {
+        // An empty rectangle counts as inside wherever it is, so its rows may be none.
+        if rect.is_empty() {
+            return true;
+        }
         let size = self.reader.format().bytes_per_pixel();
         while self.raw_rows < rect.h {
             let Some(row) = r.bytes(usize::from(rect.w) * size) else { return false };

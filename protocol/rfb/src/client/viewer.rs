@@ -335,6 +335,8 @@ impl Viewer {
         screens: Vec<Screen>,
     ) -> Result<ServerEvent, ViewerError> {
         if status == 0 && (width, height) != (self.framebuffer.width(), self.framebuffer.height()) {
+            // Two of the largest would be too much memory.
+            self.framebuffer = Framebuffer::default();
             self.framebuffer = Framebuffer::new(width, height)?;
         }
         Ok(ServerEvent::Resized { width, height, reason, status, screens })

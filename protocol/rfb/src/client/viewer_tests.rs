@@ -131,6 +131,24 @@ fn rectangles_outside_and_data_against_the_rules_are_errors() {
     assert_eq!(huge, decode(DecodeError::Size { width: 65_535, height: 65_535 }));
 }
 
+#[test]
+fn an_empty_rectangle_far_outside_is_nothing_in_any_encoding() {
+    for encoding in [enc::RAW, enc::COPY_RECT, enc::HEXTILE] {
+        for rect in [Rect::new(0, 65_535, 0, 65_535), Rect::new(65_535, 65_535, 65_535, 0)] {
+            let mut bytes = hello(&PixelFormat::BGRX);
+            let mut update = Update::new(&mut bytes);
+            let out = update.rect(rect, encoding);
+            if encoding == enc::COPY_RECT {
+                out.put_u32(0);
+            }
+            update.finish();
+            let (events, error, _) = play([&bytes[..]]);
+            assert_eq!(error, None, "{encoding} {rect:?}");
+            assert_eq!(events.last(), Some(&ServerEvent::Updated { rects: 1 }));
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn chunking_changes_nothing(size in 1usize..60) {
