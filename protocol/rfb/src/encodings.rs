@@ -26,6 +26,8 @@ pub const LAST_RECT: i32 = -224;
 pub const QEMU_POINTER_MOTION: i32 = -257;
 /// QEMU Extended Key Event.
 pub const QEMU_EXTENDED_KEY: i32 = -258;
+/// QEMU Audio.
+pub const QEMU_AUDIO: i32 = -259;
 /// QEMU LED State.
 pub const QEMU_LED_STATE: i32 = -261;
 /// DesktopName.

@@ -6,11 +6,12 @@
 //!            └──────────┴─ after the last, or LastRect
 //! ```
 //!
-//! Bounded by [`super::MAX_PIXELS`], 64 MiB of one rectangle's data and 1 MiB of text. It knows nothing of sockets, and
-//! writes nothing: the caller sends requests with [`super::write`].
+//! Bounded by [`super::MAX_PIXELS`], 64 MiB of one rectangle's data and 1 MiB of text or sound. It knows nothing of
+//! sockets, and writes nothing: the caller sends requests with [`super::write`].
 
 use super::decode::{Cursor, DecodeError, Decoded, Decoders, JpegDecoder, MAX_RECT_BYTES};
 use super::framebuffer::Framebuffer;
+use crate::audio::{Audio, AudioError};
 use crate::clipboard::{Clipboard, ClipboardError};
 use crate::encodings as enc;
 use crate::pixel::{PixelFormat, PixelFormatError, PixelReader};
@@ -103,6 +104,8 @@ pub enum ServerEvent {
         /// 0 refused, 1 the extension is there.
         code: u8,
     },
+    /// Sound.
+    Audio(Audio),
 }
 
 /// Why a server's bytes are refused.
@@ -120,6 +123,12 @@ pub enum ViewerError {
     /// A broken extended clipboard message.
     #[error("the server sent a broken clipboard message")]
     Clipboard(#[from] ClipboardError),
+    /// A QEMU message that is not known.
+    #[error("the server sent a QEMU message of unknown sub-type {0}")]
+    UnknownQemu(u8),
+    /// An audio message that makes no sense.
+    #[error("the server sent a broken audio message")]
+    Audio(#[from] AudioError),
     /// A rectangle that can't be decoded.
     #[error("the server sent a rectangle that cannot be decoded")]
     Decode(#[from] DecodeError),
@@ -256,6 +265,7 @@ impl Viewer {
             150 => Some(ServerEvent::EndOfContinuousUpdates),
             248 => fence(&mut r),
             250 => xvp(&mut r),
+            255 => qemu(&mut r)?,
             other => return Err(ViewerError::Unknown(other)),
         };
         if event.is_some() {
@@ -299,7 +309,9 @@ impl Viewer {
                 name
             }
             enc::QEMU_POINTER_MOTION => Some(ServerEvent::PointerMotion { absolute: rect.x != 0 }),
-            enc::QEMU_EXTENDED_KEY | enc::EXTENDED_MOUSE_BUTTONS => Some(ServerEvent::Acknowledged(encoding)),
+            enc::QEMU_EXTENDED_KEY | enc::QEMU_AUDIO | enc::EXTENDED_MOUSE_BUTTONS => {
+                Some(ServerEvent::Acknowledged(encoding))
+            }
             enc::QEMU_LED_STATE => {
                 consumed = 1;
                 r.u8().map(ServerEvent::Leds)
@@ -377,6 +389,14 @@ fn fence(r: &mut Reader<'_>) -> Option<ServerEvent> {
 fn xvp(r: &mut Reader<'_>) -> Option<ServerEvent> {
     r.u8()?;
     Some(ServerEvent::Xvp { version: r.u8()?, code: r.u8()? })
+}
+
+fn qemu(r: &mut Reader<'_>) -> Parsed {
+    match r.u8() {
+        None => Ok(None),
+        Some(1) => Ok(Audio::parse(r)?.map(ServerEvent::Audio)),
+        Some(other) => Err(ViewerError::UnknownQemu(other)),
+    }
 }
 
 fn screens(r: &mut Reader<'_>) -> Option<Vec<Screen>> {

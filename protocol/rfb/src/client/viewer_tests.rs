@@ -42,6 +42,7 @@ fn everything() -> Vec<u8> {
     server::fence(3, b"ping", &mut out);
     server::end_of_continuous_updates(&mut out);
     server::xvp(1, &mut out);
+    [Audio::Begin, Audio::Data(vec![1, 2, 3, 4]), Audio::End].iter().for_each(|a| server::audio(a, &mut out));
     let mut update = Update::new(&mut out);
     let raw = update.rect(Rect::new(0, 0, 2, 2), enc::RAW);
     [1u32, 2, 3, 4].iter().for_each(|p| raw.put_bytes(&p.to_le_bytes()));
@@ -52,6 +53,7 @@ fn everything() -> Vec<u8> {
     update.led_state(2);
     update.pointer_motion(true);
     update.acknowledge(enc::QEMU_EXTENDED_KEY);
+    update.acknowledge(enc::QEMU_AUDIO);
     update.desktop_name("new");
     update.cursor_with_alpha(Rect::new(0, 0, 1, 1), &[0x8011_2233]);
     let screen = Screen { id: 7, rect: Rect::new(0, 0, 20, 10), flags: 1 };
@@ -74,7 +76,7 @@ fn everything_that_a_server_writes_is_understood() {
             ServerEvent::Clipboard(Clipboard::Notify { text: true }),
         ]
     );
-    assert_eq!(events.last(), Some(&ServerEvent::Updated { rects: 11 }));
+    assert_eq!(events.last(), Some(&ServerEvent::Updated { rects: 12 }));
     assert!(
         events.contains(&ServerEvent::Cursor(Cursor {
             rect: Rect::new(0, 0, 1, 1),

@@ -2,6 +2,7 @@
 //! "Pseudo-encodings"). Knows nothing of how pixels are encoded: an encoder appends its data after a rectangle's header.
 
 use super::Screen;
+use crate::audio::Audio;
 use crate::clipboard::Clipboard;
 use crate::encodings as enc;
 use crate::pixel::{PixelFormat, PixelWriter};
@@ -63,6 +64,11 @@ pub fn fence(flags: u32, payload: &[u8], out: &mut Vec<u8>) {
 /// xvp: 0 refuses the last request, 1 says that the extension is there.
 pub fn xvp(code: u8, out: &mut Vec<u8>) {
     out.put_bytes(&[250, 0, 1, code]);
+}
+
+/// QEMU's audio messages, for clients that asked for sound.
+pub fn audio(message: &Audio, out: &mut Vec<u8>) {
+    message.write(out);
 }
 
 /// Who asked for a size of the framebuffer (the x position of ExtendedDesktopSize).
@@ -196,8 +202,8 @@ impl<'a> Update<'a> {
         self.rect(Rect::new(absolute.into(), 0, 0, 0), enc::QEMU_POINTER_MOTION);
     }
 
-    /// An empty rectangle that says: the server understands this extension too. For QEMU Extended Key Event and
-    /// ExtendedMouseButtons.
+    /// An empty rectangle that says: the server understands this extension too. For QEMU Extended Key Event, QEMU Audio
+    /// and ExtendedMouseButtons.
     pub fn acknowledge(&mut self, pseudo_encoding: i32) {
         self.rect(Rect::default(), pseudo_encoding);
     }
