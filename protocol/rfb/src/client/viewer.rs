@@ -9,8 +9,10 @@
 //! Bounded by [`super::MAX_PIXELS`], 64 MiB of one rectangle's data and 1 MiB of text or sound. It knows nothing of
 //! sockets, and writes nothing: the caller sends requests with [`super::write`].
 
-use super::decode::{Cursor, DecodeError, Decoded, Decoders, JpegDecoder, MAX_RECT_BYTES};
-use super::framebuffer::Framebuffer;
+use super::codecs::{Codecs, JpegDecoder};
+use super::cursor::Cursor;
+use super::decode::{DecodeError, Decoded, Decoders, MAX_RECT_BYTES};
+use super::framebuffer::{Framebuffer, MAX_PIXELS};
 use crate::audio::{Audio, AudioError};
 use crate::clipboard::{Clipboard, ClipboardError};
 use crate::encodings as enc;
@@ -161,6 +163,7 @@ pub struct Viewer {
     input: Input,
     decoders: Decoders,
     framebuffer: Framebuffer,
+    max_pixels: u64,
 }
 
 impl std::fmt::Debug for Viewer {
@@ -176,12 +179,25 @@ impl Viewer {
     /// Expects ServerInit. Without a JPEG decoder the caller must not ask for a quality level.
     #[must_use]
     pub fn new(jpeg: Option<JpegDecoder>) -> Self {
+        Self::with_codecs(Codecs { jpeg, ..Codecs::default() })
+    }
+
+    /// The same with decoders for more than JPEG.
+    #[must_use]
+    pub fn with_codecs(codecs: Codecs) -> Self {
         Self {
             state: State::Init,
             input: Input::default(),
-            decoders: Decoders::new(PixelReader::new(PixelFormat::BGRX), jpeg),
+            decoders: Decoders::new(PixelReader::new(PixelFormat::BGRX), codecs),
             framebuffer: Framebuffer::default(),
+            max_pixels: MAX_PIXELS,
         }
+    }
+
+    /// Takes only framebuffers of at most this many pixels, if that is less than [`MAX_PIXELS`].
+    #[must_use]
+    pub fn limited_to(self, max_pixels: u64) -> Self {
+        Self { max_pixels: max_pixels.min(MAX_PIXELS), ..self }
     }
 
     /// What the server has drawn.
@@ -243,7 +259,7 @@ impl Viewer {
         let format = PixelFormat::parse(&format)?;
         let Some(name) = text(&mut r, MAX_NAME)? else { return Ok(None) };
         let n = r.consumed();
-        self.framebuffer = Framebuffer::new(width, height)?;
+        self.set_size(width, height)?;
         self.set_format(format);
         self.input.consume(n);
         self.state = State::Message;
@@ -320,15 +336,20 @@ impl Viewer {
                 let pending = self.input.pending();
                 let decoded =
                     self.decoders.rect(rect, encoding, pending, &mut consumed, &mut self.framebuffer)?;
-                let event = decoded.map(|d| match d {
-                    Decoded::Pixels => ServerEvent::Drawn { rect, encoding },
-                    Decoded::Cursor(cursor) => ServerEvent::Cursor(cursor),
-                });
-                // Raw and Hextile are drawn as they come, so their bytes are spent before the rectangle is whole.
-                if event.is_none() {
-                    self.input.consume(consumed);
+                match decoded {
+                    Some(Decoded::Pixels) => Some(ServerEvent::Drawn { rect, encoding }),
+                    Some(Decoded::Cursor(cursor)) => Some(ServerEvent::Cursor(cursor)),
+                    Some(Decoded::Nothing) => {
+                        self.input.consume(consumed);
+                        self.state = State::Rects { left, seen };
+                        return Ok(None);
+                    }
+                    // Raw and Hextile are drawn as they come, so their bytes are spent before the rectangle is whole.
+                    None => {
+                        self.input.consume(consumed);
+                        None
+                    }
                 }
-                event
             }
         };
         if event.is_some() {
@@ -347,11 +368,19 @@ impl Viewer {
         screens: Vec<Screen>,
     ) -> Result<ServerEvent, ViewerError> {
         if status == 0 && (width, height) != (self.framebuffer.width(), self.framebuffer.height()) {
-            // Two of the largest would be too much memory.
-            self.framebuffer = Framebuffer::default();
-            self.framebuffer = Framebuffer::new(width, height)?;
+            self.set_size(width, height)?;
         }
         Ok(ServerEvent::Resized { width, height, reason, status, screens })
+    }
+
+    fn set_size(&mut self, width: u16, height: u16) -> Result<(), DecodeError> {
+        if u64::from(width) * u64::from(height) > self.max_pixels {
+            return Err(DecodeError::Size { width, height });
+        }
+        // Two of the largest at once would be too much memory.
+        self.framebuffer = Framebuffer::default();
+        self.framebuffer = Framebuffer::new(width, height)?;
+        Ok(())
     }
 }
 
