@@ -158,6 +158,38 @@ proptest! {
     }
 
     #[test]
+    fn a_message_that_is_cut_short_waits_for_the_rest(message in any_message()) {
+        let mut bytes = Vec::new();
+        write::message(&message, &mut bytes);
+        for length in 0..bytes.len() {
+            prop_assert_eq!(parse_chunks([&bytes[..length]]), (vec![], None), "{} of {} bytes", length, bytes.len());
+        }
+    }
+
+    #[test]
+    fn fifteen_buttons_come_through_once_they_are_negotiated(
+        events in prop::collection::vec((0..1u16 << 15, any::<u16>(), any::<u16>()), 1..9),
+        size in 1usize..20,
+    ) {
+        let mut bytes = Vec::new();
+        write::set_encodings(&[EXTENDED_MOUSE_BUTTONS], &mut bytes);
+        for (buttons, x, y) in &events {
+            // A client may use the short form as long as only the first seven are pressed.
+            if buttons >> 7 == 0 {
+                write::pointer_event(*buttons as u8, *x, *y, &mut bytes);
+            }
+            write::extended_pointer_event(*buttons, *x, *y, &mut bytes);
+        }
+        let (messages, error) = parse_chunks(bytes.chunks(size));
+        let seen: Vec<_> = messages[1..].iter().map(|m| match m {
+            ClientMessage::PointerEvent { buttons, x, y } => (*buttons, *x, *y),
+            other => panic!("{other:?}"),
+        }).collect();
+        let twice = |e: &(u16, u16, u16)| vec![*e; if e.0 >> 7 == 0 { 2 } else { 1 }];
+        prop_assert_eq!((seen, error), (events.iter().flat_map(twice).collect(), None));
+    }
+
+    #[test]
     fn byte_soup_gives_the_same_in_any_chunking(
         bytes in prop::collection::vec(prop_oneof![0u8..8, any::<u8>()], 0..400),
         size in 1usize..50,
