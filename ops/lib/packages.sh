@@ -36,6 +36,15 @@ test_needs=(
     "iproute2|makes network namespaces|has ip"
 )
 
+# shellcheck disable=SC2034
+fuzz_needs=(
+    "g++|builds the fuzzer|compiles_cpp"
+)
+
+compiles_cpp() {
+    has c++ && printf '#include <atomic>\nint main() { return 0; }\n' | c++ -x c++ -o /dev/null - 2>/dev/null
+}
+
 compiles_c() {
     has cc && printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null
 }
