@@ -3,6 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::Write;
 
 /// The system's allocator, counting.
 pub struct Counting;
@@ -34,7 +35,9 @@ fn grow(bytes: usize) {
         // What follows allocates.
         LIMIT.set(isize::MAX);
         let stack = std::backtrace::Backtrace::force_capture();
-        eprintln!("{bytes} bytes are asked for, which is more than may be held:\n{stack}");
+        // Past what tests do with `eprintln!`, which would be lost.
+        let what = format!("{bytes} bytes are asked for, which is more than may be held");
+        let _ = writeln!(std::io::stderr(), "{what}:\n{stack}");
         std::process::abort();
     }
 }
