@@ -1,7 +1,11 @@
 //! Encoders judged by the protocol crate's own decoder: what a viewer sees is what the screen shows, in its format.
 
+#[path = "formats_tests.rs"]
+mod formats;
+
 use super::*;
 use crate::viewer::ViewerDamage;
+use formats::formats;
 use lucarne_rfb::client::{JpegDecoder, ServerEvent, Viewer};
 use lucarne_rfb::pixel::PixelReader;
 use proptest::prelude::*;
@@ -144,35 +148,6 @@ fn scroll_up(picture: &mut [u32], width: usize, by: usize) {
 const W: u16 = 210;
 const H: u16 = 170;
 
-/// Every size of a pixel, with channels of common and of odd widths and places, in both byte orders.
-fn formats() -> Vec<PixelFormat> {
-    let format = |bits_per_pixel, depth, max, shift| {
-        let format = PixelFormat { bits_per_pixel, depth, big_endian: false, max, shift };
-        let mut wire = Vec::new();
-        format.write(&mut wire);
-        PixelFormat::parse(&wire.try_into().unwrap()).unwrap()
-    };
-    let little = [
-        PixelFormat::BGR233,
-        format(8, 8, [7, 7, 3], [5, 2, 0]),
-        format(8, 3, [1, 1, 1], [6, 0, 3]),
-        PixelFormat::RGB565,
-        format(16, 15, [31, 31, 31], [0, 5, 10]),
-        format(16, 12, [15, 15, 15], [12, 1, 6]),
-        format(16, 16, [1, 8191, 3], [15, 0, 13]),
-        PixelFormat::BGRX,
-        format(32, 32, [255, 255, 255], [0, 8, 16]),
-        // Three bytes of CPIXEL are the high ones, or there are none that hold all channels.
-        format(32, 24, [255, 255, 255], [24, 16, 8]),
-        format(32, 24, [255, 255, 255], [4, 20, 12]),
-        format(32, 30, [1023, 1023, 1023], [20, 10, 0]),
-        format(32, 9, [127, 1, 1], [25, 3, 0]),
-        format(32, 18, [63, 63, 63], [26, 20, 10]),
-        format(32, 32, [65_535, 255, 255], [16, 8, 0]),
-    ];
-    little.iter().flat_map(|f| [*f, f.with_big_endian(true)]).collect()
-}
-
 fn content() -> impl Strategy<Value = Content> {
     prop_oneof![
         any::<u32>().prop_map(Content::Solid),
@@ -308,41 +283,6 @@ fn eight_bits_per_pixel_get_no_jpeg() {
     let mut pair = Pair::new(W, H, PixelFormat::BGR233, &[enc::TIGHT, enc::QUALITY_0 + 5]);
     pair.show(&photo());
     assert_eq!(pair.error(), 0);
-}
-
-/// Unlike the test with random pictures, this one leaves no pair of encoding and format out.
-#[test]
-fn every_encoding_shows_every_content_in_every_format() {
-    let mut picture = vec![0u32; usize::from(W) * usize::from(H)];
-    let contents =
-        [Content::Solid(0x00ab_cdef), Content::Text, Content::Icons, Content::Gradient, Content::Noise];
-    for (row, content) in (0..).zip(contents) {
-        paint(&mut picture, W.into(), Rect::new(0, row * 30, W - row, 37), content);
-    }
-    for format in formats() {
-        for encoding in [enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::ZLIB, enc::RAW] {
-            let mut pair = Pair::new(W, H, format, &[encoding]);
-            pair.show(&picture);
-            assert_eq!(pair.error(), 0, "{encoding} in {format:?}");
-            assert!(pair.drawn(encoding) > 0, "{encoding} was not used");
-        }
-    }
-}
-
-/// Hextile's tiles and ZRLE's and Tight's rows end anywhere in the last byte or tile.
-#[test]
-fn every_encoding_shows_screens_of_every_small_size() {
-    for (width, height) in (1..=20u16).flat_map(|w| [(w, 1), (1, w), (w, 17), (65, w), (w + 120, w)]) {
-        let mut picture = vec![0u32; usize::from(width) * usize::from(height)];
-        for content in [Content::Text, Content::Icons, Content::Noise] {
-            paint(&mut picture, width.into(), Rect::new(0, 0, width, height), content);
-            for encoding in [enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::ZLIB, enc::RAW] {
-                let mut pair = Pair::new(width, height, PixelFormat::RGB565, &[encoding]);
-                pair.show(&picture);
-                assert_eq!(pair.error(), 0, "{encoding}, {width}×{height}, {content:?}");
-            }
-        }
-    }
 }
 
 #[test]
