@@ -72,6 +72,24 @@ impl Guest {
         ));
     }
 
+    /// Writes a file, in pieces that the agent takes.
+    ///
+    /// # Panics
+    /// The guest does not take it.
+    pub fn put(&self, path: &str, content: &[u8]) {
+        let handle = self.call("guest-file-open", &json!({ "path": path, "mode": "w" }));
+        for piece in content.chunks(1 << 18) {
+            let mut done = 0;
+            while done < piece.len() {
+                let text = STANDARD.encode(&piece[done..]);
+                let wrote = self.call("guest-file-write", &json!({ "handle": handle, "buf-b64": text }));
+                let count = wrote["count"].as_u64().expect("a number of bytes");
+                done += usize::try_from(count).expect("no more than were given");
+            }
+        }
+        self.call("guest-file-close", &json!({ "handle": handle }));
+    }
+
     /// The guest's clock, seconds since the epoch.
     ///
     /// # Panics

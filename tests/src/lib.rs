@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod guest;
 pub mod http;
+pub mod link;
 pub mod poll;
 pub mod process;
 pub mod screen;

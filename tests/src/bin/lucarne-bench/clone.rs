@@ -9,26 +9,17 @@
 
 use crate::CloneArgs;
 use crate::http::Client;
+use crate::pool;
 use crate::processes::{self, Private};
 use crate::report::{Report, Target, percentile};
 use crate::server::Server;
 use crate::viewer::Viewer;
 use anyhow::{Context, Result, bail};
-use lucarne_control::agent::TemplateState;
-use lucarne_control::api::{
-    Connection, Credentials, Desktop, Host, Image, NewPool, NewSession, NewUser, Page, Pool, Token, User,
-};
+use lucarne_control::api::{Connection, Credentials, Desktop, Host, NewSession, NewUser, Page, Token, User};
 use lucarne_control::desktop::Phase;
-use lucarne_control::spec::NetworkPolicy;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// The pool's name.
-const POOL: &str = "bench";
-
-/// How long a template may take: a cold boot without hardware virtualization on a busy machine.
-const TEMPLATE_LIMIT: Duration = Duration::from_secs(900);
 
 /// How long one fork may take until its user can type, before the run is given up.
 const CLONE_LIMIT: Duration = Duration::from_secs(60);
@@ -67,13 +58,13 @@ pub async fn measure(server: &mut Server, args: &CloneArgs) -> Result<Report> {
     let mut admin = server.admin().await?;
     let hosts: Page<Host> = admin.get("/api/v1/hosts").await?;
     let host = hosts.items.into_iter().next().context("the server has no host")?;
-    let cold_boot_s = make_pool(&mut admin, args.clones).await?;
+    let cold_boot_s = pool::make(&mut admin, args.clones).await?;
     eprintln!("Cold boot: {cold_boot_s:.1} s");
     let tokens = make_users(server, &mut admin, args.clones).await?;
 
     let held_count = args.held.min(args.clones) as usize;
     let alone = tokens.len() - held_count;
-    let own = std::path::absolute(&args.data_dir)?;
+    let own = std::path::absolute(&args.server.data_dir)?;
     let others_before = processes::other_machines(&own);
     let mut samples = Vec::new();
     for token in &tokens[..alone] {
@@ -169,44 +160,6 @@ fn say(number: usize, s: &Sample) {
     );
 }
 
-/// Makes the pool from the newest image, waits for its template, and gives the seconds that its cold boot took.
-async fn make_pool(admin: &mut Client, clones: u32) -> Result<f64> {
-    let images: Page<Image> = admin.get("/api/v1/images").await?;
-    let image = images.items.into_iter().max_by_key(|i| i.created_at);
-    let image = image.context("there is no image, and no recipe to build one; see --images and --recipe")?;
-    let new = NewPool {
-        name: POOL.into(),
-        description: String::new(),
-        image: image.digest.to_string(),
-        machine: None,
-        network: NetworkPolicy::User,
-        max_desktops: Some(clones),
-        entitled_users: Vec::new(),
-        entitled_groups: vec!["everyone".into()],
-    };
-    let (_, _): (_, Pool) = admin.post("/api/v1/pools", &new).await?;
-    let began = Instant::now();
-    let mut said = String::new();
-    while began.elapsed() < TEMPLATE_LIMIT {
-        let pool: Pool = admin.get(&format!("/api/v1/pools/{POOL}")).await?;
-        if let Some(template) = pool.templates.into_iter().next().map(|t| t.template) {
-            match template.state {
-                TemplateState::Ready => {
-                    return template.cold_boot_s.context("the template does not say how long its boot took");
-                }
-                TemplateState::Failed => bail!("the template could not be made: {}", template.detail),
-                TemplateState::Building if template.detail != said => {
-                    eprintln!("Template: {}", template.detail);
-                    said = template.detail;
-                }
-                TemplateState::Building => {}
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    bail!("the template was not ready within {} s", TEMPLATE_LIMIT.as_secs())
-}
-
 /// Makes as many users and signs each in: a token each.
 async fn make_users(server: &Server, admin: &mut Client, count: u32) -> Result<Vec<String>> {
     let mut random = [0; 16];
@@ -233,7 +186,7 @@ async fn fork(server: &Server, admin: &mut Client, token: &str) -> Result<(Sampl
 async fn timed_fork(server: &Server, admin: &mut Client, token: &str) -> Result<(Sample, Held)> {
     // A browser that shows the portal has its connection open.
     let mut client = Client::remote(server.tls()?, Some(token.to_owned())).await?;
-    let wish = NewSession { pool: POOL.into(), wait_ms: None };
+    let wish = NewSession { pool: pool::NAME.into(), wait_ms: None };
     let click = Instant::now();
     let ms = || click.elapsed().as_secs_f64() * 1000.0;
     let (status, connection): (_, Connection) = client.post("/api/v1/sessions", &wish).await?;

@@ -3,7 +3,9 @@
 
 mod clone;
 mod data;
+mod display;
 mod http;
+mod pool;
 mod processes;
 mod report;
 mod server;
@@ -27,11 +29,13 @@ struct Cli {
 enum Suite {
     /// Forks desktops, one after another and several held at once, against the cold boot of the same run.
     Clone(CloneArgs),
+    /// Shows the same frames by Lucarne, QEMU's own VNC server and TigerVNC's Xvnc, and compares what viewers get.
+    Display(display::DisplayArgs),
 }
 
-/// What the suite `clone` takes.
+/// What every suite that runs a server takes.
 #[derive(Args, Clone)]
-struct CloneArgs {
+struct ServerArgs {
     /// File for the figures.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -47,6 +51,13 @@ struct CloneArgs {
     /// What executes the desktops: auto, kvm or tcg.
     #[arg(long, default_value = "auto")]
     accel: String,
+}
+
+/// What the suite `clone` takes.
+#[derive(Args, Clone)]
+struct CloneArgs {
+    #[command(flatten)]
+    server: ServerArgs,
     /// Forks in all.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=500))]
     clones: u32,
@@ -57,8 +68,7 @@ struct CloneArgs {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Suite::Clone(args) = Cli::parse().suite;
-    match run(args).await {
+    match run(Cli::parse().suite).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lucarne-bench: {error:#}");
@@ -67,7 +77,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: CloneArgs) -> Result<()> {
+async fn run(suite: Suite) -> Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = async {
         tokio::select! {
@@ -75,10 +85,23 @@ async fn run(args: CloneArgs) -> Result<()> {
             _ = terminate.recv() => {}
         }
     };
+    let args = match &suite {
+        Suite::Clone(args) => &args.server,
+        Suite::Display(args) => &args.server,
+    };
     let data_dir = data::prepare(&args.data_dir, &args.images)?;
-    let mut server = server::Server::spawn(&data_dir, &args)?;
+    let vnc = match &suite {
+        Suite::Clone(_) => "none",
+        Suite::Display(_) => "127.0.0.1:0",
+    };
+    let mut server = server::Server::spawn(&data_dir, args, vnc)?;
     let measured = tokio::select! {
-        measured = clone::measure(&mut server, &args) => measured,
+        measured = async {
+            match &suite {
+                Suite::Clone(args) => clone::measure(&mut server, args).await,
+                Suite::Display(args) => display::measure(&mut server, args).await,
+            }
+        } => measured,
         () = stop => Err(anyhow::anyhow!("interrupted; nothing was measured to the end")),
     };
     // Whatever happened: no desktop is left behind.

@@ -11,6 +11,19 @@ pub fn in_dir(dir: &Path) -> Vec<u32> {
     pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)).collect()
 }
 
+/// The children of a process that have this word in their command line.
+pub fn children(parent: u32, word: &str) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let of = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        of == Some(parent) && words.split(|b| *b == 0).any(|w| w == word.as_bytes())
+    };
+    pids.filter(is_child).collect()
+}
+
 /// Memory that only one process has: its private pages, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Private {
@@ -50,11 +63,16 @@ impl Private {
 
 /// Processor time of these processes so far, seconds.
 pub fn cpu_seconds(pids: &[u32]) -> f64 {
-    let ticks = pids.iter().filter_map(|pid| {
+    let seconds = pids.iter().filter_map(|pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        cpu_ticks(&stat)
+        seconds_of(&stat)
     });
-    ticks.sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64
+    seconds.sum()
+}
+
+/// The processor time, seconds, that a process's or thread's `stat` tells.
+pub fn seconds_of(stat: &str) -> Option<f64> {
+    Some(cpu_ticks(stat)? as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 fn cpu_ticks(stat: &str) -> Option<u64> {

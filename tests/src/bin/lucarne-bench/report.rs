@@ -30,7 +30,7 @@ impl Target {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// The name in the JSON, with the unit at its end.
-    pub name: &'static str,
+    pub name: String,
     /// The value.
     pub value: f64,
     /// What it should reach.
@@ -52,15 +52,15 @@ pub struct Report {
 
 impl Report {
     /// Adds a figure.
-    pub fn add(&mut self, name: &'static str, value: f64, target: Option<Target>) {
-        self.figures.push(Figure { name, value, target });
+    pub fn add(&mut self, name: impl Into<String>, value: f64, target: Option<Target>) {
+        self.figures.push(Figure { name: name.into(), value, target });
     }
 
     /// For programs.
     pub fn json(&self) -> Value {
         let round = |v: f64| (v * 100.0).round() / 100.0;
         let figures: Map<_, _> =
-            self.figures.iter().map(|f| (f.name.to_owned(), json!(round(f.value)))).collect();
+            self.figures.iter().map(|f| (f.name.clone(), json!(round(f.value)))).collect();
         json!({ "suite": self.suite, "figures": figures, "setting": self.setting })
     }
 

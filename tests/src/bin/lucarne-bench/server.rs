@@ -1,6 +1,6 @@
 //! The server that is measured: `lucarne up` as a process of its own, with ports that the kernel chooses.
 
-use crate::CloneArgs;
+use crate::ServerArgs;
 use crate::http::{Client, Pinned};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal};
@@ -22,17 +22,18 @@ pub struct Server {
     data_dir: PathBuf,
     process: Child,
     tls: Option<Pinned>,
+    vnc: Option<SocketAddr>,
 }
 
 impl Server {
-    /// Starts it.
-    pub fn spawn(data_dir: &Path, args: &CloneArgs) -> Result<Self> {
+    /// Starts it, listening for VNC viewers at `vnc` (`none` for not at all).
+    pub fn spawn(data_dir: &Path, args: &ServerArgs, vnc: &str) -> Result<Self> {
         let here = std::env::current_exe().context("this program's own path is not known")?;
         let program = here.with_file_name("lucarne");
         ensure!(program.exists(), "{} is not there; build it with cargo build --release", program.display());
         let mut command = Command::new(&program);
         command
-            .args(["up", "--listen", "127.0.0.1:0", "--vnc-listen", "none", "--default-pool", "none"])
+            .args(["up", "--listen", "127.0.0.1:0", "--vnc-listen", vnc, "--default-pool", "none"])
             .arg("--data-dir")
             .arg(data_dir)
             .args(["--accel", &args.accel]);
@@ -44,7 +45,7 @@ impl Server {
         // In a group of its own, so that Ctrl-C reaches it through us, once, and in order.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
         let process = command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
-        Ok(Self { data_dir: data_dir.into(), process, tls: None })
+        Ok(Self { data_dir: data_dir.into(), process, tls: None, vnc: None })
     }
 
     /// Waits until it serves, and reads where.
@@ -57,6 +58,9 @@ impl Server {
                 if let Some((_, rest)) = line.split_once("https://") {
                     let text = rest.trim().trim_end_matches('/');
                     address = Some(text.parse().with_context(|| format!("{text:?} is no address"))?);
+                }
+                if let Some(rest) = line.trim().strip_prefix("VNC viewers") {
+                    self.vnc = rest.split_whitespace().next().and_then(|text| text.parse().ok());
                 }
                 if line.contains("Ctrl-C") {
                     return Ok(());
@@ -75,6 +79,21 @@ impl Server {
     /// How to reach it over TLS.
     pub fn tls(&self) -> Result<&Pinned> {
         self.tls.as_ref().context("the server has not started yet")
+    }
+
+    /// Where VNC viewers come in.
+    pub fn vnc(&self) -> Result<SocketAddr> {
+        self.vnc.context("the server did not say where VNC viewers come in")
+    }
+
+    /// Where everything of it is.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Its own process: that of `lucarne up`.
+    pub fn pid(&self) -> Result<u32> {
+        self.process.id().context("the server has ended")
     }
 
     /// A client with an administrator's rights.
