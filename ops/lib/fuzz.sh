@@ -90,16 +90,19 @@ fuzz_each() {
 fuzz_longest=512
 fuzz_most=48
 
-# Chooses anew among corpus and finds what takes the most edges, beyond what the seeds take; fewest and shortest first.
+# Chooses anew among corpus and finds what takes edges that the seeds do not, the shortest first.
 fuzz_keep() {
     local target=$1 chosen=$fuzz_folder/chosen/$1 program=$fuzz_folder/$fuzz_triple/release/$1 folders=() folder file
     for folder in "$fuzz_corpus/$target" "$fuzz_folder/found/$target"; do
         [ ! -d "$root/$folder" ] || folders+=("$folder")
     done
-    in_root rm -rf "$chosen" && in_root mkdir -p "$chosen" "$fuzz_corpus/$target" &&
-        in_root "$program" -merge=1 -use_counters=0 -max_len="$fuzz_longest" "$chosen" "${folders[@]}" || return
-    in_root find "$fuzz_corpus/$target" -type f -delete || return
-    find "$root/$chosen" -type f -printf '%s %p\n' | sort -n | head -n "$fuzz_most" | cut -d' ' -f2- |
+    in_root rm -rf "$chosen" && in_root mkdir -p "$fuzz_folder/chosen" "$fuzz_corpus/$target" &&
+        in_root cp -r "$fuzz_folder/seeds/$target" "$chosen" &&
+        in_root "$program" -merge=1 -use_counters=0 -max_len="$fuzz_longest" "$chosen" "${folders[@]}" &&
+        in_root find "$fuzz_corpus/$target" -type f -delete || return
+    # libFuzzer names what it chooses by its sha1; the seeds have numbers.
+    find "$root/$chosen" -type f -name '????????????????????????????????????????' -printf '%s %p\n' | sort -n |
+        head -n "$fuzz_most" | cut -d' ' -f2- |
         while IFS= read -r file; do
             in_root cp "$file" "$fuzz_corpus/$target/" || return
         done

@@ -8,8 +8,8 @@ use lucarne_rfb::client::Viewer;
 use lucarne_rfb::pixel::{PixelReader, PixelWriter};
 use lucarne_rfb::{ClientEncodings, encodings as enc, server};
 
-/// The largest screen, pixels each way: tiles have 64, and there may be a third.
-const LONGEST_SIDE: u16 = 150;
+/// The largest screen, pixels each way: tiles have 64, and there may be a second one.
+const LONGEST_SIDE: u16 = 110;
 
 /// What the viewer sees is what the screen shows, in its format.
 pub fn exactly(data: &[u8]) {
@@ -27,7 +27,7 @@ pub fn exactly(data: &[u8]) {
     let mut out = Vec::new();
     server::write::server_init(width, height, &format, "", &mut out);
     let mut picture = vec![0u32; usize::from(width) * usize::from(height)];
-    for _ in 0..4 {
+    for _ in 0..3 {
         draw(&mut picture, &screen, &mut input);
         let bytes: Vec<u8> = picture.iter().flat_map(|p| p.to_le_bytes()).collect();
         let change = screen.update(&bytes, usize::from(width) * 4, screen.rect()).expect("a whole frame");

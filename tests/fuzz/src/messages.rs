@@ -127,8 +127,11 @@ pub fn formats() -> Vec<PixelFormat> {
     ]
 }
 
-/// A part of the framebuffer of [`viewer`], from four small numbers; it may reach over the edge.
+/// A rectangle from four bytes; the highest stand for the highest numbers, so that edges pass what 16 bits hold.
 pub(crate) fn small_rect(input: &mut Input<'_>) -> Rect {
-    let mut number = || u16::from(input.u8());
+    let mut number = || match input.u8() {
+        high @ 240.. => u16::MAX - u16::from(u8::MAX - high),
+        low => u16::from(low),
+    };
     Rect::new(number(), number(), number(), number())
 }

@@ -171,8 +171,9 @@ impl Stream {
     }
 }
 
-/// As many bytes as are needed, from the start again when they are used up.
+/// As many bytes as are needed, from the start again when they are used up; no more than the framebuffer needs.
 fn repeated(bytes: &[u8], length: usize) -> Vec<u8> {
+    let length = length.min(usize::from(SIDE) * usize::from(SIDE) * 4);
     let bytes = if bytes.is_empty() { &[0] } else { bytes };
     bytes.iter().copied().cycle().take(length).collect()
 }

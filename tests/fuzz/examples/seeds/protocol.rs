@@ -1,6 +1,7 @@
 //! RFB's handshake and messages: both sides' own writers, and lengths at the ends of their ranges.
 
 use super::{Seeds, with};
+use flate2::{Compress, Compression, FlushCompress};
 use lucarne_rfb::audio::{Audio, AudioFormat, AudioRequest, Sample};
 use lucarne_rfb::client::write as client;
 use lucarne_rfb::clipboard::Clipboard;
@@ -62,6 +63,19 @@ fn server_halves() -> Vec<Vec<u8>> {
         ));
     }
     all
+}
+
+/// The payload of a text of 3 MiB, packed as well as it can be.
+fn much_text() -> Vec<u8> {
+    const LENGTH: usize = 3 << 20;
+    let mut plain = Vec::new();
+    plain.put_u32(LENGTH as u32);
+    plain.resize(4 + LENGTH, b'a');
+    let mut packed = Vec::with_capacity(plain.len());
+    let done =
+        Compress::new(Compression::best(), true).compress_vec(&plain, &mut packed, FlushCompress::Finish);
+    done.expect("memory to memory");
+    with(&[0x10, 0, 0, 1], &packed)
 }
 
 fn client_messages() -> Vec<Vec<u8>> {
@@ -198,6 +212,7 @@ fn clipboards() -> Vec<Vec<u8>> {
         message.write(&mut out);
         all.push(with(&[0], &out));
     }
+    all.push(with(&[0], &much_text()));
     let provide = [0x10, 0, 0, 1];
     all.extend(LENGTHS.map(|n| with(&[1], &[&provide[..], &n.to_be_bytes(), b"a\r\n\r\nb\0"].concat())));
     all.push(with(&[1], &[&provide[..], &[0, 0, 0, 4], b"\xff\xfe\r\n"].concat()));

@@ -1,4 +1,4 @@
 //! The display path's encoders, judged by the decoder.
 #![no_main]
 
-lucarne_fuzz::target!(lucarne_fuzz::encode::exactly, 16384);
+lucarne_fuzz::target!(lucarne_fuzz::encode::exactly, 8192);

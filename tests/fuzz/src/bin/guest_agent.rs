@@ -1,4 +1,4 @@
 //! qemu-guest-agent.
 #![no_main]
 
-lucarne_fuzz::target!(lucarne_fuzz::guest::guest_agent, 4096);
+lucarne_fuzz::target!(lucarne_fuzz::guest::guest_agent, 1024);

@@ -1,4 +1,4 @@
 //! ZRLE.
 #![no_main]
 
-lucarne_fuzz::target!(lucarne_fuzz::rects::zrle, 4096);
+lucarne_fuzz::target!(lucarne_fuzz::rects::zrle, 1024);

@@ -1,4 +1,4 @@
-//! The clipboard's agent in a guest. Up to 4 MiB wait for it.
+//! The clipboard's agent in a guest.
 #![no_main]
 
-lucarne_fuzz::target!(lucarne_fuzz::guest::vdagent, 16384);
+lucarne_fuzz::target!(lucarne_fuzz::guest::vdagent, 1024);
