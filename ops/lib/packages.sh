@@ -40,9 +40,17 @@ test_needs=(
 bench_needs=(
     "tigervnc-standalone-server|to compare with|has Xvnc"
 )
+# shellcheck disable=SC2034
+fuzz_needs=(
+    "g++|builds the fuzzer|compiles_cpp"
+)
 
 compiles_c() {
     has cc && printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null
+}
+
+compiles_cpp() {
+    has c++ && printf '#include <atomic>\nint main() { return 0; }\n' | c++ -x c++ -o /dev/null - 2>/dev/null
 }
 
 node_is_new_enough() {

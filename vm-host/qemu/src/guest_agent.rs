@@ -30,10 +30,49 @@ pub enum GuestAgentError {
     },
 }
 
+/// The answers in what an agent says, a line each.
+#[derive(Default)]
+pub(crate) struct Answers {
+    buffer: Vec<u8>,
+    /// So many of its bytes hold no end of a line, so that an agent that sends few at a time costs no more than another.
+    looked_at: usize,
+}
+
+impl Answers {
+    /// Takes bytes in any pieces; then call [`Self::next`] until it gives none.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next answer; `None` when more bytes are needed. Lines that are no JSON are passed over.
+    ///
+    /// # Errors
+    /// A line is longer than [`MAX_ANSWER`].
+    pub(crate) fn next(&mut self) -> Result<Option<Value>, GuestAgentError> {
+        while let Some(end) = self.buffer[self.looked_at..].iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.buffer.drain(..=self.looked_at + end).collect();
+            self.looked_at = 0;
+            // guest-sync-delimited puts 0xff before its answer.
+            let start = line.iter().rposition(|b| *b == 0xff).map_or(0, |at| at + 1);
+            if let Ok(value) = serde_json::from_slice(&line[start..]) {
+                return Ok(Some(value));
+            }
+        }
+        self.looked_at = self.buffer.len();
+        if self.buffer.len() > MAX_ANSWER {
+            return Err(GuestAgentError::Refused {
+                command: "an earlier command".into(),
+                why: format!("its answer is longer than {MAX_ANSWER} bytes"),
+            });
+        }
+        Ok(None)
+    }
+}
+
 /// A connection to the agent of one guest.
 pub(crate) struct GuestAgent {
     stream: UnixStream,
-    buffer: Vec<u8>,
+    answers: Answers,
 }
 
 impl GuestAgent {
@@ -41,7 +80,7 @@ impl GuestAgent {
     /// (`guest-sync-delimited`). Tries until `limit`.
     pub(crate) async fn connect(socket: &Path, limit: Duration) -> Result<Self, GuestAgentError> {
         let stream = crate::address::connect(socket).await?;
-        let mut agent = Self { stream, buffer: Vec::new() };
+        let mut agent = Self { stream, answers: Answers::default() };
         let deadline = tokio::time::Instant::now() + limit;
         let mut attempt: i64 = i64::from(std::process::id()) << 16;
         loop {
@@ -69,23 +108,13 @@ impl GuestAgent {
 
     async fn read_answer(&mut self) -> Result<Value, GuestAgentError> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                // guest-sync-delimited puts 0xff before its answer.
-                let start = line.iter().rposition(|b| *b == 0xff).map_or(0, |at| at + 1);
-                match serde_json::from_slice(&line[start..]) {
-                    Ok(value) => return Ok(value),
-                    Err(_) => continue,
-                }
+            if let Some(answer) = self.answers.next()? {
+                return Ok(answer);
             }
-            if self.buffer.len() > MAX_ANSWER {
-                return Err(GuestAgentError::Refused {
-                    command: "an earlier command".into(),
-                    why: format!("its answer is longer than {MAX_ANSWER} bytes"),
-                });
-            }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                n => self.answers.push(&chunk[..n]),
             }
         }
     }
@@ -147,5 +176,39 @@ impl GuestAgent {
             // The agent offers no notification when a program ends.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(bytes: &[u8], step: usize) -> Vec<Value> {
+        let (mut answers, mut found) = (Answers::default(), Vec::new());
+        for piece in bytes.chunks(step) {
+            answers.push(piece);
+            while let Some(answer) = answers.next().unwrap() {
+                found.push(answer);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn answers_are_the_same_in_any_pieces_and_what_is_none_is_passed_over() {
+        let said = b"{\"return\": 1}\nrubbish\n{\"half\": \xff{\"return\": {}}\n\n[3]\n{\"return\":";
+        let expected = [json!({ "return": 1 }), json!({ "return": {} }), json!([3])];
+        for step in 1..=said.len() {
+            assert_eq!(answers(said, step), expected, "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_refused_at_the_limit() {
+        let mut answers = Answers::default();
+        answers.push(&vec![b' '; MAX_ANSWER]);
+        assert!(matches!(answers.next(), Ok(None)));
+        answers.push(b" ");
+        assert!(matches!(answers.next(), Err(GuestAgentError::Refused { .. })));
     }
 }

@@ -8,15 +8,19 @@ use crate::guest_agent::GuestAgent;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lucarne_control::desktop::Identity;
 use lucarne_driver::VmError;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 /// How long the resident helper may take. A guest that was just forked on a loaded host answers within a second.
 const HELPER_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long the guest agent may take for all of it.
 const AGENT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Longest answer of the helper, bytes; the longest that there is says `pong 2`.
+const MAX_ANSWER: u64 = 1024;
 
 fn failed(why: impl ToString) -> VmError {
     VmError::Guest { what: "its identity".into(), why: why.to_string() }
@@ -75,7 +79,6 @@ fn now() -> Duration {
 pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), VmError> {
     let gift = Gift::new(identity)?;
     let give = async {
-        let mut stream = BufReader::new(crate::address::connect(socket).await?);
         let now = now();
         let line = format!(
             "identity 2 {} {} {}.{:09} {} {} {} {}\n",
@@ -88,19 +91,24 @@ pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), 
             STANDARD.encode(&gift.key.public),
             identity.mac,
         );
-        stream.get_mut().write_all(line.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_line(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
+        ask_helper(socket, &line).await
     };
     let answer = tokio::time::timeout(HELPER_LIMIT, give)
         .await
         .map_err(|_| failed(format!("its helper did not answer within {} s", HELPER_LIMIT.as_secs())))?
         .map_err(failed)?;
-    if answer.trim_end() == "ok 2" {
-        Ok(())
-    } else {
-        Err(failed(format!("its helper said {:?}", answer.trim_end())))
+    if answer == "ok 2" { Ok(()) } else { Err(failed(format!("its helper said {answer:?}"))) }
+}
+
+/// Says a line to the resident helper and gives its answer, without the end of its line.
+pub(crate) async fn ask_helper(socket: &Path, line: &str) -> io::Result<String> {
+    let mut stream = crate::address::connect(socket).await?;
+    stream.write_all(line.as_bytes()).await?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer).await?;
+    match answer.strip_suffix('\n') {
+        Some(line) => Ok(line.into()),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "its helper's answer has no end")),
     }
 }
 
@@ -234,6 +242,27 @@ mod ssh {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_helper_that_answers_without_an_end_is_given_up_at_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let guest = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut sent = 0usize;
+            // Until nobody listens any more.
+            while stream.write_all(&[b'x'; 4096]).await.is_ok() {
+                sent += 4096;
+            }
+            sent
+        });
+        let error = ask_helper(&path, "ping\n").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let sent =
+            tokio::time::timeout(HELPER_LIMIT, guest).await.expect("the connection is closed").unwrap();
+        assert!(sent < 64 << 20, "{sent} bytes were taken");
+    }
 
     #[tokio::test]
     async fn an_identity_that_could_inject_shell_or_lines_is_refused_before_the_guest_sees_it() {

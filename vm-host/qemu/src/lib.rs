@@ -16,6 +16,8 @@ pub mod binary;
 mod card;
 pub mod command;
 mod dbus;
+#[doc(hidden)]
+pub mod fuzz;
 mod guest_agent;
 mod identity;
 mod input;

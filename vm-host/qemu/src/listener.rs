@@ -19,6 +19,9 @@ const LISTENER_INTERFACE: &str = "org.qemu.Display1.Listener";
 /// The largest side of a display, pixels: RFB counts in 16 bits, and no display is larger.
 const MAX_SIDE: u32 = 16_384;
 
+/// The most bytes of a display: 8K UHD twice over. What QEMU does not share is held in a private copy.
+const MAX_BYTES: u64 = 256 << 20;
+
 /// The largest cursor side, pixels. virtio-gpu's is 64; the rest is room.
 const MAX_CURSOR: i32 = 512;
 
@@ -117,6 +120,9 @@ fn bad_scanout(width: u32, height: u32, stride: u32, format: u32) -> Option<Stri
     if stride < width * 4 || stride > MAX_SIDE * 8 {
         return Some(format!("stride {stride} does not fit {width} pixels"));
     }
+    if u64::from(stride) * u64::from(height) > MAX_BYTES {
+        return Some(format!("{height} rows of {stride} bytes are more than {} MiB", MAX_BYTES >> 20));
+    }
     if format != PIXMAN_X8R8G8B8 && format != PIXMAN_A8R8G8B8 {
         return Some(format!("pixel format {format:#x} is not x8r8g8b8"));
     }
@@ -209,7 +215,7 @@ impl Listener {
         Ok(())
     }
 
-    fn scanout_map(
+    pub(crate) fn scanout_map(
         &mut self,
         fd: &OwnedFd,
         offset: u32,
@@ -230,7 +236,7 @@ impl Listener {
         Ok(())
     }
 
-    fn update_map(&mut self, x: i32, y: i32, width: i32, height: i32) {
+    pub(crate) fn update_map(&mut self, x: i32, y: i32, width: i32, height: i32) {
         let picture = &self.picture;
         if !matches!(picture.memory, Memory::Shared(..)) {
             return;
@@ -243,7 +249,7 @@ impl Listener {
         self.sink.update(self.picture.frame(), damage);
     }
 
-    fn scanout_data(
+    pub(crate) fn scanout_data(
         &mut self,
         width: u32,
         height: u32,
@@ -264,7 +270,7 @@ impl Listener {
         Ok(())
     }
 
-    fn update_data(
+    pub(crate) fn update_data(
         &mut self,
         (x, y, width, height): (i32, i32, i32, i32),
         stride: u32,
@@ -299,7 +305,7 @@ impl Listener {
         Ok(())
     }
 
-    fn cursor_define(
+    pub(crate) fn cursor_define(
         &mut self,
         width: i32,
         height: i32,
@@ -323,7 +329,7 @@ impl Listener {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ListenerError {
+pub(crate) enum ListenerError {
     #[error("{0}")]
     Bus(#[from] zbus::Error),
     #[error("{0}")]
@@ -390,6 +396,16 @@ mod tests {
         let fd = memfd(&[0; 100]);
         assert!(listener.scanout_map(&fd, 0, 8, 4, 32, PIXMAN_X8R8G8B8).is_err());
         assert!(listener.scanout_map(&fd, u32::MAX, 8, 1, 32, PIXMAN_X8R8G8B8).is_err());
+        assert!(record.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_display_of_more_memory_than_any_has_is_refused_although_it_could_be_mapped() {
+        let (record, mut listener) = listener();
+        let fd = memfd(&[]);
+        rustix::fs::ftruncate(&fd, 2 * MAX_BYTES).unwrap();
+        let stride = (MAX_BYTES / 16_384) as u32 + 4;
+        assert!(listener.scanout_map(&fd, 0, 8, 16_384, stride, PIXMAN_X8R8G8B8).is_err());
         assert!(record.0.lock().unwrap().is_empty());
     }
 

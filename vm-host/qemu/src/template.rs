@@ -471,15 +471,8 @@ async fn wait_frozen(qmp: &Qmp) -> Result<(), TemplateError> {
 
 /// Whether the resident identity helper is there, listens, and speaks the version of [`crate::identity`].
 async fn helper_answers(socket: &Path) -> bool {
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    let ask = async {
-        let mut stream = BufReader::new(crate::address::connect(socket).await?);
-        stream.get_mut().write_all(b"ping\n").await?;
-        let mut answer = String::new();
-        stream.read_line(&mut answer).await?;
-        Ok::<_, io::Error>(answer.trim_end() == "pong 2")
-    };
-    matches!(tokio::time::timeout(Duration::from_secs(5), ask).await, Ok(Ok(true)))
+    let ask = crate::identity::ask_helper(socket, "ping\n");
+    matches!(tokio::time::timeout(Duration::from_secs(5), ask).await, Ok(Ok(answer)) if answer == "pong 2")
 }
 
 fn unix_time() -> i64 {

@@ -8,7 +8,7 @@
 //! QEMU keeps what is sent while no agent has the port open, so it does not matter who comes first. QEMU's own clipboard
 //! (`qemu-vdagent`) is not used, because it forbids to migrate, and forks are loaded migrations. Texts are never logged.
 
-mod session;
+pub(crate) mod session;
 mod wire;
 
 use lucarne_driver::ClipboardSink;

@@ -120,3 +120,33 @@ fn push_run(pixels: &mut Vec<u32>, colour: u32, count: usize, r: &mut Reader<'_>
     pixels.resize(pixels.len() + length, colour);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pixel::PixelFormat;
+
+    #[test]
+    fn tiles_that_reach_beyond_themselves_or_end_early_are_errors() {
+        let reader = PixelReader::new(PixelFormat::BGR233);
+        let tile = |bytes: &[u8]| tile_pixels(Rect::new(0, 0, 3, 2), &mut Reader::new(bytes), &reader);
+        let run = DecodeError::Rules("a run beyond the end of its tile");
+        let index = DecodeError::Rules("an index beyond the palette");
+        for (bytes, error) in [
+            (&[128, 7, 6][..], run.clone()),
+            (&[128, 7, 4, 8, 1], run.clone()),
+            (&[130, 7, 8, 0x80, 255, 255], run),
+            (&[130, 7, 8, 2], index.clone()),
+            (&[3, 7, 8, 9, 0b0011_0000, 0], index),
+            (&[128, 7, 4], SHORT),
+            (&[0, 1, 2, 3, 4, 5], SHORT),
+            (&[], SHORT),
+            (&[17], DecodeError::Rules("an unknown kind of ZRLE tile")),
+            (&[129, 7], DecodeError::Rules("an unknown kind of ZRLE tile")),
+        ] {
+            assert_eq!(tile(bytes), Err(error), "{bytes:?}");
+        }
+        assert_eq!(tile(&[128, 0, 5]), Ok(vec![0; 6]));
+        assert_eq!(tile(&[130, 0, 0xff, 0x80, 4, 1]), Ok([[0; 5].as_slice(), &[0xff_ffff]].concat()));
+    }
+}

@@ -1,6 +1,7 @@
 //! The parser of a client's messages against literal bytes, limits, and arbitrary chunking.
 
 use super::*;
+use crate::audio::{AudioFormat, MAX_FREQUENCY, Sample};
 use crate::client::write;
 use proptest::prelude::*;
 
@@ -88,7 +89,8 @@ fn compressed_text_beyond_the_limit_is_skipped_and_the_stream_goes_on() {
 #[test]
 fn what_breaks_the_bounds_is_an_error() {
     assert_eq!(error(&[7]), MessageError::Unknown(7));
-    assert_eq!(error(&[255, 1]), MessageError::UnknownQemu(1));
+    assert_eq!(error(&[255, 2]), MessageError::UnknownQemu(2));
+    assert_eq!(error(&[255, 1, 0, 9]), MessageError::Audio(AudioError::Operation(9)));
     assert_eq!(error(&[2, 0, 0x04, 0x01]), MessageError::TooManyEncodings(1025));
     assert_eq!(error(&[248, 0, 0, 0, 0, 0, 0, 0, 65]), MessageError::FenceTooLong(65));
     let colour_map = [&[0, 0, 0, 0][..], &[8, 8, 0, 0], &[0; 12]].concat();
@@ -100,6 +102,17 @@ fn what_breaks_the_bounds_is_an_error() {
 
 fn any_rect() -> impl Strategy<Value = Rect> {
     any::<[u16; 4]>().prop_map(|[x, y, w, h]| Rect { x, y, w, h })
+}
+
+fn any_audio_request() -> impl Strategy<Value = AudioRequest> {
+    let format = (prop::sample::select(&Sample::ALL[..]), 1..=2u8, 1..=MAX_FREQUENCY);
+    prop_oneof![
+        Just(AudioRequest::Enable),
+        Just(AudioRequest::Disable),
+        format.prop_map(|(sample, channels, frequency)| {
+            AudioRequest::Format(AudioFormat { sample, channels, frequency })
+        }),
+    ]
 }
 
 fn any_message() -> impl Strategy<Value = ClientMessage> {
@@ -128,6 +141,7 @@ fn any_message() -> impl Strategy<Value = ClientMessage> {
             .prop_map(|(width, height, screens)| ClientMessage::SetDesktopSize { width, height, screens }),
         (any::<bool>(), any::<u32>(), any::<u32>())
             .prop_map(|(down, keysym, keycode)| ClientMessage::ExtendedKeyEvent { down, keysym, keycode }),
+        any_audio_request().prop_map(ClientMessage::Audio),
     ]
 }
 
@@ -141,6 +155,38 @@ proptest! {
         messages.iter().for_each(|m| write::message(m, &mut bytes));
         prop_assert_eq!(parse_chunks([&bytes[..]]), (messages.clone(), None));
         prop_assert_eq!(parse_chunks(bytes.chunks(size)), (messages, None));
+    }
+
+    #[test]
+    fn a_message_that_is_cut_short_waits_for_the_rest(message in any_message()) {
+        let mut bytes = Vec::new();
+        write::message(&message, &mut bytes);
+        for length in 0..bytes.len() {
+            prop_assert_eq!(parse_chunks([&bytes[..length]]), (vec![], None), "{} of {} bytes", length, bytes.len());
+        }
+    }
+
+    #[test]
+    fn fifteen_buttons_come_through_once_they_are_negotiated(
+        events in prop::collection::vec((0..1u16 << 15, any::<u16>(), any::<u16>()), 1..9),
+        size in 1usize..20,
+    ) {
+        let mut bytes = Vec::new();
+        write::set_encodings(&[EXTENDED_MOUSE_BUTTONS], &mut bytes);
+        for (buttons, x, y) in &events {
+            // A client may use the short form as long as only the first seven are pressed.
+            if buttons >> 7 == 0 {
+                write::pointer_event(*buttons as u8, *x, *y, &mut bytes);
+            }
+            write::extended_pointer_event(*buttons, *x, *y, &mut bytes);
+        }
+        let (messages, error) = parse_chunks(bytes.chunks(size));
+        let seen: Vec<_> = messages[1..].iter().map(|m| match m {
+            ClientMessage::PointerEvent { buttons, x, y } => (*buttons, *x, *y),
+            other => panic!("{other:?}"),
+        }).collect();
+        let twice = |e: &(u16, u16, u16)| vec![*e; if e.0 >> 7 == 0 { 2 } else { 1 }];
+        prop_assert_eq!((seen, error), (events.iter().flat_map(twice).collect(), None));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Encoders judged by the protocol crate's own decoder: what a viewer sees is what the screen shows, in its format.
 
+#[path = "formats_tests.rs"]
+mod formats;
+
 use super::*;
 use crate::viewer::ViewerDamage;
+use formats::formats;
 use lucarne_rfb::client::{JpegDecoder, ServerEvent, Viewer};
 use lucarne_rfb::pixel::PixelReader;
 use proptest::prelude::*;
@@ -145,16 +149,6 @@ fn scroll_up(picture: &mut [u32], width: usize, by: usize) {
 const W: u16 = 210;
 const H: u16 = 170;
 
-fn formats() -> Vec<PixelFormat> {
-    let argb32 = PixelFormat { depth: 32, ..PixelFormat::BGRX };
-    let high = PixelFormat { shift: [24, 16, 8], ..PixelFormat::BGRX };
-    let mut all = vec![PixelFormat::BGR233, argb32];
-    for f in [PixelFormat::BGRX, PixelFormat::RGB565, high] {
-        all.extend([f, f.with_big_endian(true)]);
-    }
-    all
-}
-
 fn content() -> impl Strategy<Value = Content> {
     prop_oneof![
         any::<u32>().prop_map(Content::Solid),
@@ -190,6 +184,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn without_jpeg_a_viewer_sees_exactly_the_screen(
+        budget in prop_oneof![3 => Just(UNLIMITED), 1 => 500usize..5000],
         format in prop::sample::select(formats()),
         encoding in prop::sample::select(vec![enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::ZLIB, enc::RAW]),
         copies in any::<bool>(),
@@ -198,6 +193,7 @@ proptest! {
         let mut list = vec![encoding];
         list.extend(copies.then_some(enc::COPY_RECT));
         let mut pair = Pair::new(W, H, format, &list);
+        pair.budget = budget;
         let mut picture = vec![0u32; usize::from(W) * usize::from(H)];
         for step in steps.into_iter().chain([Step::Send]) {
             match step {
@@ -209,6 +205,9 @@ proptest! {
                 }
                 Step::Send => {
                     pair.show(&picture);
+                    while !pair.damage.is_empty() {
+                        pair.send(&Extras::default());
+                    }
                     prop_assert_eq!(pair.error(), 0);
                     prop_assert!(pair.encoder.lossy_region().is_empty());
                 }
@@ -414,8 +413,25 @@ fn extras_reach_only_viewers_that_understand_them() {
     };
     let alpha = cursor(&all).expect("a pointer");
     assert_eq!((alpha.rect, alpha.pixels), (Rect::new(1, 0, 2, 1), vec![0xff03_0201, 0x0006_0504]));
+    let vmware = cursor(&events_of(&[enc::TIGHT, enc::CURSOR, enc::VMWARE_CURSOR])).expect("a pointer");
+    assert_eq!(vmware.pixels, [0xff03_0201, 0]);
     let mask = cursor(&events_of(&[enc::TIGHT, enc::CURSOR])).expect("a pointer");
     assert_eq!(mask.pixels, [0xff03_0201, 0]);
+}
+
+#[test]
+fn a_half_transparent_pointer_looks_the_same_in_both_encodings_with_alpha() {
+    let shape =
+        CursorShape::from_bgra(2, 1, 0, 0, &[0x00, 0x20, 0x40, 0x80, 0x07, 0x07, 0x07, 0x07]).unwrap();
+    for encoding in [enc::CURSOR_WITH_ALPHA, enc::VMWARE_CURSOR] {
+        let mut pair = Pair::new(8, 8, PixelFormat::BGRX, &[encoding]);
+        pair.send(&Extras { cursor: Some(&shape), ..Extras::default() });
+        let seen = pair.events.iter().find_map(|e| match e {
+            ServerEvent::Cursor(c) => Some(c.pixels.clone()),
+            _ => None,
+        });
+        assert_eq!(seen, Some(vec![0x8040_2000, 0x0707_0707]), "{encoding}");
+    }
 }
 
 #[test]

@@ -279,6 +279,14 @@ pub fn import_prepare(
     Ok(Prepared { staging, store: store.clone(), options, format, virtual_size })
 }
 
+/// Judges a disk file by its header and tables, as an import does before anything else; gives the size of the disk, bytes.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn examine(format: ImportFormat, file: File) -> Result<u64, HeaderError> {
+    check(format, &FileSource::new(file)?)
+}
+
 /// Size of the disk, bytes.
 fn check(format: ImportFormat, source: &impl Source) -> Result<u64, HeaderError> {
     match format {

@@ -174,6 +174,27 @@ fn a_sparse_extent_that_hands_over_to_its_descriptor_is_refused() {
 }
 
 #[test]
+fn a_stream_whose_footer_has_another_size_is_refused_whatever_it_is() {
+    let place = place();
+    let mut stream = fs::read(place.converted("vmdk", "subformat=streamOptimized")).unwrap();
+    // qemu-img writes a header that needs no footer; a stream's header says that there is one.
+    let footer = stream[..512].to_vec();
+    stream[56..64].fill(0xff);
+    let with_size = |sectors: u64| {
+        let mut footer = footer.clone();
+        footer[12..20].copy_from_slice(&sectors.to_le_bytes());
+        [&stream[..], &footer, &[0; 512]].concat()
+    };
+    let sectors = (4 << 20) / 512;
+    assert_eq!(check(ImportFormat::Vmdk, &with_size(sectors)).unwrap(), 4 << 20);
+    for sectors in [sectors - 1, sectors + (1 << 55), u64::MAX] {
+        fs::write(place.path("changed"), with_size(sectors)).unwrap();
+        let text = place.refusal(&place.path("changed"), ImportFormat::Vmdk);
+        assert!(text.contains("header and footer differ"), "{text}");
+    }
+}
+
+#[test]
 fn a_parent_of_a_vmdk_is_refused() {
     let place = place();
     place.converted("vmdk", "");

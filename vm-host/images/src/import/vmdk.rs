@@ -48,7 +48,7 @@ pub(super) fn check(source: &impl Source) -> Result<u64, HeaderError> {
         if fields.le32(0) != MAGIC {
             return Err(HeaderError::Truncated { what: "footer", at, have: source.len() });
         }
-        if fields.le64(12) * SECTOR != size {
+        if fields.le64(12).saturating_mul(SECTOR) != size {
             return Err(HeaderError::Damaged("header and footer differ".into()));
         }
         (directory, grain, per_table) = (fields.le64(56), fields.le64(20), fields.le32(44));

@@ -48,7 +48,7 @@ const MAX_WAITING: usize = 4 * MAX_CLIPBOARD;
 
 /// Why a conversation cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SessionError {
+pub(crate) enum SessionError {
     /// It does not speak the protocol.
     #[error(transparent)]
     Framing(#[from] FramingError),
@@ -59,7 +59,7 @@ pub(super) enum SessionError {
 
 /// What the host learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// What is in the guest's clipboard; `None` when it holds no text any more.
     Content(Option<Arc<str>>),
     /// The agent said something that was not taken; why, without what.
@@ -82,18 +82,18 @@ enum Owner {
 
 /// The conversation.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     messages: Messages,
     owner: Owner,
     /// The agent's capabilities, once it has said them.
     capabilities: Option<u32>,
     /// For the agent.
-    pub(super) out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
 }
 
 impl Session {
     /// Begins one, with a text that is to be offered as soon as an agent listens.
-    pub(super) fn new(offer: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(offer: Option<Arc<str>>) -> Self {
         let owner = offer.map_or(Owner::Nobody, Owner::Host);
         let mut session = Self { messages: Messages::default(), owner, capabilities: None, out: Vec::new() };
         // Asks for the agent's own, which also tells it that whoever spoke to it before has gone.
@@ -116,7 +116,7 @@ impl Session {
     ///
     /// # Errors
     /// The conversation is over.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, SessionError> {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, SessionError> {
         let mut events = Vec::new();
         while let Some(message) = self.messages.next(&mut bytes)? {
             match message {

@@ -47,7 +47,7 @@ pub(super) enum Message {
 
 /// Why a stream cannot be understood any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FramingError {
+pub(crate) enum FramingError {
     /// A chunk of nobody's.
     #[error("a chunk is for the port {0}, which does not exist")]
     Port(u32),

@@ -1,0 +1,4 @@
+//! Raw and CopyRect.
+#![no_main]
+
+lucarne_fuzz::target!(lucarne_fuzz::rects::raw, 1024);

@@ -1,0 +1,4 @@
+//! zlib.
+#![no_main]
+
+lucarne_fuzz::target!(lucarne_fuzz::rects::zlib, 1024);
