@@ -14,10 +14,18 @@ pub const ZLIB: i32 = 6;
 pub const TIGHT: i32 = 7;
 /// ZRLE.
 pub const ZRLE: i32 = 16;
+/// JPEG: a picture without anything around it.
+pub const JPEG: i32 = 21;
+/// Open H.264.
+pub const OPEN_H264: i32 = 50;
+/// Tight PNG: Tight with PNG in place of zlib.
+pub const TIGHT_PNG: i32 = -260;
 /// Cursor: shape with a bit mask.
 pub const CURSOR: i32 = -239;
 /// Cursor With Alpha.
 pub const CURSOR_WITH_ALPHA: i32 = -314;
+/// VMware Cursor.
+pub const VMWARE_CURSOR: i32 = 0x574d_5664;
 /// DesktopSize.
 pub const DESKTOP_SIZE: i32 = -223;
 /// LastRect: the number of rectangles need not be known in advance.
@@ -26,6 +34,8 @@ pub const LAST_RECT: i32 = -224;
 pub const QEMU_POINTER_MOTION: i32 = -257;
 /// QEMU Extended Key Event.
 pub const QEMU_EXTENDED_KEY: i32 = -258;
+/// QEMU Audio.
+pub const QEMU_AUDIO: i32 = -259;
 /// QEMU LED State.
 pub const QEMU_LED_STATE: i32 = -261;
 /// DesktopName.
@@ -50,6 +60,9 @@ pub const COMPRESSION_0: i32 = -256;
 pub const FINE_QUALITY_0: i32 = -512;
 /// JPEG subsampling 1X; 4X, 2X, grey, 8X, 16X follow.
 pub const SUBSAMPLING_1X: i32 = -768;
+
+/// The encodings of the pointer's shape; a client that lists one of them draws the pointer itself.
+pub const CURSORS: [i32; 3] = [CURSOR, CURSOR_WITH_ALPHA, VMWARE_CURSOR];
 
 /// The pixel encodings that our server writes, in no order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

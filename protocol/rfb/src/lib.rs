@@ -9,6 +9,7 @@
 //! section title in each module.
 #![forbid(unsafe_code)]
 
+pub mod audio;
 pub mod client;
 pub mod clipboard;
 pub mod encodings;

@@ -58,12 +58,28 @@ impl<'a> Reader<'a> {
         self.array().map(i32::from_be_bytes)
     }
 
+    /// Tight's compact length (rfbproto, "Tight Encoding"): 7, 7 and 8 bits, lowest first, as far as there are any.
+    pub fn compact_length(&mut self) -> Option<usize> {
+        let mut length = 0;
+        for (shift, mask) in [(0, 0x7f), (7, 0x7f), (14, 0xff)] {
+            let byte = usize::from(self.u8()?);
+            length |= (byte & mask) << shift;
+            if shift < 14 && byte & 0x80 == 0 {
+                break;
+            }
+        }
+        Some(length)
+    }
+
     /// x, y, width, height as four `U16`.
     pub fn rect(&mut self) -> Option<crate::Rect> {
         let [x, y, w, h] = [self.u16()?, self.u16()?, self.u16()?, self.u16()?];
         Some(crate::Rect { x, y, w, h })
     }
 }
+
+/// The longest data that a compact length can announce, bytes.
+pub const MAX_COMPACT_LENGTH: usize = (1 << 22) - 1;
 
 /// Appends big-endian fields.
 pub trait Put {
@@ -79,6 +95,16 @@ pub trait Put {
     fn put_padding(&mut self, n: usize);
     /// Bytes as they are.
     fn put_bytes(&mut self, bytes: &[u8]);
+    /// Tight's compact length, at most [`MAX_COMPACT_LENGTH`].
+    fn put_compact_length(&mut self, n: usize) {
+        debug_assert!(n <= MAX_COMPACT_LENGTH);
+        let low = |shift: u32| (n >> shift & 0x7f) as u8;
+        match n {
+            0..0x80 => self.put_u8(low(0)),
+            0x80..0x4000 => self.put_bytes(&[low(0) | 0x80, low(7)]),
+            _ => self.put_bytes(&[low(0) | 0x80, low(7) | 0x80, (n >> 14) as u8]),
+        }
+    }
     /// x, y, width, height as four `U16`.
     fn put_rect(&mut self, r: crate::Rect) {
         for v in [r.x, r.y, r.w, r.h] {
@@ -188,6 +214,25 @@ mod tests {
         assert_eq!(r.u16(), Some(0x0102));
         assert_eq!((r.u32(), r.consumed(), r.remaining()), (None, 2, 1));
         assert_eq!(r.u8(), Some(3));
+    }
+
+    #[test]
+    fn compact_lengths_are_as_the_specification_shows() {
+        for (length, bytes) in [
+            (0, &[0][..]),
+            (127, &[0x7f]),
+            (128, &[0x80, 1]),
+            (10_000, &[0x90, 0x4e]),
+            (16_383, &[0xff, 0x7f]),
+            (16_384, &[0x80, 0x80, 1]),
+            (MAX_COMPACT_LENGTH, &[0xff, 0xff, 0xff]),
+        ] {
+            let mut out = Vec::new();
+            out.put_compact_length(length);
+            assert_eq!(out, bytes, "{length}");
+            assert_eq!(Reader::new(bytes).compact_length(), Some(length));
+            assert_eq!(Reader::new(&bytes[..bytes.len() - 1]).compact_length(), None);
+        }
     }
 
     #[test]

@@ -77,13 +77,19 @@ impl CursorShape {
         update.cursor_with_alpha(self.rect(), &self.pixels);
     }
 
+    pub(crate) fn write_vmware(&self, update: &mut Update<'_>) {
+        let with_alpha = |&p: &u32| p & 0xff00_0000 | unmultiplied(p);
+        let pixels: Vec<u32> = self.pixels.iter().map(with_alpha).collect();
+        update.vmware_cursor(self.rect(), &pixels);
+    }
+
     pub(crate) fn write_mask(&self, update: &mut Update<'_>, writer: &PixelWriter) {
         let opaque: Vec<u32> = self.pixels.iter().map(|&p| unmultiplied(p)).collect();
         update.cursor(self.rect(), &opaque, |i| self.pixels[i] >> 24 >= 128, writer);
     }
 }
 
-/// The colour before it was multiplied by alpha, for a pointer that is drawn without.
+/// The colour before it was multiplied by alpha.
 fn unmultiplied(pixel: u32) -> u32 {
     let [a, r, g, b] = pixel.to_be_bytes();
     if a == 0 {

@@ -3,34 +3,35 @@
 //! A rectangle is decoded when all its bytes are there, except Raw (row by row) and Hextile (tile by tile), whose sizes
 //! are not bounded otherwise. Knows nothing of messages.
 
+use super::codecs::Codecs;
+use super::cursor::{self, Cursor};
 use super::framebuffer::Framebuffer;
+use super::h264::H264;
 use super::hextile::Hextile;
 use super::inflate::Inflate;
-use super::tight::Tight;
+use super::jpeg::Jpeg;
+use super::tight::{Kind, Tight};
 use super::zrle::Zrle;
 use crate::encodings as enc;
 use crate::pixel::PixelReader;
 use crate::rect::Rect;
 use crate::wire::Reader;
 
-/// Decodes a JPEG of the given width and height into `0x00RRGGBB`, row by row; `None` when it is broken. It is the
-/// caller's, so that this crate needs no C library.
-pub type JpegDecoder = Box<dyn FnMut(&[u8], u16, u16) -> Option<Vec<u32>> + Send>;
-
 /// The longest data of one rectangle, bytes, where a length is sent.
 pub(super) const MAX_RECT_BYTES: usize = 64 << 20;
 
-/// The largest pointer, pixels each way.
-const MAX_CURSOR: u16 = 1024;
-
-/// The shape of the pointer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// Hot spot and size.
-    pub rect: Rect,
-    /// `0xAARRGGBB`, row by row; with a mask, alpha is 0 or 255.
-    pub pixels: Vec<u32>,
-}
+/// The encodings whose rectangle is a part of the framebuffer.
+const PIXELS: [i32; 9] = [
+    enc::RAW,
+    enc::COPY_RECT,
+    enc::HEXTILE,
+    enc::ZLIB,
+    enc::TIGHT,
+    enc::ZRLE,
+    enc::JPEG,
+    enc::OPEN_H264,
+    enc::TIGHT_PNG,
+];
 
 /// Why a rectangle could not be decoded. The stream can't be understood any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +63,12 @@ pub enum DecodeError {
     /// A JPEG that can't be decoded, or no decoder for it.
     #[error("the rectangle's JPEG cannot be decoded")]
     Jpeg,
+    /// A PNG that can't be decoded, or no decoder for it.
+    #[error("the rectangle's PNG cannot be decoded")]
+    Png,
+    /// No decoder for video, or one that gives pictures of another size.
+    #[error("the rectangle's video cannot be decoded")]
+    H264,
     /// The data breaks the encoding's rules.
     #[error("the rectangle breaks the rules of its encoding: {0}")]
     Rules(&'static str),
@@ -71,15 +78,20 @@ pub enum DecodeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
     Pixels,
+    /// Nothing was drawn.
+    Nothing,
     Cursor(Cursor),
 }
 
 /// The state of all decoders of a connection.
 pub(super) struct Decoders {
     reader: PixelReader,
+    codecs: Codecs,
     tight: Tight,
     zrle: Zrle,
     hextile: Hextile,
+    jpeg: Jpeg,
+    h264: H264,
     zlib: Inflate,
     /// Rows of the present Raw rectangle that are done.
     raw_rows: u16,
@@ -89,12 +101,15 @@ pub(super) struct Decoders {
 type Progress = Result<Option<Decoded>, DecodeError>;
 
 impl Decoders {
-    pub(super) fn new(reader: PixelReader, jpeg: Option<JpegDecoder>) -> Self {
+    pub(super) fn new(reader: PixelReader, codecs: Codecs) -> Self {
         Self {
             reader,
-            tight: Tight::new(jpeg),
+            codecs,
+            tight: Tight::default(),
             zrle: Zrle::default(),
             hextile: Hextile::default(),
+            jpeg: Jpeg::default(),
+            h264: H264::default(),
             zlib: Inflate::default(),
             raw_rows: 0,
         }
@@ -114,29 +129,51 @@ impl Decoders {
         fb: &mut Framebuffer,
     ) -> Progress {
         let mut r = Reader::new(bytes);
-        let progress = match encoding {
-            enc::CURSOR => return whole(cursor(rect, &mut r, &self.reader), &r, consumed),
-            enc::CURSOR_WITH_ALPHA => return whole(cursor_with_alpha(rect, &mut r), &r, consumed),
-            enc::COPY_RECT => copy_rect(rect, &mut r, fb),
-            enc::TIGHT => fb.check(rect).and_then(|()| self.tight.rect(rect, &mut r, &self.reader, fb)),
-            enc::ZRLE => fb.check(rect).and_then(|()| self.zrle.rect(rect, &mut r, &self.reader, fb)),
-            enc::ZLIB => fb.check(rect).and_then(|()| self.zlib(rect, &mut r, fb)),
+        let shape = match encoding {
+            enc::CURSOR => Some(cursor::masked(rect, &mut r, &self.reader)?),
+            enc::CURSOR_WITH_ALPHA => Some(cursor::with_alpha(rect, &mut r)?),
+            enc::VMWARE_CURSOR => Some(cursor::vmware(rect, &mut r, &self.reader)?),
+            _ => None,
+        };
+        if let Some(shape) = shape {
+            return Ok(whole(shape.map(Decoded::Cursor), &r, consumed));
+        }
+        if let Err(outside) = fb.check(rect)
+            && PIXELS.contains(&encoding)
+        {
+            return Err(outside);
+        }
+        let (reader, codecs) = (&self.reader, &mut self.codecs);
+        let drawn = match encoding {
+            // These are drawn as they come, so they say themselves what need not come again.
             enc::RAW => {
-                fb.check(rect)?;
                 let done = self.raw(rect, &mut r, fb);
                 *consumed = r.consumed();
                 return Ok(done.then_some(Decoded::Pixels));
             }
             enc::HEXTILE => {
-                fb.check(rect)?;
-                return Ok(self
-                    .hextile
-                    .rect(rect, bytes, consumed, &self.reader, fb)?
-                    .then_some(Decoded::Pixels));
+                let done = self.hextile.rect(rect, bytes, consumed, reader, fb)?;
+                return Ok(done.then_some(Decoded::Pixels));
             }
-            other => Err(DecodeError::Encoding(other)),
+            // This one finds its end itself.
+            enc::JPEG => {
+                let end = self.jpeg.rect(rect, bytes, codecs, fb)?;
+                *consumed = end.unwrap_or(0);
+                return Ok(end.map(|_| Decoded::Pixels));
+            }
+            enc::COPY_RECT => copy_rect(rect, &mut r, fb)?,
+            enc::TIGHT => self.tight.rect(Kind::Zlib, rect, &mut r, reader, codecs, fb)?,
+            enc::TIGHT_PNG => self.tight.rect(Kind::Png, rect, &mut r, reader, codecs, fb)?,
+            enc::ZRLE => self.zrle.rect(rect, &mut r, reader, fb)?,
+            enc::ZLIB => self.zlib(rect, &mut r, fb)?,
+            enc::OPEN_H264 => {
+                let drawn = self.h264.rect(rect, &mut r, codecs, fb)?;
+                let drawn = drawn.map(|drawn| if drawn { Decoded::Pixels } else { Decoded::Nothing });
+                return Ok(whole(drawn, &r, consumed));
+            }
+            other => return Err(DecodeError::Encoding(other)),
         };
-        whole(progress.map(|p| p.map(|()| Decoded::Pixels)), &r, consumed)
+        Ok(whole(drawn.map(|()| Decoded::Pixels), &r, consumed))
     }
 
     fn zlib(
@@ -157,6 +194,10 @@ impl Decoders {
     }
 
     fn raw(&mut self, rect: Rect, r: &mut Reader<'_>, fb: &mut Framebuffer) -> bool {
+        // An empty rectangle counts as inside wherever it is, so its rows may be none.
+        if rect.is_empty() {
+            return true;
+        }
         let size = self.reader.format().bytes_per_pixel();
         while self.raw_rows < rect.h {
             let Some(row) = r.bytes(usize::from(rect.w) * size) else { return false };
@@ -170,47 +211,14 @@ impl Decoders {
 }
 
 /// Bytes count as consumed only when the rectangle is whole.
-fn whole(progress: Progress, r: &Reader<'_>, consumed: &mut usize) -> Progress {
-    if let Ok(Some(_)) = &progress {
+fn whole(decoded: Option<Decoded>, r: &Reader<'_>, consumed: &mut usize) -> Option<Decoded> {
+    if decoded.is_some() {
         *consumed = r.consumed();
     }
-    progress
+    decoded
 }
 
 fn copy_rect(rect: Rect, r: &mut Reader<'_>, fb: &mut Framebuffer) -> Result<Option<()>, DecodeError> {
     let (Some(x), Some(y)) = (r.u16(), r.u16()) else { return Ok(None) };
     fb.copy(rect, x, y).map(Some)
-}
-
-fn check_cursor(rect: Rect) -> Result<usize, DecodeError> {
-    if rect.w > MAX_CURSOR || rect.h > MAX_CURSOR {
-        return Err(DecodeError::Rules("a pointer of more than 1024 pixels each way"));
-    }
-    Ok(usize::from(rect.w) * usize::from(rect.h))
-}
-
-fn cursor(rect: Rect, r: &mut Reader<'_>, reader: &PixelReader) -> Progress {
-    let (count, size, row) =
-        (check_cursor(rect)?, reader.format().bytes_per_pixel(), usize::from(rect.w).div_ceil(8));
-    let (Some(pixels), Some(mask)) = (r.bytes(count * size), r.bytes(row * usize::from(rect.h))) else {
-        return Ok(None);
-    };
-    let alpha = |i: usize| {
-        let (x, y) = (i % usize::from(rect.w), i / usize::from(rect.w));
-        if mask[y * row + x / 8] & 0x80 >> (x % 8) == 0 { 0 } else { 0xff00_0000 }
-    };
-    let pixels = pixels.chunks_exact(size).enumerate().map(|(i, p)| alpha(i) | reader.pixel(p)).collect();
-    Ok(Some(Decoded::Cursor(Cursor { rect, pixels })))
-}
-
-fn cursor_with_alpha(rect: Rect, r: &mut Reader<'_>) -> Progress {
-    let count = check_cursor(rect)?;
-    match r.i32() {
-        None => return Ok(None),
-        Some(enc::RAW) => {}
-        Some(_) => return Err(DecodeError::Rules("a pointer with alpha in another encoding than Raw")),
-    }
-    let Some(bytes) = r.bytes(count * 4) else { return Ok(None) };
-    let pixels = bytes.chunks_exact(4).map(|p| u32::from_be_bytes([p[3], p[0], p[1], p[2]])).collect();
-    Ok(Some(Decoded::Cursor(Cursor { rect, pixels })))
 }

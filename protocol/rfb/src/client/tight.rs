@@ -1,6 +1,7 @@
-//! Decoder of Tight (rfbproto, "Tight Encoding"): fill, copy, palette and gradient filters, JPEG.
+//! Decoder of Tight (rfbproto, "Tight Encoding"): fill, copy, palette and gradient filters, JPEG; and of Tight PNG.
 
-use super::decode::{DecodeError, JpegDecoder};
+use super::codecs::Codecs;
+use super::decode::DecodeError;
 use super::framebuffer::Framebuffer;
 use super::inflate::Inflate;
 use crate::pixel::{PixelFormat, PixelReader};
@@ -12,9 +13,18 @@ const MIN_TO_COMPRESS: usize = 12;
 /// The widest rectangle that the encoding allows.
 const MAX_WIDTH: u16 = 2048;
 
+#[derive(Default)]
 pub(super) struct Tight {
     streams: [Inflate; 4],
-    jpeg: Option<JpegDecoder>,
+}
+
+/// What a rectangle is besides filled or a JPEG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Tight: pixels packed by zlib.
+    Zlib,
+    /// Tight PNG.
+    Png,
 }
 
 /// How pixels were prepared for zlib.
@@ -25,15 +35,13 @@ enum Filter {
 }
 
 impl Tight {
-    pub(super) fn new(jpeg: Option<JpegDecoder>) -> Self {
-        Self { streams: Default::default(), jpeg }
-    }
-
     pub(super) fn rect(
         &mut self,
+        kind: Kind,
         rect: Rect,
         r: &mut Reader<'_>,
         reader: &PixelReader,
+        codecs: &mut Codecs,
         fb: &mut Framebuffer,
     ) -> Result<Option<()>, DecodeError> {
         if rect.w > MAX_WIDTH {
@@ -41,25 +49,31 @@ impl Tight {
         }
         let Some(control) = r.u8() else { return Ok(None) };
         let size = reader.format().bytes_per_tpixel();
-        match control >> 4 {
-            0b1000 => {
+        match (control >> 4, kind) {
+            (0b1000, _) => {
                 let Some(pixel) = r.bytes(size) else { return Ok(None) };
                 self.reset(control);
                 fb.fill(rect, reader.tpixel(pixel));
                 Ok(Some(()))
             }
-            0b1001 => {
-                let Some(jpeg) = length(r).and_then(|n| r.bytes(n)) else { return Ok(None) };
+            (method @ 0b1001, _) | (method @ 0b1010, Kind::Png) => {
+                let (decoder, error) = if method == 0b1010 {
+                    (&mut codecs.png, DecodeError::Png)
+                } else if reader.format().bits_per_pixel == 8 {
+                    return Err(DecodeError::Rules("a JPEG with 8 bits per pixel"));
+                } else {
+                    (&mut codecs.jpeg, DecodeError::Jpeg)
+                };
+                let Some(picture) = r.compact_length().and_then(|n| r.bytes(n)) else { return Ok(None) };
                 self.reset(control);
-                let decoder = self.jpeg.as_mut().ok_or(DecodeError::Jpeg)?;
-                let pixels = decoder(jpeg, rect.w, rect.h).ok_or(DecodeError::Jpeg)?;
-                if pixels.len() as u64 != rect.area() {
-                    return Err(DecodeError::Jpeg);
-                }
+                let pixels = decoder.as_mut().and_then(|decode| decode(picture, rect.w, rect.h));
+                let Some(pixels) = pixels.filter(|p| p.len() as u64 == rect.area()) else {
+                    return Err(error);
+                };
                 fb.put(rect, pixels.into_iter().map(|p| p & 0x00ff_ffff));
                 Ok(Some(()))
             }
-            basic @ 0..=7 => self.basic(basic, control, rect, r, reader, fb),
+            (basic @ 0..=7, Kind::Zlib) => self.basic(basic, control, rect, r, reader, fb),
             _ => Err(DecodeError::Rules("an unknown kind of Tight compression")),
         }
     }
@@ -94,7 +108,7 @@ impl Tight {
             self.reset(control);
             plain.to_vec()
         } else {
-            let Some(packed) = length(r).and_then(|n| r.bytes(n)) else { return Ok(None) };
+            let Some(packed) = r.compact_length().and_then(|n| r.bytes(n)) else { return Ok(None) };
             self.reset(control);
             self.streams[usize::from(kind & 3)].exactly(packed, size)?
         };
@@ -138,19 +152,6 @@ fn filter(kind: u8, r: &mut Reader<'_>, reader: &PixelReader) -> Result<Option<F
     }
 }
 
-/// The compact length: 7, 7 and 8 bits, lowest first.
-fn length(r: &mut Reader<'_>) -> Option<usize> {
-    let mut length = 0;
-    for (shift, mask) in [(0, 0x7f), (7, 0x7f), (14, 0xff)] {
-        let byte = usize::from(r.u8()?);
-        length |= (byte & mask) << shift;
-        if shift < 14 && byte & 0x80 == 0 {
-            break;
-        }
-    }
-    Some(length)
-}
-
 /// Undoes the gradient filter: each channel was sent as its difference to left + above − above left, cut to its range.
 fn gradient(plain: &[u8], width: usize, reader: &PixelReader) -> Result<Vec<u32>, DecodeError> {
     let format = reader.format();
@@ -191,14 +192,6 @@ fn gradient(plain: &[u8], width: usize, reader: &PixelReader) -> Result<Vec<u32>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_specification_s_length_is_read() {
-        let read = |bytes: &[u8]| length(&mut Reader::new(bytes));
-        assert_eq!(read(&[0x90, 0x4e]), Some(10_000));
-        assert_eq!((read(&[0x7f]), read(&[0x80])), (Some(127), None));
-        assert_eq!(read(&[0xff, 0xff, 0xff]), Some(4_194_303));
-    }
 
     #[test]
     fn a_gradient_is_undone() {

@@ -6,11 +6,14 @@
 //!            └──────────┴─ after the last, or LastRect
 //! ```
 //!
-//! Bounded by [`super::MAX_PIXELS`], 64 MiB of one rectangle's data and 1 MiB of text. It knows nothing of sockets, and
-//! writes nothing: the caller sends requests with [`super::write`].
+//! Bounded by [`super::MAX_PIXELS`], 64 MiB of one rectangle's data and 1 MiB of text or sound. It knows nothing of
+//! sockets, and writes nothing: the caller sends requests with [`super::write`].
 
-use super::decode::{Cursor, DecodeError, Decoded, Decoders, JpegDecoder, MAX_RECT_BYTES};
-use super::framebuffer::Framebuffer;
+use super::codecs::{Codecs, JpegDecoder};
+use super::cursor::Cursor;
+use super::decode::{DecodeError, Decoded, Decoders, MAX_RECT_BYTES};
+use super::framebuffer::{Framebuffer, MAX_PIXELS};
+use crate::audio::{Audio, AudioError};
 use crate::clipboard::{Clipboard, ClipboardError};
 use crate::encodings as enc;
 use crate::pixel::{PixelFormat, PixelFormatError, PixelReader};
@@ -103,6 +106,8 @@ pub enum ServerEvent {
         /// 0 refused, 1 the extension is there.
         code: u8,
     },
+    /// Sound.
+    Audio(Audio),
 }
 
 /// Why a server's bytes are refused.
@@ -120,6 +125,12 @@ pub enum ViewerError {
     /// A broken extended clipboard message.
     #[error("the server sent a broken clipboard message")]
     Clipboard(#[from] ClipboardError),
+    /// A QEMU message that is not known.
+    #[error("the server sent a QEMU message of unknown sub-type {0}")]
+    UnknownQemu(u8),
+    /// An audio message that makes no sense.
+    #[error("the server sent a broken audio message")]
+    Audio(#[from] AudioError),
     /// A rectangle that can't be decoded.
     #[error("the server sent a rectangle that cannot be decoded")]
     Decode(#[from] DecodeError),
@@ -152,6 +163,7 @@ pub struct Viewer {
     input: Input,
     decoders: Decoders,
     framebuffer: Framebuffer,
+    max_pixels: u64,
 }
 
 impl std::fmt::Debug for Viewer {
@@ -167,12 +179,25 @@ impl Viewer {
     /// Expects ServerInit. Without a JPEG decoder the caller must not ask for a quality level.
     #[must_use]
     pub fn new(jpeg: Option<JpegDecoder>) -> Self {
+        Self::with_codecs(Codecs { jpeg, ..Codecs::default() })
+    }
+
+    /// The same with decoders for more than JPEG.
+    #[must_use]
+    pub fn with_codecs(codecs: Codecs) -> Self {
         Self {
             state: State::Init,
             input: Input::default(),
-            decoders: Decoders::new(PixelReader::new(PixelFormat::BGRX), jpeg),
+            decoders: Decoders::new(PixelReader::new(PixelFormat::BGRX), codecs),
             framebuffer: Framebuffer::default(),
+            max_pixels: MAX_PIXELS,
         }
+    }
+
+    /// Takes only framebuffers of at most this many pixels, if that is less than [`MAX_PIXELS`].
+    #[must_use]
+    pub fn limited_to(self, max_pixels: u64) -> Self {
+        Self { max_pixels: max_pixels.min(MAX_PIXELS), ..self }
     }
 
     /// What the server has drawn.
@@ -234,7 +259,7 @@ impl Viewer {
         let format = PixelFormat::parse(&format)?;
         let Some(name) = text(&mut r, MAX_NAME)? else { return Ok(None) };
         let n = r.consumed();
-        self.framebuffer = Framebuffer::new(width, height)?;
+        self.set_size(width, height)?;
         self.set_format(format);
         self.input.consume(n);
         self.state = State::Message;
@@ -256,6 +281,7 @@ impl Viewer {
             150 => Some(ServerEvent::EndOfContinuousUpdates),
             248 => fence(&mut r),
             250 => xvp(&mut r),
+            255 => qemu(&mut r)?,
             other => return Err(ViewerError::Unknown(other)),
         };
         if event.is_some() {
@@ -299,7 +325,9 @@ impl Viewer {
                 name
             }
             enc::QEMU_POINTER_MOTION => Some(ServerEvent::PointerMotion { absolute: rect.x != 0 }),
-            enc::QEMU_EXTENDED_KEY | enc::EXTENDED_MOUSE_BUTTONS => Some(ServerEvent::Acknowledged(encoding)),
+            enc::QEMU_EXTENDED_KEY | enc::QEMU_AUDIO | enc::EXTENDED_MOUSE_BUTTONS => {
+                Some(ServerEvent::Acknowledged(encoding))
+            }
             enc::QEMU_LED_STATE => {
                 consumed = 1;
                 r.u8().map(ServerEvent::Leds)
@@ -308,15 +336,20 @@ impl Viewer {
                 let pending = self.input.pending();
                 let decoded =
                     self.decoders.rect(rect, encoding, pending, &mut consumed, &mut self.framebuffer)?;
-                let event = decoded.map(|d| match d {
-                    Decoded::Pixels => ServerEvent::Drawn { rect, encoding },
-                    Decoded::Cursor(cursor) => ServerEvent::Cursor(cursor),
-                });
-                // Raw and Hextile are drawn as they come, so their bytes are spent before the rectangle is whole.
-                if event.is_none() {
-                    self.input.consume(consumed);
+                match decoded {
+                    Some(Decoded::Pixels) => Some(ServerEvent::Drawn { rect, encoding }),
+                    Some(Decoded::Cursor(cursor)) => Some(ServerEvent::Cursor(cursor)),
+                    Some(Decoded::Nothing) => {
+                        self.input.consume(consumed);
+                        self.state = State::Rects { left, seen };
+                        return Ok(None);
+                    }
+                    // Raw and Hextile are drawn as they come, so their bytes are spent before the rectangle is whole.
+                    None => {
+                        self.input.consume(consumed);
+                        None
+                    }
                 }
-                event
             }
         };
         if event.is_some() {
@@ -335,9 +368,19 @@ impl Viewer {
         screens: Vec<Screen>,
     ) -> Result<ServerEvent, ViewerError> {
         if status == 0 && (width, height) != (self.framebuffer.width(), self.framebuffer.height()) {
-            self.framebuffer = Framebuffer::new(width, height)?;
+            self.set_size(width, height)?;
         }
         Ok(ServerEvent::Resized { width, height, reason, status, screens })
+    }
+
+    fn set_size(&mut self, width: u16, height: u16) -> Result<(), DecodeError> {
+        if u64::from(width) * u64::from(height) > self.max_pixels {
+            return Err(DecodeError::Size { width, height });
+        }
+        // Two of the largest at once would be too much memory.
+        self.framebuffer = Framebuffer::default();
+        self.framebuffer = Framebuffer::new(width, height)?;
+        Ok(())
     }
 }
 
@@ -375,6 +418,14 @@ fn fence(r: &mut Reader<'_>) -> Option<ServerEvent> {
 fn xvp(r: &mut Reader<'_>) -> Option<ServerEvent> {
     r.u8()?;
     Some(ServerEvent::Xvp { version: r.u8()?, code: r.u8()? })
+}
+
+fn qemu(r: &mut Reader<'_>) -> Parsed {
+    match r.u8() {
+        None => Ok(None),
+        Some(1) => Ok(Audio::parse(r)?.map(ServerEvent::Audio)),
+        Some(other) => Err(ViewerError::UnknownQemu(other)),
+    }
 }
 
 fn screens(r: &mut Reader<'_>) -> Option<Vec<Screen>> {

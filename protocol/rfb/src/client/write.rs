@@ -1,5 +1,6 @@
 //! Writers of everything a client sends after the handshake (rfbproto, "Client to Server Messages").
 
+use crate::audio::AudioRequest;
 use crate::clipboard::Clipboard;
 use crate::pixel::PixelFormat;
 use crate::rect::Rect;
@@ -109,6 +110,11 @@ pub fn xvp(version: u8, code: u8, out: &mut Vec<u8>) {
     out.put_bytes(&[250, 0, version, code]);
 }
 
+/// QEMU's audio messages; only after the server acknowledged QEMU Audio.
+pub fn audio(request: &AudioRequest, out: &mut Vec<u8>) {
+    request.write(out);
+}
+
 /// Any message, in its plain form. [`ClientMessage::CutTextTooLong`] stands for bytes that were dropped and writes
 /// nothing.
 pub fn message(message: &ClientMessage, out: &mut Vec<u8>) {
@@ -137,5 +143,6 @@ pub fn message(message: &ClientMessage, out: &mut Vec<u8>) {
         ClientMessage::ExtendedKeyEvent { down, keysym, keycode } => {
             extended_key_event(*down, *keysym, *keycode, out);
         }
+        ClientMessage::Audio(request) => audio(request, out),
     }
 }

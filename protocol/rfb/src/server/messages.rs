@@ -3,6 +3,7 @@
 //! Bounded: at most [`MAX_PENDING`] bytes wait, at most [`MAX_CUT_TEXT`] bytes of clipboard text are kept, and longer
 //! text is skipped without being stored. Knows nothing of what the messages do.
 
+use crate::audio::{AudioError, AudioRequest};
 use crate::clipboard::{Clipboard, ClipboardError};
 use crate::encodings::EXTENDED_MOUSE_BUTTONS;
 use crate::pixel::{PixelFormat, PixelFormatError};
@@ -108,6 +109,8 @@ pub enum ClientMessage {
         /// XT scancode, extended ones with bit 7 set.
         keycode: u32,
     },
+    /// 255, 1: sound, which only clients that were told of it should ask for.
+    Audio(AudioRequest),
 }
 
 /// Why a client's bytes are refused. The stream can't be understood any more: close the connection.
@@ -131,6 +134,9 @@ pub enum MessageError {
     /// A broken extended clipboard message.
     #[error("the client sent a broken clipboard message")]
     Clipboard(#[source] ClipboardError),
+    /// An audio message that makes no sense.
+    #[error("the client sent a broken audio message")]
+    Audio(#[from] AudioError),
     /// More bytes wait than any message needs: the caller does not ask for messages, or feeds too much at once.
     #[error("more than {MAX_PENDING} bytes of the client's messages wait to be handled")]
     Backlog,
@@ -328,6 +334,7 @@ fn qemu(r: &mut Reader<'_>) -> Parsed {
     match r.u8() {
         None => Ok(None),
         Some(0) => Ok(extended_key_event(r)),
+        Some(1) => Ok(AudioRequest::parse(r)?.map(ClientMessage::Audio)),
         Some(other) => Err(MessageError::UnknownQemu(other)),
     }
 }

@@ -1,6 +1,7 @@
 //! The parser of a client's messages against literal bytes, limits, and arbitrary chunking.
 
 use super::*;
+use crate::audio::{AudioFormat, MAX_FREQUENCY, Sample};
 use crate::client::write;
 use proptest::prelude::*;
 
@@ -88,7 +89,8 @@ fn compressed_text_beyond_the_limit_is_skipped_and_the_stream_goes_on() {
 #[test]
 fn what_breaks_the_bounds_is_an_error() {
     assert_eq!(error(&[7]), MessageError::Unknown(7));
-    assert_eq!(error(&[255, 1]), MessageError::UnknownQemu(1));
+    assert_eq!(error(&[255, 2]), MessageError::UnknownQemu(2));
+    assert_eq!(error(&[255, 1, 0, 9]), MessageError::Audio(AudioError::Operation(9)));
     assert_eq!(error(&[2, 0, 0x04, 0x01]), MessageError::TooManyEncodings(1025));
     assert_eq!(error(&[248, 0, 0, 0, 0, 0, 0, 0, 65]), MessageError::FenceTooLong(65));
     let colour_map = [&[0, 0, 0, 0][..], &[8, 8, 0, 0], &[0; 12]].concat();
@@ -100,6 +102,17 @@ fn what_breaks_the_bounds_is_an_error() {
 
 fn any_rect() -> impl Strategy<Value = Rect> {
     any::<[u16; 4]>().prop_map(|[x, y, w, h]| Rect { x, y, w, h })
+}
+
+fn any_audio_request() -> impl Strategy<Value = AudioRequest> {
+    let format = (prop::sample::select(&Sample::ALL[..]), 1..=2u8, 1..=MAX_FREQUENCY);
+    prop_oneof![
+        Just(AudioRequest::Enable),
+        Just(AudioRequest::Disable),
+        format.prop_map(|(sample, channels, frequency)| {
+            AudioRequest::Format(AudioFormat { sample, channels, frequency })
+        }),
+    ]
 }
 
 fn any_message() -> impl Strategy<Value = ClientMessage> {
@@ -128,6 +141,7 @@ fn any_message() -> impl Strategy<Value = ClientMessage> {
             .prop_map(|(width, height, screens)| ClientMessage::SetDesktopSize { width, height, screens }),
         (any::<bool>(), any::<u32>(), any::<u32>())
             .prop_map(|(down, keysym, keycode)| ClientMessage::ExtendedKeyEvent { down, keysym, keycode }),
+        any_audio_request().prop_map(ClientMessage::Audio),
     ]
 }
 

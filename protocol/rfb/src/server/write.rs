@@ -2,11 +2,12 @@
 //! "Pseudo-encodings"). Knows nothing of how pixels are encoded: an encoder appends its data after a rectangle's header.
 
 use super::Screen;
+use crate::audio::Audio;
 use crate::clipboard::Clipboard;
 use crate::encodings as enc;
 use crate::pixel::{PixelFormat, PixelWriter};
 use crate::rect::Rect;
-use crate::wire::{Put, to_latin1};
+use crate::wire::{MAX_COMPACT_LENGTH, Put, to_latin1};
 
 /// Rectangles that one FramebufferUpdate can announce; 65,535 itself means "until LastRect".
 const MAX_RECTS: u16 = 65_534;
@@ -65,6 +66,11 @@ pub fn xvp(code: u8, out: &mut Vec<u8>) {
     out.put_bytes(&[250, 0, 1, code]);
 }
 
+/// QEMU's audio messages, for clients that asked for sound.
+pub fn audio(message: &Audio, out: &mut Vec<u8>) {
+    message.write(out);
+}
+
 /// Who asked for a size of the framebuffer (the x position of ExtendedDesktopSize).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -91,6 +97,18 @@ pub enum ResizeStatus {
     InvalidLayout = 3,
     /// It was passed on, and may or may not happen.
     Forwarded = 4,
+}
+
+/// What a client has to forget before it decodes a rectangle of Open H.264.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum H264Reset {
+    /// Nothing.
+    None = 0,
+    /// What it decoded in this rectangle.
+    Context = 1,
+    /// What it decoded in all rectangles.
+    All = 2,
 }
 
 /// A FramebufferUpdate in the making: counts its rectangles and writes the count when it is finished.
@@ -196,8 +214,8 @@ impl<'a> Update<'a> {
         self.rect(Rect::new(absolute.into(), 0, 0, 0), enc::QEMU_POINTER_MOTION);
     }
 
-    /// An empty rectangle that says: the server understands this extension too. For QEMU Extended Key Event and
-    /// ExtendedMouseButtons.
+    /// An empty rectangle that says: the server understands this extension too. For QEMU Extended Key Event, QEMU Audio
+    /// and ExtendedMouseButtons.
     pub fn acknowledge(&mut self, pseudo_encoding: i32) {
         self.rect(Rect::default(), pseudo_encoding);
     }
@@ -237,6 +255,43 @@ impl<'a> Update<'a> {
             let [a, r, g, b] = p.to_be_bytes();
             out.put_bytes(&[r, g, b, a]);
         }
+    }
+
+    /// VMware Cursor with alpha: `pixels` are `width` × `height` of `0xAARRGGBB`, colours as they are before they are
+    /// multiplied by alpha.
+    pub fn vmware_cursor(&mut self, shape: Rect, pixels: &[u32]) {
+        let out = self.rect(shape, enc::VMWARE_CURSOR);
+        out.put_bytes(&[1, 0]);
+        for p in pixels {
+            let [a, r, g, b] = p.to_be_bytes();
+            out.put_bytes(&[r, g, b, a]);
+        }
+    }
+
+    /// JPEG, for clients that listed it. Tables may be left out where they are those of the picture before.
+    pub fn jpeg(&mut self, rect: Rect, picture: &[u8]) {
+        self.rect(rect, enc::JPEG).put_bytes(picture);
+    }
+
+    /// Tight PNG's PngCompression, at most 2,048 pixels wide; `false` and nothing when the picture has more bytes than
+    /// the encoding can carry.
+    pub fn tight_png(&mut self, rect: Rect, picture: &[u8]) -> bool {
+        if picture.len() > MAX_COMPACT_LENGTH {
+            return false;
+        }
+        let out = self.rect(rect, enc::TIGHT_PNG);
+        out.put_u8(0xa0);
+        out.put_compact_length(picture.len());
+        out.put_bytes(picture);
+        true
+    }
+
+    /// Open H.264: whole frames as a byte stream, or none where only the flags are to be told.
+    pub fn h264(&mut self, rect: Rect, reset: H264Reset, data: &[u8]) {
+        let out = self.rect(rect, enc::OPEN_H264);
+        out.put_u32(data.len() as u32);
+        out.put_u32(reset as u32);
+        out.put_bytes(data);
     }
 
     /// LastRect, for a message whose count was given as unknown; this builder always knows its count, so only relays and

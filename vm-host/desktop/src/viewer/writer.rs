@@ -220,7 +220,7 @@ impl<'a> Writer<'a> {
         if new(enc::CONTINUOUS_UPDATES) {
             write::end_of_continuous_updates(&mut self.out);
         }
-        if new(enc::CURSOR) || new(enc::CURSOR_WITH_ALPHA) {
+        if enc::CURSORS.into_iter().any(new) {
             self.cursor = None;
         }
         if let Some(board) = &mut self.board {
@@ -276,7 +276,7 @@ impl<'a> Writer<'a> {
     }
 
     fn new_cursor(&self, pending: &Pending) -> Option<Arc<CursorShape>> {
-        let draws = self.encodings.supports(enc::CURSOR) || self.encodings.supports(enc::CURSOR_WITH_ALPHA);
+        let draws = enc::CURSORS.into_iter().any(|encoding| self.encodings.supports(encoding));
         let is_sent = |shape: &Arc<CursorShape>| self.cursor.as_ref().is_some_and(|c| Arc::ptr_eq(c, shape));
         pending.cursor.clone().filter(|shape| draws && !is_sent(shape))
     }

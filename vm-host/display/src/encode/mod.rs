@@ -268,6 +268,8 @@ impl Encoder {
         if let Some(cursor) = extras.cursor {
             if supports(enc::CURSOR_WITH_ALPHA) {
                 cursor.write_alpha(update);
+            } else if supports(enc::VMWARE_CURSOR) {
+                cursor.write_vmware(update);
             } else if supports(enc::CURSOR) {
                 cursor.write_mask(update, &self.writer);
             }

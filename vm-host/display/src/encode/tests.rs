@@ -144,14 +144,33 @@ fn scroll_up(picture: &mut [u32], width: usize, by: usize) {
 const W: u16 = 210;
 const H: u16 = 170;
 
+/// Every size of a pixel, with channels of common and of odd widths and places, in both byte orders.
 fn formats() -> Vec<PixelFormat> {
-    let argb32 = PixelFormat { depth: 32, ..PixelFormat::BGRX };
-    let high = PixelFormat { shift: [24, 16, 8], ..PixelFormat::BGRX };
-    let mut all = vec![PixelFormat::BGR233, argb32];
-    for f in [PixelFormat::BGRX, PixelFormat::RGB565, high] {
-        all.extend([f, f.with_big_endian(true)]);
-    }
-    all
+    let format = |bits_per_pixel, depth, max, shift| {
+        let format = PixelFormat { bits_per_pixel, depth, big_endian: false, max, shift };
+        let mut wire = Vec::new();
+        format.write(&mut wire);
+        PixelFormat::parse(&wire.try_into().unwrap()).unwrap()
+    };
+    let little = [
+        PixelFormat::BGR233,
+        format(8, 8, [7, 7, 3], [5, 2, 0]),
+        format(8, 3, [1, 1, 1], [6, 0, 3]),
+        PixelFormat::RGB565,
+        format(16, 15, [31, 31, 31], [0, 5, 10]),
+        format(16, 12, [15, 15, 15], [12, 1, 6]),
+        format(16, 16, [1, 8191, 3], [15, 0, 13]),
+        PixelFormat::BGRX,
+        format(32, 32, [255, 255, 255], [0, 8, 16]),
+        // Three bytes of CPIXEL are the high ones, or there are none that hold all channels.
+        format(32, 24, [255, 255, 255], [24, 16, 8]),
+        format(32, 24, [255, 255, 255], [4, 20, 12]),
+        format(32, 30, [1023, 1023, 1023], [20, 10, 0]),
+        format(32, 9, [127, 1, 1], [25, 3, 0]),
+        format(32, 18, [63, 63, 63], [26, 20, 10]),
+        format(32, 32, [65_535, 255, 255], [16, 8, 0]),
+    ];
+    little.iter().flat_map(|f| [*f, f.with_big_endian(true)]).collect()
 }
 
 fn content() -> impl Strategy<Value = Content> {
@@ -189,6 +208,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn without_jpeg_a_viewer_sees_exactly_the_screen(
+        budget in prop_oneof![3 => Just(UNLIMITED), 1 => 500usize..5000],
         format in prop::sample::select(formats()),
         encoding in prop::sample::select(vec![enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::ZLIB, enc::RAW]),
         copies in any::<bool>(),
@@ -197,6 +217,7 @@ proptest! {
         let mut list = vec![encoding];
         list.extend(copies.then_some(enc::COPY_RECT));
         let mut pair = Pair::new(W, H, format, &list);
+        pair.budget = budget;
         let mut picture = vec![0u32; usize::from(W) * usize::from(H)];
         for step in steps.into_iter().chain([Step::Send]) {
             match step {
@@ -208,6 +229,9 @@ proptest! {
                 }
                 Step::Send => {
                     pair.show(&picture);
+                    while !pair.damage.is_empty() {
+                        pair.send(&Extras::default());
+                    }
                     prop_assert_eq!(pair.error(), 0);
                     prop_assert!(pair.encoder.lossy_region().is_empty());
                 }
@@ -284,6 +308,41 @@ fn eight_bits_per_pixel_get_no_jpeg() {
     let mut pair = Pair::new(W, H, PixelFormat::BGR233, &[enc::TIGHT, enc::QUALITY_0 + 5]);
     pair.show(&photo());
     assert_eq!(pair.error(), 0);
+}
+
+/// Unlike the test with random pictures, this one leaves no pair of encoding and format out.
+#[test]
+fn every_encoding_shows_every_content_in_every_format() {
+    let mut picture = vec![0u32; usize::from(W) * usize::from(H)];
+    let contents =
+        [Content::Solid(0x00ab_cdef), Content::Text, Content::Icons, Content::Gradient, Content::Noise];
+    for (row, content) in (0..).zip(contents) {
+        paint(&mut picture, W.into(), Rect::new(0, row * 30, W - row, 37), content);
+    }
+    for format in formats() {
+        for encoding in [enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::ZLIB, enc::RAW] {
+            let mut pair = Pair::new(W, H, format, &[encoding]);
+            pair.show(&picture);
+            assert_eq!(pair.error(), 0, "{encoding} in {format:?}");
+            assert!(pair.drawn(encoding) > 0, "{encoding} was not used");
+        }
+    }
+}
+
+/// Hextile's tiles and ZRLE's and Tight's rows end anywhere in the last byte or tile.
+#[test]
+fn every_encoding_shows_screens_of_every_small_size() {
+    for (width, height) in (1..=20u16).flat_map(|w| [(w, 1), (1, w), (w, 17), (65, w), (w + 120, w)]) {
+        let mut picture = vec![0u32; usize::from(width) * usize::from(height)];
+        for content in [Content::Text, Content::Icons, Content::Noise] {
+            paint(&mut picture, width.into(), Rect::new(0, 0, width, height), content);
+            for encoding in [enc::TIGHT, enc::ZRLE, enc::HEXTILE, enc::ZLIB, enc::RAW] {
+                let mut pair = Pair::new(width, height, PixelFormat::RGB565, &[encoding]);
+                pair.show(&picture);
+                assert_eq!(pair.error(), 0, "{encoding}, {width}×{height}, {content:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -413,8 +472,25 @@ fn extras_reach_only_viewers_that_understand_them() {
     };
     let alpha = cursor(&all).expect("a pointer");
     assert_eq!((alpha.rect, alpha.pixels), (Rect::new(1, 0, 2, 1), vec![0xff03_0201, 0x0006_0504]));
+    let vmware = cursor(&events_of(&[enc::TIGHT, enc::CURSOR, enc::VMWARE_CURSOR])).expect("a pointer");
+    assert_eq!(vmware.pixels, [0xff03_0201, 0]);
     let mask = cursor(&events_of(&[enc::TIGHT, enc::CURSOR])).expect("a pointer");
     assert_eq!(mask.pixels, [0xff03_0201, 0]);
+}
+
+#[test]
+fn a_half_transparent_pointer_looks_the_same_in_both_encodings_with_alpha() {
+    let shape =
+        CursorShape::from_bgra(2, 1, 0, 0, &[0x00, 0x20, 0x40, 0x80, 0x07, 0x07, 0x07, 0x07]).unwrap();
+    for encoding in [enc::CURSOR_WITH_ALPHA, enc::VMWARE_CURSOR] {
+        let mut pair = Pair::new(8, 8, PixelFormat::BGRX, &[encoding]);
+        pair.send(&Extras { cursor: Some(&shape), ..Extras::default() });
+        let seen = pair.events.iter().find_map(|e| match e {
+            ServerEvent::Cursor(c) => Some(c.pixels.clone()),
+            _ => None,
+        });
+        assert_eq!(seen, Some(vec![0x8040_2000, 0x0707_0707]), "{encoding}");
+    }
 }
 
 #[test]

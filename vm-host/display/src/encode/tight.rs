@@ -14,6 +14,7 @@ use lucarne_rfb::Rect;
 use lucarne_rfb::encodings::TIGHT;
 use lucarne_rfb::pixel::PixelWriter;
 use lucarne_rfb::server::Update;
+use lucarne_rfb::wire::Put;
 
 const FILL: u8 = 0x80;
 const JPEG: u8 = 0x90;
@@ -149,7 +150,7 @@ impl Tight {
         let Ok(picture) = self.jpeg.compress(plain, size, settings) else { return false };
         let out = update.rect(rect, TIGHT);
         out.push(JPEG);
-        put_length(picture.len(), out);
+        out.put_compact_length(picture.len());
         out.extend_from_slice(&picture);
         true
     }
@@ -178,7 +179,7 @@ impl Tight {
         packed.clear();
         let Some(zlib) = &mut self.streams[stream] else { return Err(EncodeError::Zlib) };
         zlib.compress(plain, packed)?;
-        put_length(packed.len(), out);
+        out.put_compact_length(packed.len());
         out.extend_from_slice(packed);
         Ok(())
     }
@@ -201,35 +202,9 @@ fn put_bits(row: &[u32], second: u32, out: &mut Vec<u8>) {
     }));
 }
 
-/// Tight's compact length: 7, 7 and 8 bits, lowest first.
-fn put_length(length: usize, out: &mut Vec<u8>) {
-    debug_assert!(length < 1 << 22, "a rectangle of at most 65,536 pixels");
-    let low = (length & 0x7f) as u8;
-    if length < 1 << 7 {
-        out.push(low);
-    } else if length < 1 << 14 {
-        out.extend_from_slice(&[low | 0x80, (length >> 7) as u8]);
-    } else {
-        out.extend_from_slice(&[low | 0x80, (length >> 7 & 0x7f) as u8 | 0x80, (length >> 14) as u8]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lengths_are_as_the_specification_shows() {
-        let bytes = |n| {
-            let mut out = Vec::new();
-            put_length(n, &mut out);
-            out
-        };
-        assert_eq!(bytes(10_000), [0x90, 0x4e]);
-        assert_eq!((bytes(127), bytes(128)), (vec![0x7f], vec![0x80, 1]));
-        assert_eq!(bytes(16_384), [0x80, 0x80, 1]);
-        assert_eq!(bytes(4_194_303), [0xff, 0xff, 0xff]);
-    }
 
     #[test]
     fn bits_start_at_the_left_and_rows_are_padded() {
