@@ -11,8 +11,8 @@
 
 mod hextile;
 pub(crate) mod jpeg;
-mod palette;
-mod plan;
+pub(crate) mod palette;
+pub(crate) mod plan;
 mod tight;
 mod zlib;
 mod zrle;
