@@ -65,7 +65,6 @@ async fn secure(
     mut stream: TcpStream,
     acceptor: &TlsAcceptor,
 ) -> io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
-    stream.set_nodelay(true)?;
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
         if first[0].is_ascii_uppercase() {

@@ -63,7 +63,6 @@ async fn viewer(
     door: &Door,
     shaking: Handshaking,
 ) -> Result<(), Error> {
-    stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
     sockopt::set_tcp_keepidle(&stream, DEAD).map_err(io::Error::from)?;
     sockopt::set_tcp_user_timeout(&stream, DEAD.as_millis() as u32).map_err(io::Error::from)?;

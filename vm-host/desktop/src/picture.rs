@@ -6,7 +6,7 @@
 //! of RFB, encodings or sockets.
 
 use lucarne_display::{
-    Changes, CursorShape, FilmDetector, Rect, Region, Screen, ScreenError, Source, ViewerDamage,
+    Changes, CursorShape, FilmDetector, Rect, Region, Screen, ScreenError, Share, Source, ViewerDamage,
 };
 use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 /// The picture and those who look at it.
 pub(crate) struct Picture {
     state: Mutex<State>,
+    share: Arc<Share>,
     present: watch::Sender<bool>,
     /// From when times are reckoned.
     began: Instant,
@@ -68,6 +69,7 @@ impl Picture {
         let films = FilmDetector::new(screen.width(), screen.height());
         Arc::new(Self {
             state: Mutex::new(State { screen, films, cursor: None, seats: Vec::new(), next_seat: 0 }),
+            share: Arc::default(),
             present: watch::Sender::new(false),
             began: Instant::now(),
         })
@@ -121,7 +123,8 @@ impl State {
     fn change(&mut self, frame: Frame<'_>, rect: Rect, now: Duration) -> Result<(), ScreenError> {
         let size = (u32::from(self.screen.width()), u32::from(self.screen.height()));
         if size != (frame.width, frame.height) {
-            self.screen = Arc::new(Screen::new(frame.width, frame.height)?);
+            // The generation goes on, because what viewers share is told apart by it.
+            Arc::make_mut(&mut self.screen).resize(frame.width, frame.height)?;
         }
         let change = Arc::make_mut(&mut self.screen).update_from(&Rows::of(frame)?, rect)?;
         self.films.note(&change, &self.screen, now);
@@ -168,6 +171,11 @@ impl Seat {
         let damaged = !state.seat(self.id).damage.is_empty();
         let size = (state.screen.width(), state.screen.height());
         Pending { damaged, size, cursor: state.cursor.clone() }
+    }
+
+    /// What the viewer shares with others, if there are any.
+    pub(crate) fn share(&self) -> Option<Arc<Share>> {
+        (self.picture.state().seats.len() > 1).then(|| self.picture.share.clone())
     }
 
     /// What was taken and not sent: the viewer gets it later.

@@ -20,7 +20,7 @@ pub mod viewer;
 mod wide;
 
 pub use cursor::CursorShape;
-pub use encode::{EncodeError, Encoded, Encoder, Extras, Resize, UNLIMITED};
+pub use encode::{EncodeError, Encoded, Encoder, Extras, Resize, Share, UNLIMITED};
 pub use lucarne_rfb::Rect;
 pub use region::Region;
 pub use screen::{Change, Copy, Screen, ScreenError};

@@ -170,6 +170,37 @@ impl Region {
         self.tile_rects().map(|r| r.area()).sum()
     }
 
+    /// Its largest part whose tiles touch each other, also at corners: the smallest rectangle around that, and its pixels.
+    #[must_use]
+    pub fn largest_cluster(&self) -> (Rect, u64) {
+        let rows = self.boxes.len() / self.columns.max(1);
+        let mut seen = vec![false; self.boxes.len()];
+        let mut largest = (Rect::default(), 0);
+        for start in 0..self.boxes.len() {
+            if std::mem::replace(&mut seen[start], true) || self.boxes[start].is_empty() {
+                continue;
+            }
+            let (mut open, mut bounding, mut area) = (vec![start], Rect::default(), 0);
+            while let Some(tile) = open.pop() {
+                let (tx, ty) = (tile % self.columns, tile / self.columns);
+                let rect = self.tile_rect(tx, ty).unwrap_or_default();
+                (bounding, area) = (bounding.bounding(&rect), area + rect.area());
+                for y in ty.saturating_sub(1)..(ty + 2).min(rows) {
+                    for x in tx.saturating_sub(1)..(tx + 2).min(self.columns) {
+                        let near = y * self.columns + x;
+                        if !std::mem::replace(&mut seen[near], true) && !self.boxes[near].is_empty() {
+                            open.push(near);
+                        }
+                    }
+                }
+            }
+            if area > largest.1 {
+                largest = (bounding, area);
+            }
+        }
+        largest
+    }
+
     /// The smallest rectangle around it.
     #[must_use]
     pub fn bounding(&self) -> Rect {
@@ -345,6 +376,19 @@ mod tests {
             one.union(&two);
             prop_assert_eq!(one, both);
         }
+    }
+
+    #[test]
+    fn the_largest_cluster_is_apart_from_what_does_not_touch_it() {
+        let mut region = Region::new(640, 640);
+        region.add(Rect::new(0, 0, 200, 8));
+        region.add(Rect::new(300, 300, 100, 100));
+        region.add(Rect::new(448, 400, 20, 20));
+        region.add(Rect::new(0, 600, 100, 10));
+        // The second and third touch by their tiles; the box of a tile holds all between them.
+        assert_eq!(region.largest_cluster(), (Rect::new(300, 300, 168, 120), 10_400));
+        assert_eq!(Region::new(10, 10).largest_cluster(), (Rect::default(), 0));
+        assert_eq!(Region::new(0, 0).largest_cluster().1, 0);
     }
 
     #[test]

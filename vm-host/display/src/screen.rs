@@ -273,9 +273,10 @@ impl Screen {
     }
 
     fn find_move(&mut self, frame: &dyn Source, region: &Region) -> Option<Copy> {
-        let area = region.bounding();
+        // What changes elsewhere, such as a clock, has nothing to do with it.
+        let (area, changed) = region.largest_cluster();
         // Scattered changes are not a move; a move changes most tiles of what it moves.
-        if area.w < MIN_MOVED || area.h < MIN_MOVED || region.area() * 3 < area.area() {
+        if area.w < MIN_MOVED || area.h < MIN_MOVED || changed * 3 < area.area() {
             return None;
         }
         if self.in_vain > PATIENCE && !self.in_vain.is_multiple_of(PATIENCE) {

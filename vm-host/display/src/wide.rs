@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn every_pixel_counts_and_its_ignored_byte_does_not() {
         for length in [0, 1, 3, 63, 64, 65, 200] {
-            let old: Vec<u32> = (0..length).map(|i| i * 0x0001_0305 & 0x00ff_ffff).collect();
+            let old: Vec<u32> = (0..length).map(|i| (i * 0x0001_0305) & 0x00ff_ffff).collect();
             let new: Vec<u8> = old.iter().flat_map(|p| (p | 0x7700_0000).to_le_bytes()).collect();
             assert!(!differs(&new, &old) && !differs_plain(&new, &old));
             for at in 0..old.len() {

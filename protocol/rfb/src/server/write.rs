@@ -145,6 +145,19 @@ impl<'a> Update<'a> {
         self.out
     }
 
+    /// Appends rectangles with their headers that were written for another message.
+    pub fn ready(&mut self, bytes: &[u8], rects: u16) {
+        if MAX_RECTS - self.rects < rects {
+            self.close();
+            self.start = self.out.len();
+            self.out.put_u32(0);
+            self.rects = 0;
+        }
+        self.rects += rects;
+        self.total += usize::from(rects);
+        self.out.extend_from_slice(bytes);
+    }
+
     /// Length of the buffer so far, with what was in it before.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -35,7 +35,11 @@ pub struct EncodeArgs {
 }
 
 /// Ways in which frames are encoded.
-const WAYS: [(&str, &[i32]); 3] = [
+const WAYS: [(&str, &[i32]); 4] = [
+    (
+        "tight_zrle",
+        &[enc::TIGHT, enc::ZRLE, enc::COPY_RECT, enc::LAST_RECT, enc::QUALITY_0 + 8, enc::COMPRESSION_0 + 2],
+    ),
     ("tight_jpeg", &[enc::TIGHT, enc::COPY_RECT, enc::LAST_RECT, enc::QUALITY_0 + 8, enc::COMPRESSION_0 + 2]),
     ("tight", &[enc::TIGHT, enc::COPY_RECT, enc::LAST_RECT, enc::COMPRESSION_0 + 2]),
     ("zrle", &[enc::ZRLE, enc::COPY_RECT, enc::LAST_RECT]),

@@ -46,15 +46,15 @@ async fn answer_fence(client: &mut Client) -> Vec<Rect> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_picture_comes_in_parts_and_what_is_new_comes_before_its_rest() {
-    let mut canvas = noise(640, 480);
+    let mut canvas = noise(1600, 1200);
     let host = ready(&canvas).await;
     let sink = host.sink().await;
     let mut client = slow(&host).await;
     let first: u64 = answer_fence(&mut client).await.iter().map(Rect::area).sum();
-    assert!(first > 0 && first < 640 * 480 / 4, "{first} pixels came at once");
-    let spot = Rect::new(600, 440, 8, 8);
-    canvas.fill((600, 440, 8, 8), 0x00ff_ffff);
-    sink.update(canvas.frame(), Damage { x: 600, y: 440, width: 8, height: 8 });
+    assert!(first > 0 && first < 1600 * 1200 / 4, "{first} pixels came at once");
+    let spot = Rect::new(1500, 1100, 8, 8);
+    canvas.fill((1500, 1100, 8, 8), 0x00ff_ffff);
+    sink.update(canvas.frame(), Damage { x: 1500, y: 1100, width: 8, height: 8 });
     // What was on its way already comes first.
     let mut before = 0;
     loop {
@@ -63,7 +63,7 @@ async fn a_large_picture_comes_in_parts_and_what_is_new_comes_before_its_rest() 
             break;
         }
         before += drawn.iter().map(Rect::area).sum::<u64>();
-        assert!(before < 640 * 480 / 2, "{before} pixels came before the new ones");
+        assert!(before < 1600 * 1200 / 2, "{before} pixels came before the new ones");
     }
     while client.viewer.framebuffer().pixels() != canvas.pixels() {
         answer_fence(&mut client).await;

@@ -303,6 +303,7 @@ impl<'a> Writer<'a> {
         step: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<Encoded, EncodeError> + Send + 'static,
     ) -> Result<Option<Encoded>, WriteError> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
+        encoder.set_share(self.seat.share());
         let mut out = std::mem::take(&mut self.out);
         let run = move || {
             let done = step(&mut encoder, &mut out);

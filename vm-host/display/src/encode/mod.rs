@@ -15,6 +15,7 @@ mod hextile;
 pub(crate) mod jpeg;
 pub(crate) mod palette;
 pub(crate) mod plan;
+mod share;
 mod tight;
 mod zlib;
 mod zrle;
@@ -29,6 +30,9 @@ use lucarne_rfb::pixel::PixelWriter;
 use lucarne_rfb::server::Update;
 use lucarne_rfb::server::write::{ResizeReason, ResizeStatus};
 use lucarne_rfb::{ClientEncodings, PixelFormat, Rect, server};
+pub use share::Share;
+use share::Wanted;
+use std::sync::Arc;
 
 /// Why an update could not be made. The viewer's streams may be broken: close its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +92,8 @@ pub struct Encoder {
     /// What the viewer believes the framebuffer's size to be.
     size: (u16, u16),
     lossy: Region,
+    /// What other viewers of the screen share with this one.
+    share: Option<Arc<Share>>,
     tight: tight::Tight,
     zrle: zrle::Zrle,
     hextile: hextile::Hextile,
@@ -104,6 +110,7 @@ impl Encoder {
             writer: PixelWriter::new(format),
             size: (width, height),
             lossy: Region::new(width, height),
+            share: None,
             tight: tight::Tight::new(),
             zrle: zrle::Zrle::default(),
             hextile: hextile::Hextile::default(),
@@ -126,6 +133,12 @@ impl Encoder {
         if !self.may_show_films() {
             self.films = film::Films::default();
         }
+    }
+
+    /// Whether there are other viewers of the same screen, and what they share: where this one wants the same as another,
+    /// it is encoded once.
+    pub fn set_share(&mut self, share: Option<Arc<Share>>) {
+        self.share = share;
     }
 
     /// What the viewer understands.
@@ -339,24 +352,31 @@ impl Encoder {
         let visible = Rect::new(0, 0, self.size.0, self.size.1);
         for rect in rects.iter().filter_map(|r| r.intersection(&visible)?.intersection(&screen.rect())) {
             self.lossy.subtract(rect);
-            match self.encodings.preferred() {
-                PixelEncoding::Tight => {
-                    let job = tight::Job {
-                        screen,
-                        writer: &self.writer,
-                        level: zlib_level(&self.encodings),
-                        jpeg: jpeg.filter(|_| self.writer.format().bits_per_pixel >= 16),
-                    };
-                    self.tight.write(&job, rect, update, &mut self.lossy)?;
+            let jpeg = jpeg.filter(|_| self.writer.format().bits_per_pixel >= 16);
+            let level = zlib_level(&self.encodings);
+            match (self.encodings.preferred(), &self.share) {
+                (PixelEncoding::Tight, Some(share)) => {
+                    let generation = screen.generation();
+                    let wanted = Wanted { generation, rect, format: *self.writer.format(), level, jpeg };
+                    let slot = share.rect(screen, wanted)?;
+                    let Some(Some(done)) = slot.get() else { return Err(EncodeError::Zlib) };
+                    update.ready(&done.bytes, done.rects);
+                    done.lossy.iter().for_each(|rect| self.lossy.add(*rect));
+                    self.tight.forget();
                 }
-                PixelEncoding::Zrle => {
-                    self.zrle.write(screen, &self.writer, zlib_level(&self.encodings), rect, update)?;
+                (PixelEncoding::Tight, None) => {
+                    let job = tight::Job { screen, writer: &self.writer, level, jpeg };
+                    let zrle = self.encodings.supports(enc::ZRLE).then_some(&mut self.zrle);
+                    self.tight.write(&job, rect, update, &mut self.lossy, zrle)?;
                 }
-                PixelEncoding::Hextile => self.hextile.write(screen, &self.writer, rect, update),
-                PixelEncoding::Zlib => {
-                    self.zlib.write(screen, &self.writer, zlib_level(&self.encodings), rect, update)?;
+                (PixelEncoding::Zrle, _) => {
+                    self.zrle.write(screen, &self.writer, level, rect, update)?;
                 }
-                PixelEncoding::Raw => {
+                (PixelEncoding::Hextile, _) => self.hextile.write(screen, &self.writer, rect, update),
+                (PixelEncoding::Zlib, _) => {
+                    self.zlib.write(screen, &self.writer, level, rect, update)?;
+                }
+                (PixelEncoding::Raw, _) => {
                     let out = update.rect(rect, enc::RAW);
                     for y in rect.y..rect.y + rect.h {
                         self.writer.put_pixels(screen.row(rect, y), out);

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Indexed(Vec<u32>),
     /// More colours, of a drawing or text.
     Full,
+    /// A drawing or text of any number of colours, for an encoding that looks at tiles itself.
+    Drawing,
     /// A photograph.
     Photo,
 }
@@ -44,18 +46,20 @@ pub(crate) struct Piece {
     pub(crate) kind: Kind,
 }
 
-/// Divides `rect`, which lies on the screen, into pieces that cover each of its pixels once.
-pub(crate) fn plan(screen: &Screen, rect: Rect, palette: &mut Palette) -> Vec<Piece> {
+/// Divides `rect`, which lies on the screen, into pieces that cover each of its pixels once. With `drawings`, everything
+/// between solid and photographic ones counts as [`Kind::Drawing`].
+pub(crate) fn plan(screen: &Screen, rect: Rect, drawings: bool, palette: &mut Palette) -> Vec<Piece> {
     let mut done: Vec<Piece> = Vec::new();
     // Pieces that end at the row of tiles above, and may go on.
     let mut open: Vec<Piece> = Vec::new();
     let mut y = u32::from(rect.y);
     while y < rect.bottom() {
-        let next = (y / u32::from(TILE) + 1) * u32::from(TILE);
+        // A line of text is not cut in two where it happens to cross the grid.
+        let next = if rect.h <= TILE { rect.bottom() } else { (y / u32::from(TILE) + 1) * u32::from(TILE) };
         let bottom = next.min(rect.bottom());
         let band = Rect::from_edges(rect.x.into(), y, rect.right(), bottom);
         let mut grown = Vec::new();
-        for piece in band_pieces(screen, band, palette) {
+        for piece in band_pieces(screen, band, drawings, palette) {
             match open.iter().position(|above| goes_on(above, &piece)) {
                 Some(i) => {
                     let mut above = open.swap_remove(i);
@@ -72,7 +76,7 @@ pub(crate) fn plan(screen: &Screen, rect: Rect, palette: &mut Palette) -> Vec<Pi
     done.append(&mut open);
     for piece in &mut done {
         if piece.kind == Kind::Photo && piece.rect.area() < MIN_PHOTO_AREA {
-            piece.kind = Kind::Full;
+            piece.kind = if drawings { Kind::Drawing } else { Kind::Full };
         }
     }
     done
@@ -81,7 +85,9 @@ pub(crate) fn plan(screen: &Screen, rect: Rect, palette: &mut Palette) -> Vec<Pi
 fn goes_on(above: &Piece, piece: &Piece) -> bool {
     let same_kind = match (&above.kind, &piece.kind) {
         (Kind::Solid(a), Kind::Solid(b)) => a == b,
-        (Kind::Photo, Kind::Photo) => above.rect.area() + piece.rect.area() <= MAX_AREA,
+        (Kind::Photo, Kind::Photo) | (Kind::Drawing, Kind::Drawing) => {
+            above.rect.area() + piece.rect.area() <= MAX_AREA
+        }
         _ => false,
     };
     same_kind
@@ -91,13 +97,17 @@ fn goes_on(above: &Piece, piece: &Piece) -> bool {
 }
 
 /// Classifies the tiles of one row and joins neighbours.
-fn band_pieces(screen: &Screen, band: Rect, palette: &mut Palette) -> Vec<Piece> {
+fn band_pieces(screen: &Screen, band: Rect, drawings: bool, palette: &mut Palette) -> Vec<Piece> {
     let mut tiles = Vec::with_capacity(usize::from(band.w / TILE) + 2);
     let mut x = u32::from(band.x);
     while x < band.right() {
         let right = ((x / u32::from(TILE) + 1) * u32::from(TILE)).min(band.right());
         let rect = Rect::from_edges(x, band.y.into(), right, band.bottom());
-        tiles.push(Piece { rect, kind: classify(screen, rect, palette) });
+        let kind = match classify(screen, rect, palette) {
+            Kind::Indexed(_) | Kind::Full if drawings => Kind::Drawing,
+            kind => kind,
+        };
+        tiles.push(Piece { rect, kind });
         x = right;
     }
     let stands_alone = solid_runs(&tiles);
@@ -139,10 +149,12 @@ fn join(last: &mut Piece, tile: &Piece, palette: &mut Palette) -> bool {
     let colours = |kind: &Kind| match kind {
         Kind::Solid(c) => Some(vec![*c]),
         Kind::Indexed(list) => Some(list.clone()),
-        Kind::Full | Kind::Photo => None,
+        Kind::Full | Kind::Photo | Kind::Drawing => None,
     };
     let kind = match (&last.kind, &tile.kind) {
         (a, b) if a == b => a.clone(),
+        // Few solid tiles between others are cheaper within them.
+        (Kind::Drawing, Kind::Solid(_)) | (Kind::Solid(_), Kind::Drawing) => Kind::Drawing,
         (a, b) => {
             let (Some(a), Some(b)) = (colours(a), colours(b)) else { return false };
             palette.clear();
@@ -212,7 +224,7 @@ mod tests {
     #[test]
     fn a_desktop_is_divided_by_content() {
         let screen = screen_of(1024, 512, desktop);
-        let pieces = plan(&screen, screen.rect(), &mut Palette::new());
+        let pieces = plan(&screen, screen.rect(), false, &mut Palette::new());
         let at = |x: u16, y: u16| {
             let hit = pieces.iter().find(|p| p.rect.contains(&Rect::new(x, y, 1, 1)));
             &hit.expect("covered").kind
@@ -226,9 +238,9 @@ mod tests {
     #[test]
     fn a_solid_screen_is_few_pieces_and_a_photograph_keeps_to_the_limits() {
         let solid = screen_of(4096, 200, |_, _| 5);
-        assert_eq!(plan(&solid, solid.rect(), &mut Palette::new()).len(), 2);
+        assert_eq!(plan(&solid, solid.rect(), false, &mut Palette::new()).len(), 2);
         let photo = screen_of(2560, 300, noise);
-        for p in plan(&photo, photo.rect(), &mut Palette::new()) {
+        for p in plan(&photo, photo.rect(), false, &mut Palette::new()) {
             assert!(p.rect.w <= MAX_WIDTH && p.rect.area() <= MAX_AREA, "{:?}", p.rect);
             assert_eq!(p.kind, Kind::Photo);
         }
@@ -237,7 +249,7 @@ mod tests {
     #[test]
     fn a_small_photograph_is_not_worth_a_jpeg() {
         let screen = screen_of(64, 64, noise);
-        let pieces = plan(&screen, Rect::new(0, 0, 30, 30), &mut Palette::new());
+        let pieces = plan(&screen, Rect::new(0, 0, 30, 30), false, &mut Palette::new());
         assert_eq!(pieces, [Piece { rect: Rect::new(0, 0, 30, 30), kind: Kind::Full }]);
     }
 
@@ -250,7 +262,7 @@ mod tests {
             let screen = screen_of(1024, 400, desktop);
             let rect = Rect { x, y, w, h };
             let mut count = vec![0u8; 1024 * 400];
-            for piece in plan(&screen, rect, &mut Palette::new()) {
+            for piece in plan(&screen, rect, false, &mut Palette::new()) {
                 prop_assert!(rect.contains(&piece.rect));
                 for y in piece.rect.y..piece.rect.y + piece.rect.h {
                     let row = screen.row(piece.rect, y);
@@ -259,7 +271,7 @@ mod tests {
                         match &piece.kind {
                             Kind::Solid(c) => prop_assert_eq!(p, c),
                             Kind::Indexed(list) => prop_assert!(list.contains(p)),
-                            Kind::Full | Kind::Photo => {}
+                            Kind::Full | Kind::Photo | Kind::Drawing => {}
                         }
                     }
                 }

@@ -5,6 +5,7 @@ use crate::viewer::ViewerDamage;
 use lucarne_rfb::client::{Codecs, JpegDecoder, ServerEvent, Viewer};
 use lucarne_rfb::pixel::PixelReader;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// A screen, and one viewer at the other end of a wire.
 struct Pair {
@@ -544,6 +545,38 @@ fn a_budget_is_kept_and_what_is_new_goes_before_what_waits() {
         assert!(rounds < 20, "the backlog does not end");
     }
     assert_eq!(pair.error(), 0);
+}
+
+#[test]
+fn a_viewer_that_shares_by_turns_sees_every_picture() {
+    let share = Arc::new(Share::default());
+    let mut show = Pair::new(200, 150, PixelFormat::BGRX, &[enc::TIGHT, enc::COPY_RECT]);
+    for turn in 0..12u32 {
+        show.encoder.set_share((turn % 3 != 0).then(|| share.clone()));
+        let contents = [Content::Text, Content::Noise, Content::Icons, Content::Gradient];
+        let mut picture = vec![turn; 200 * 150];
+        let at = Rect::new(turn as u16 * 7, turn as u16 * 5, 100, 60);
+        paint(&mut picture, 200, at, contents[turn as usize % contents.len()]);
+        show.show(&picture);
+        assert_eq!(show.error(), 0, "turn {turn}");
+    }
+}
+
+#[test]
+fn what_several_viewers_want_alike_is_encoded_once() {
+    let share = Arc::new(Share::default());
+    let lists = [&[enc::TIGHT][..], &[enc::TIGHT], &[enc::TIGHT, enc::COMPRESSION_0 + 9]];
+    let mut shows = lists.map(|list| {
+        let mut show = Pair::new(200, 150, PixelFormat::BGRX, list);
+        show.encoder.set_share(Some(share.clone()));
+        show
+    });
+    let mut picture = vec![0; 200 * 150];
+    paint(&mut picture, 200, Rect::new(10, 10, 150, 100), Content::Text);
+    let bytes = shows.each_mut().map(|show| show.show(&picture));
+    assert!(shows.iter().all(|show| show.error() == 0));
+    assert_eq!(bytes[0], bytes[1]);
+    assert_eq!(share.kept(), 2, "one for each level");
 }
 
 #[cfg(feature = "h264")]

@@ -8,6 +8,7 @@ use super::jpeg::{Jpeg, JpegSettings};
 use super::palette::Palette;
 use super::plan::{Kind, Piece, plan};
 use super::zlib::ZlibStream;
+use super::zrle::Zrle;
 use crate::region::Region;
 use crate::screen::Screen;
 use lucarne_rfb::Rect;
@@ -23,6 +24,9 @@ const PALETTE_FILTER: u8 = 1;
 
 /// Data shorter than this is not compressed; the protocol says so.
 const MIN_TO_COMPRESS: usize = 12;
+
+/// A palette may have one byte for so many pixels.
+const PALETTE_SHARE: u64 = 20;
 
 const FULL_STREAM: usize = 0;
 const MONO_STREAM: usize = 1;
@@ -42,6 +46,8 @@ pub(super) struct Job<'a> {
 #[derive(Debug)]
 pub(super) struct Tight {
     streams: [Option<ZlibStream>; 3],
+    /// Each rectangle's streams begin anew.
+    anew: bool,
     jpeg: Jpeg,
     scratch: Scratch,
 }
@@ -64,18 +70,30 @@ impl std::fmt::Debug for Scratch {
 impl Tight {
     pub(super) fn new() -> Self {
         let scratch = Scratch { palette: Palette::new(), plain: Vec::new(), packed: Vec::new() };
-        Self { streams: [None, None, None], jpeg: Jpeg::default(), scratch }
+        Self { streams: [None, None, None], anew: false, jpeg: Jpeg::default(), scratch }
     }
 
-    /// Writes `rect`, which lies on the screen, and adds what was sent with loss to `lossy`.
+    /// From now on each rectangle stands for itself.
+    pub(super) fn begin_anew(&mut self) {
+        self.anew = true;
+    }
+
+    /// The viewer was sent rectangles that reset its streams.
+    pub(super) fn forget(&mut self) {
+        self.streams = [None, None, None];
+    }
+
+    /// Writes `rect`, which lies on the screen, and adds what was sent with loss to `lossy`. A viewer that also knows ZRLE
+    /// gets text and drawings in it: its palettes are small, per tile, and compressed.
     pub(super) fn write(
         &mut self,
         job: &Job<'_>,
         rect: Rect,
         update: &mut Update<'_>,
         lossy: &mut Region,
+        mut zrle: Option<&mut Zrle>,
     ) -> Result<(), EncodeError> {
-        for Piece { rect, kind } in plan(job.screen, rect, &mut self.scratch.palette) {
+        for Piece { rect, kind } in plan(job.screen, rect, zrle.is_some(), &mut self.scratch.palette) {
             match (kind, job.jpeg) {
                 (Kind::Solid(colour), _) => {
                     let out = update.rect(rect, TIGHT);
@@ -89,6 +107,10 @@ impl Tight {
                     lossy.add(rect);
                 }
                 (Kind::Indexed(_) | Kind::Photo | Kind::Full, _) => self.write_full(job, rect, update)?,
+                (Kind::Drawing, _) => match &mut zrle {
+                    Some(zrle) => zrle.write(job.screen, job.writer, job.level, rect, update)?,
+                    None => self.write_full(job, rect, update)?,
+                },
             }
         }
         Ok(())
@@ -161,7 +183,11 @@ impl Tight {
         if self.scratch.plain.len() < MIN_TO_COMPRESS {
             return 0;
         }
-        match &self.streams[stream] {
+        match &mut self.streams[stream] {
+            Some(s) if s.level() == level && self.anew => {
+                s.reset();
+                1 << stream
+            }
             Some(s) if s.level() == level => 0,
             _ => {
                 self.streams[stream] = Some(ZlibStream::new(level));
@@ -185,13 +211,15 @@ impl Tight {
     }
 }
 
-/// An index is smaller than the pixels themselves, before zlib.
+/// An index is smaller than the pixels themselves. A palette is not compressed, and makes the same letters other bytes in
+/// each rectangle, which zlib cannot find again: few pixels of many colours are better sent as they are.
 fn pays_off(writer: &PixelWriter, colours: &[u32], rect: Rect) -> bool {
     let pixel = writer.format().bytes_per_tpixel() as u64;
     let palette = colours.len() as u64 * pixel;
-    let indices =
-        if colours.len() == 2 { u64::from(rect.w.div_ceil(8)) * u64::from(rect.h) } else { rect.area() };
-    palette + indices < rect.area() * pixel
+    if colours.len() == 2 {
+        return palette + u64::from(rect.w.div_ceil(8)) * u64::from(rect.h) < rect.area() * pixel;
+    }
+    palette * PALETTE_SHARE <= rect.area()
 }
 
 /// One bit per pixel, set where it has the second colour, each row padded to a byte.

@@ -20,6 +20,11 @@ impl ZlibStream {
         Self { zlib: Compress::new(Compression::new(level), true), level }
     }
 
+    /// Begins a new stream.
+    pub(crate) fn reset(&mut self) {
+        self.zlib.reset();
+    }
+
     pub(crate) fn level(&self) -> u32 {
         self.level
     }

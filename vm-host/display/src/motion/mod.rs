@@ -40,12 +40,12 @@ impl<'p> Pictures<'p> {
     }
 
     /// Pixels of a row of the area before.
-    fn old(&self, y: usize) -> &'p [u32] {
+    fn before(&self, y: usize) -> &'p [u32] {
         self.old.row(self.area, self.area.y + y as u16)
     }
 
     /// Bytes of some columns of a row of the area after.
-    fn new<'r>(&self, y: usize, columns: &Range<usize>, row: &'r mut Vec<u8>) -> &'r [u8] {
+    fn after<'r>(&self, y: usize, columns: &Range<usize>, row: &'r mut Vec<u8>) -> &'r [u8] {
         row.resize(columns.len() * 4, 0);
         self.new.read(self.area.x + columns.start as u16, self.area.y + y as u16, row);
         row
@@ -81,8 +81,8 @@ impl<'p> Moved<'p> {
         let width = self.pictures.width();
         let ends = (moved(columns.start, self.by.0, width), moved(columns.end, self.by.0, width));
         let (Some(left), Some(right)) = ends else { return false };
-        let new = self.pictures.new(y, &(left..right), &mut self.row);
-        !differs(new, &self.pictures.old(src)[columns.clone()])
+        let new = self.pictures.after(y, &(left..right), &mut self.row);
+        !differs(new, &self.pictures.before(src)[columns.clone()])
     }
 
     /// The most rows one below another, of those in `among`, that moved in `columns`.

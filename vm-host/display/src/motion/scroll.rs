@@ -17,9 +17,9 @@ pub(super) fn find(pictures: &Pictures<'_>) -> Option<Copy> {
     let (width, height) = (pictures.width(), pictures.height());
     // The edges of a scrolled window hold scroll bars and borders that stay; its middle moves.
     let middle = width / 4..width - width / 4;
-    let old_rows: Vec<u64> = (0..height).map(|y| hash_pixels(&pictures.old(y)[middle.clone()])).collect();
+    let old_rows: Vec<u64> = (0..height).map(|y| hash_pixels(&pictures.before(y)[middle.clone()])).collect();
     let mut row = Vec::new();
-    let new_rows: Vec<u64> = (0..height).map(|y| hash_bytes(pictures.new(y, &middle, &mut row))).collect();
+    let new_rows: Vec<u64> = (0..height).map(|y| hash_bytes(pictures.after(y, &middle, &mut row))).collect();
     let shift = vote(&together(&old_rows), &together(&new_rows))?;
     let mut moved = Moved::new(pictures, (0, shift));
     let rows = moved.longest_run(0..height, &middle)?;

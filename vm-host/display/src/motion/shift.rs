@@ -66,7 +66,7 @@ fn runs(pictures: &Pictures<'_>) -> HashMap<u32, Spot> {
     let mut row = Vec::new();
     // An odd number of rows apart, so that a pattern of the content's does not hide it.
     for y in (0..height).step_by(height.div_ceil(ROWS) | 1) {
-        let bytes = pictures.new(y, &(0..width), &mut row);
+        let bytes = pictures.after(y, &(0..width), &mut row);
         let pixels: Vec<u32> =
             bytes.as_chunks().0.iter().map(|p| u32::from_le_bytes(*p) & 0x00ff_ffff).collect();
         for (left, part) in (0..).step_by(width.div_ceil(PARTS)).zip(pixels.chunks(width.div_ceil(PARTS))) {
@@ -97,7 +97,7 @@ fn places(pictures: &Pictures<'_>, wanted: &HashMap<u32, Spot>) -> HashMap<u32, 
     let oldest = (0..RUN).fold(1u32, |power, _| power.wrapping_mul(BASE));
     let mut found: HashMap<u32, Option<Spot>> = HashMap::new();
     for y in 0..pictures.height() {
-        let row = pictures.old(y);
+        let row = pictures.before(y);
         let mut value = hash(&row[..RUN]);
         for x in 0..=row.len() - RUN {
             if x > 0 {

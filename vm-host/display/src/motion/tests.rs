@@ -69,7 +69,7 @@ fn desktop(at: (usize, usize), background: impl Fn(usize, usize) -> u32) -> Vec<
             return background(x, y);
         }
         let (x, y) = (x - at.0, y - at.1);
-        let letter = (x * 7919 ^ (y / 14) * 104_729 ^ (y % 14) * 31) % 7 < 3;
+        let letter = ((x * 7919) ^ ((y / 14) * 104_729) ^ ((y % 14) * 31)) % 7 < 3;
         if y % 14 < 9 && letter { 0x0010_1010 + (y / 14) as u32 } else { 0x00ff_ffff }
     };
     (0..H).flat_map(|y| (0..W).map(move |x| (x, y))).map(|(x, y)| pixel(x, y)).collect()

@@ -10,9 +10,10 @@ use crate::{pool, processes};
 use anyhow::{Context, Result};
 use lucarne_control::api::{Desktop, NewUser, Page, User};
 use lucarne_control::desktop::Phase;
+use lucarne_control::link::{Open, Purpose};
 use lucarne_tests::guest::Guest;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The desktop's user.
@@ -64,7 +65,14 @@ pub async fn start(server: &Server, player: &[u8]) -> Result<Subject> {
     let mut pids = processes::of_desktop(&dir)?;
     // `up` runs the broker as a child; the agent takes no part in what is shown.
     pids.extend(processes::children(server.pid()?, "broker"));
+    let open = Open {
+        desktop: desktop.id,
+        generation: generation(&dir)?,
+        session: None,
+        purpose: Purpose::View { view_only: false },
+    };
     let peer = Peer {
+        beside: Some((dir.join("display.sock"), open)),
         name: "lucarne",
         what: format!("Lucarne {}", env!("CARGO_PKG_VERSION")),
         target,
@@ -82,6 +90,14 @@ async fn ready(admin: &mut Client) -> Result<Desktop> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The placement's generation, as the desktop process was told it.
+fn generation(dir: &Path) -> Result<u64> {
+    let path = dir.join("desktop.json");
+    let text = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let config: serde_json::Value = serde_json::from_slice(&text)?;
+    config["generation"].as_u64().with_context(|| format!("{} has no generation", path.display()))
 }
 
 fn random_password() -> Result<String> {

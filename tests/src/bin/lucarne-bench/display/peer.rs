@@ -3,7 +3,9 @@
 use super::cpu;
 use super::viewer::{Target, Viewer};
 use anyhow::{Context, Result};
+use lucarne_control::link::Open;
 use std::net::TcpStream;
+use std::path::PathBuf;
 
 /// One of those that are compared.
 pub struct Peer {
@@ -13,11 +15,21 @@ pub struct Peer {
     pub what: String,
     /// Where viewers come in.
     pub target: Target,
+    /// Where several viewers of one desktop come in, if not there: the display socket, and what is said to it.
+    pub beside: Option<(PathBuf, Open)>,
     /// Its processes, as far as they show pictures and do not run the guest.
     pub cpu: cpu::Server,
 }
 
 impl Peer {
+    /// Connects a viewer that is not the only one.
+    pub fn view_beside(&self) -> Result<Viewer> {
+        match &self.beside {
+            Some((socket, open)) => Viewer::open_display(socket, open),
+            None => self.view(),
+        }
+    }
+
     /// Connects a viewer directly.
     pub fn view(&self) -> Result<Viewer> {
         let tcp = TcpStream::connect(self.target.address)

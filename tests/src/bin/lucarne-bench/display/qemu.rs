@@ -61,6 +61,7 @@ pub fn start(dir: &Path, like: u32, image: &Path, tls: &Path, player: &[u8]) -> 
             certificate: tls.join("cert.pem"),
             login: Login::Anyone,
         },
+        beside: None,
         cpu: cpu::Server::of(vec![process.id()]),
     };
     let peers = [peer("qemu", "with its defaults", ports[0]), peer("qemu_lossy", "lossy=on", ports[1])];

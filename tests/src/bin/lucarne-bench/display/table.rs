@@ -139,6 +139,10 @@ impl Findings {
         let mut lines: Vec<String> =
             self.peers.iter().map(|(name, what)| format!("{name}: {what}")).collect();
         let head: String = self.peers.iter().map(|(name, _)| format!("{name:>14}")).collect();
+        lines.push("cpu: without the threads that run the guest; lucarne's with its broker, but for several viewers,".into());
+        lines.push(
+            "who come in beside it. xvnc has no guest: the player and its X server run on the host.".into(),
+        );
         lines.push(format!("{:<28}{head}", ""));
         for name in &self.order {
             let values = self.peers.iter().map(|(peer, _)| match self.get(peer, name) {

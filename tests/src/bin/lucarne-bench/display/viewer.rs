@@ -2,6 +2,7 @@
 //! asks for updates as viewers do, and reads the frame's number from the picture.
 
 use anyhow::{Context, Result, bail, ensure};
+use lucarne_control::link::{Open, Opened};
 use lucarne_player::{Workload, barcode};
 use lucarne_rfb::client::{
     Framebuffer, Handshake, HandshakeEvent, ServerEvent, Viewer as Decoder, Want, write,
@@ -11,7 +12,8 @@ use lucarne_rfb::security::{Password, Subtype};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What TigerVNC's viewer asks for by default: Tight with JPEG quality 8 and compression level 2.
@@ -57,9 +59,27 @@ pub struct Target {
     pub login: Login,
 }
 
+/// What a viewer is connected by.
+trait Stream: Read + Write + Send {
+    /// The longest wait for bytes.
+    fn set_limit(&self, limit: Duration) -> io::Result<()>;
+}
+
+impl Stream for StreamOwned<ClientConnection, TcpStream> {
+    fn set_limit(&self, limit: Duration) -> io::Result<()> {
+        self.sock.set_read_timeout(Some(limit))
+    }
+}
+
+impl Stream for UnixStream {
+    fn set_limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))
+    }
+}
+
 /// A connected viewer.
 pub struct Viewer {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+    stream: Box<dyn Stream>,
     decoder: Decoder,
     buffer: Vec<u8>,
     continuous: bool,
@@ -84,18 +104,44 @@ impl Viewer {
         let mut out = Vec::new();
         shake.tls_started(&mut out)?;
         handshake(&mut shake, &mut stream, HandshakeEvent::Secured, out)?;
+        Self::begin(Box::new(stream), &shake.take_rest())
+    }
+
+    /// Connects as a gateway does, beside it, to a desktop's display socket.
+    pub fn open_display(socket: &Path, open: &Open) -> Result<Self> {
+        let mut stream =
+            UnixStream::connect(socket).with_context(|| format!("{} cannot be reached", socket.display()))?;
+        stream.set_limit(LIMIT)?;
+        let mut line = serde_json::to_vec(open)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut answer = Vec::new();
+        while answer.last() != Some(&b'\n') {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            answer.push(byte[0]);
+        }
+        if let Opened::Refused { reason } = serde_json::from_slice(&answer)? {
+            bail!("the desktop refuses a viewer: {reason}");
+        }
+        let mut shake = Handshake::new(Want::None);
+        handshake(&mut shake, &mut stream, HandshakeEvent::Secured, Vec::new())?;
+        Self::begin(Box::new(stream), &shake.take_rest())
+    }
+
+    fn begin(stream: Box<dyn Stream>, early: &[u8]) -> Result<Self> {
         let decoder = Decoder::new(Some(Box::new(decode_jpeg)));
         let mut viewer =
             Self { stream, decoder, buffer: vec![0; 1 << 18], continuous: false, bytes: 0, updates: 0 };
         let mut out = Vec::new();
         write::client_init(true, &mut out);
         viewer.send(&out)?;
-        viewer.decoder.feed(&shake.take_rest())?;
-        viewer.begin()?;
+        viewer.decoder.feed(early)?;
+        viewer.first_picture()?;
         Ok(viewer)
     }
 
-    fn begin(&mut self) -> Result<()> {
+    fn first_picture(&mut self) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
         while !matches!(self.event(deadline)?, Some(ServerEvent::Init(_))) {
             ensure!(Instant::now() < deadline, "the server does not say the size of its picture");
@@ -202,7 +248,7 @@ impl Viewer {
             if left.is_zero() {
                 return Ok(None);
             }
-            self.stream.sock.set_read_timeout(Some(left))?;
+            self.stream.set_limit(left)?;
             match self.stream.read(&mut self.buffer) {
                 Ok(0) => bail!("the server ended the stream"),
                 Ok(n) => {

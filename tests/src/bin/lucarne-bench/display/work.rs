@@ -6,7 +6,7 @@
 use super::peer::Peer;
 use super::quality;
 use super::viewer::Viewer;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use lucarne_player::{Area, Scene, Workload};
 use std::time::{Duration, Instant};
 
@@ -152,17 +152,24 @@ pub fn idle(peer: &Peer, viewer: &mut Viewer, time: Duration) -> Result<(f64, f6
 
 /// Processor seconds of the server for so many viewers of the same frames; the first one paces.
 pub fn many(peer: &Peer, workload: Workload, viewers: usize, frames: u32) -> Result<f64> {
-    let mut pacer = peer.view()?;
+    let mut pacer = peer.view_beside()?;
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..viewers)
             .map(|_| {
-                scope.spawn(|| -> Result<()> {
-                    let mut viewer = peer.view()?;
+                scope.spawn(|| -> Result<u32> {
+                    let mut viewer = peer.view_beside()?;
+                    let (mut last, mut seen) = (None, 0);
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                        viewer.follow(Instant::now() + Duration::from_millis(50), |_| {})?;
+                        viewer.follow(Instant::now() + Duration::from_millis(50), |viewer| {
+                            let shown =
+                                viewer.shown().filter(|(shown, frame)| *shown == workload && *frame > 0);
+                            if shown.is_some() && shown != last {
+                                (last, seen) = (shown, seen + 1);
+                            }
+                        })?;
                     }
-                    Ok(())
+                    Ok(seen)
                 })
             })
             .collect();
@@ -179,7 +186,9 @@ pub fn many(peer: &Peer, workload: Workload, viewers: usize, frames: u32) -> Res
         })();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         for other in others {
-            other.join().map_err(|_| anyhow::anyhow!("a viewer broke"))??;
+            let seen = other.join().map_err(|_| anyhow::anyhow!("a viewer broke"))??;
+            // Who shows less does less.
+            ensure!(seen * 10 >= frames * 9, "one of {viewers} viewers saw {seen} of {frames} frames");
         }
         measured
     })
