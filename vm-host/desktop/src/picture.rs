@@ -2,22 +2,30 @@
 //!
 //! The driver compares and copies damage under a short lock and never waits for a viewer: viewers encode from a
 //! reference to the screen, outside the lock. Should the driver change the screen while one of them does, it goes on with
-//! a copy of its own. It knows nothing of RFB, encodings or sockets.
+//! a copy of its own. Films are looked for here, where every frame is seen however few of them a viewer gets. It knows nothing
+//! of RFB, encodings or sockets.
 
-use lucarne_display::{Changes, CursorShape, Rect, Region, Screen, ScreenError, Share, Source, ViewerDamage};
+use lucarne_display::{
+    Changes, CursorShape, FilmDetector, Rect, Region, Screen, ScreenError, Share, Source, ViewerDamage,
+};
 use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// The picture and those who look at it.
 pub(crate) struct Picture {
     state: Mutex<State>,
     share: Arc<Share>,
     present: watch::Sender<bool>,
+    /// From when times are reckoned.
+    began: Instant,
 }
 
 struct State {
     screen: Arc<Screen>,
+    films: FilmDetector,
     cursor: Option<Arc<CursorShape>>,
     seats: Vec<SeatState>,
     next_seat: u64,
@@ -58,10 +66,12 @@ impl Picture {
     /// No picture yet.
     pub(crate) fn new() -> Arc<Self> {
         let screen = Arc::new(Screen::new(1, 1).expect("one pixel is a valid size"));
+        let films = FilmDetector::new(screen.width(), screen.height());
         Arc::new(Self {
-            state: Mutex::new(State { screen, cursor: None, seats: Vec::new(), next_seat: 0 }),
+            state: Mutex::new(State { screen, films, cursor: None, seats: Vec::new(), next_seat: 0 }),
             share: Arc::default(),
             present: watch::Sender::new(false),
+            began: Instant::now(),
         })
     }
 
@@ -91,13 +101,17 @@ impl Picture {
         Seat { picture: self.clone(), id }
     }
 
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while the screen changes would leave stale pixels, which the next damage repairs.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn show(&self, frame: Frame<'_>, rect: Rect) {
-        if let Err(error) = self.state().change(frame, rect) {
+        if let Err(error) = self.state().change(frame, rect, self.now()) {
             tracing::warn!(%error, "a frame of the hypervisor was refused");
             return;
         }
@@ -106,13 +120,14 @@ impl Picture {
 }
 
 impl State {
-    fn change(&mut self, frame: Frame<'_>, rect: Rect) -> Result<(), ScreenError> {
+    fn change(&mut self, frame: Frame<'_>, rect: Rect, now: Duration) -> Result<(), ScreenError> {
         let size = (u32::from(self.screen.width()), u32::from(self.screen.height()));
         if size != (frame.width, frame.height) {
             // The generation goes on, because what viewers share is told apart by it.
             Arc::make_mut(&mut self.screen).resize(frame.width, frame.height)?;
         }
         let change = Arc::make_mut(&mut self.screen).update_from(&Rows::of(frame)?, rect)?;
+        self.films.note(&change, &self.screen, now);
         for seat in &mut self.seats {
             seat.damage.apply(&change);
             if !seat.damage.is_empty() {
@@ -170,16 +185,20 @@ impl Seat {
 
     /// What there is to send. It counts as sent.
     pub(crate) fn take(&self) -> Look {
+        let now = self.picture.now();
         let mut state = self.picture.state();
-        let changes = state.seat(self.id).damage.take();
+        let films = state.films.films(now);
+        let changes = state.seat(self.id).damage.take().with_films(films);
         Look { screen: state.screen.clone(), changes }
     }
 
-    /// The screen, if the viewer has been sent all of it. A picture newer than what waits must not reach a viewer: a copy
-    /// that waits would then copy the wrong pixels.
-    pub(crate) fn quiet_screen(&self) -> Option<Arc<Screen>> {
+    /// The screen and the films that run, if the viewer has been sent all of it. A picture newer than what waits must not reach
+    /// a viewer: a copy that waits would then copy the wrong pixels.
+    pub(crate) fn quiet_screen(&self) -> Option<(Arc<Screen>, Vec<Rect>)> {
+        let now = self.picture.now();
         let mut state = self.picture.state();
-        state.seat(self.id).damage.is_empty().then(|| state.screen.clone())
+        let films = state.films.films(now);
+        state.seat(self.id).damage.is_empty().then(|| (state.screen.clone(), films))
     }
 
     /// The viewer wants this area whether or not it changed.

@@ -15,6 +15,7 @@ pub mod region;
 pub mod screen;
 pub mod source;
 pub mod thumbnail;
+pub mod video;
 pub mod viewer;
 mod wide;
 
@@ -25,4 +26,5 @@ pub use region::Region;
 pub use screen::{Change, Copy, Screen, ScreenError};
 pub use source::{Bytes, Source};
 pub use thumbnail::thumbnail;
+pub use video::FilmDetector;
 pub use viewer::{Changes, ViewerDamage};

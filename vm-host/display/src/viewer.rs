@@ -32,6 +32,7 @@ pub struct Changes {
     copies: Vec<Copy>,
     region: Region,
     backlog: Region,
+    films: Vec<Rect>,
 }
 
 impl Changes {
@@ -57,6 +58,24 @@ impl Changes {
     #[must_use]
     pub fn backlog(&self) -> &Region {
         &self.backlog
+    }
+
+    /// The films of the screen that the changes are of.
+    #[must_use]
+    pub fn films(&self) -> &[Rect] {
+        &self.films
+    }
+
+    /// Something of a film is to be sent.
+    #[must_use]
+    pub fn touch_films(&self) -> bool {
+        self.films.iter().any(|film| self.region.intersects(*film) || self.backlog.intersects(*film))
+    }
+
+    /// The same with the films that run, as [`crate::FilmDetector::films`] gives them. A viewer that takes video gets them so.
+    #[must_use]
+    pub fn with_films(self, films: Vec<Rect>) -> Self {
+        Self { films, ..self }
     }
 
     /// The same without copies: their destinations become part of the region.
@@ -135,6 +154,7 @@ impl ViewerDamage {
             copies: std::mem::take(&mut self.copies),
             region: self.region.take(),
             backlog: self.backlog.take(),
+            films: Vec::new(),
         }
     }
 

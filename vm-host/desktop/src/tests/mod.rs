@@ -1,6 +1,8 @@
 //! The whole process but its driver: a fake guest behind the `Vm` trait, real Unix sockets, and RFB's own client side.
 
 mod clipboard;
+#[cfg(feature = "h264")]
+mod film;
 mod flow;
 mod life;
 mod links;
@@ -14,7 +16,7 @@ use lucarne_control::desktop::Phase;
 use lucarne_control::link::{Open, Opened, Purpose};
 use lucarne_driver::DisplaySink;
 use lucarne_rfb::Rect;
-use lucarne_rfb::client::{Handshake, HandshakeEvent, ServerEvent, Viewer, Want, write};
+use lucarne_rfb::client::{Codecs, H264Frames, Handshake, HandshakeEvent, ServerEvent, Viewer, Want, write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -164,7 +166,10 @@ impl Client {
             assert_eq!((image.width, image.height), (width.into(), height.into()));
             Some(image.pixels.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 0])).collect())
         });
-        let mut viewer = Viewer::new(Some(jpeg));
+        // Decoders of video are tested where the encoder is; this one sees grey.
+        let h264 = Box::new(|f: H264Frames<'_>| Some(vec![0x0080_8080; f.rect.area() as usize]));
+        let mut viewer =
+            Viewer::with_codecs(Codecs { jpeg: Some(jpeg), h264: Some(h264), ..Codecs::default() });
         viewer.feed(&handshake.take_rest()).unwrap();
         let mut client = Self { stream, viewer };
         assert!(matches!(client.event().await, ServerEvent::Init(_)));

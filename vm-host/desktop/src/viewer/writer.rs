@@ -241,9 +241,11 @@ impl<'a> Writer<'a> {
             if let Some(shape) = &cursor {
                 self.cursor = Some(shape.clone());
             }
-            let small = look.changes.region().area() + look.changes.backlog().area() <= INLINE_PIXELS;
+            let pixels = look.changes.region().area() + look.changes.backlog().area();
+            // However little of a film changed, its frame may take long.
+            let small = pixels <= INLINE_PIXELS && !look.changes.touch_films();
             let name = self.name.to_owned();
-            let rest = self
+            let done = self
                 .encode(small, move |encoder, out| {
                     let extras = Extras {
                         resize: news.resize,
@@ -257,20 +259,28 @@ impl<'a> Writer<'a> {
                     encoder.encode_update(&screen, changes, &extras, budget, out)
                 })
                 .await?;
-            if let Some(rest) = rest {
+            let Some(Encoded { rest, only_films, .. }) = done else { return Ok(()) };
+            if !rest.is_empty() {
                 self.seat.put_back(rest);
             }
-            self.plan_repair(REPAIR_AFTER);
+            // A film does not keep the page around it from becoming quiet.
+            if !only_films || self.repair_at.is_none() {
+                self.plan_repair(REPAIR_AFTER);
+            }
         } else if self.repair_at.is_some_and(|at| at <= Instant::now()) {
-            let Some(screen) = self.seat.quiet_screen() else { return Ok(()) };
+            let Some((screen, films)) = self.seat.quiet_screen() else { return Ok(()) };
             // Without loss a pixel takes about a byte where it was worth a JPEG.
             let pixels = REPAIR_PIXELS.min(budget as u64);
-            self.encode(false, move |encoder, out| {
-                let rects = encoder.repair(&screen, pixels, out)?;
-                Ok(Encoded { rects, rest: Region::new(screen.width(), screen.height()) })
-            })
-            .await?;
-            self.plan_repair(Duration::ZERO);
+            let done = self
+                .encode(false, move |encoder, out| {
+                    let rects = encoder.repair(&screen, &films, pixels, out)?;
+                    let rest = Region::new(screen.width(), screen.height());
+                    Ok(Encoded { rects, rest, only_films: false })
+                })
+                .await?;
+            // Without a rectangle, what is lossy is a film that runs.
+            let idle = done.is_none_or(|done| done.rects == 0);
+            self.plan_repair(if idle { REPAIR_AFTER } else { Duration::ZERO });
         }
         Ok(())
     }
@@ -286,13 +296,12 @@ impl<'a> Writer<'a> {
         self.repair_at = lossy.then(|| Instant::now() + after);
     }
 
-    /// Runs an encoding step, here or on a thread for such work, and gives what it left. An update that says something answers
-    /// the request.
+    /// Runs an encoding step, here or on a thread for such work. An update that says something answers the request.
     async fn encode(
         &mut self,
         small: bool,
         step: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<Encoded, EncodeError> + Send + 'static,
-    ) -> Result<Option<Region>, WriteError> {
+    ) -> Result<Option<Encoded>, WriteError> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
         encoder.set_share(self.seat.share());
         let mut out = std::mem::take(&mut self.out);
@@ -306,7 +315,7 @@ impl<'a> Writer<'a> {
         if done.rects > 0 {
             self.requested = false;
         }
-        Ok((!done.rest.is_empty()).then_some(done.rest))
+        Ok(Some(done))
     }
 }
 

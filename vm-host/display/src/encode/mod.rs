@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! Changes ──► copies ──► region ──► plan (Tight: solid, indexed, full, photo) ──► rectangles
-//!                             └───► ZRLE, Hextile, zlib or Raw, by what the viewer prefers
+//!                          │  └───► ZRLE, Hextile, zlib or Raw, by what the viewer prefers
+//!                          └──────► films, as video
 //! ```
 //!
 //! An [`Encoder`] holds what the protocol makes it hold per viewer: pixel format, zlib streams, the size that the viewer
-//! believes in, and what it was sent only approximately (JPEG), for a repair when things are quiet. It knows nothing of
-//! when to send.
+//! believes in, streams of video, and what it was sent only approximately (JPEG, video), for a repair when things are quiet.
+//! It knows nothing of when to send.
 
+mod film;
 mod hextile;
 pub(crate) mod jpeg;
-mod palette;
-mod plan;
+pub(crate) mod palette;
+pub(crate) mod plan;
 mod share;
 mod tight;
 mod zlib;
@@ -75,6 +77,8 @@ pub struct Encoded {
     pub rects: usize,
     /// What the budget had no room for; empty with [`UNLIMITED`].
     pub rest: Region,
+    /// Of pixels there were frames of films and nothing else.
+    pub only_films: bool,
 }
 
 /// A budget that nothing exceeds.
@@ -94,6 +98,7 @@ pub struct Encoder {
     zrle: zrle::Zrle,
     hextile: hextile::Hextile,
     zlib: zlib::Zlib,
+    films: film::Films,
 }
 
 impl Encoder {
@@ -110,17 +115,24 @@ impl Encoder {
             zrle: zrle::Zrle::default(),
             hextile: hextile::Hextile::default(),
             zlib: zlib::Zlib::default(),
+            films: film::Films::default(),
         }
     }
 
     /// The viewer sent SetPixelFormat.
     pub fn set_pixel_format(&mut self, format: PixelFormat) {
         self.writer = PixelWriter::new(format);
+        if !self.may_show_films() {
+            self.films.restart();
+        }
     }
 
     /// The viewer sent SetEncodings.
     pub fn set_encodings(&mut self, encodings: ClientEncodings) {
         self.encodings = encodings;
+        if !self.may_show_films() {
+            self.films = film::Films::default();
+        }
     }
 
     /// Whether there are other viewers of the same screen, and what they share: where this one wants the same as another,
@@ -159,49 +171,69 @@ impl Encoder {
     ) -> Result<Encoded, EncodeError> {
         let resized = self.write_size(screen, extras.resize.as_ref(), out);
         let end = out.len().saturating_add(budget);
-        let (copies, mut region, mut backlog) =
+        self.run_films(screen, changes.films());
+        let (copies, region, backlog) =
             if self.may_copy(screen) { changes } else { changes.without_copies() }.into_parts();
-        if region.bounds() != screen.rect() {
-            region = Region::full(screen.width(), screen.height());
-            backlog = Region::new(screen.width(), screen.height());
-        }
+        let (mut rects, mut backlog) = if region.bounds() == screen.rect() {
+            (gather(region.rects()), backlog.rects())
+        } else {
+            (vec![screen.rect()], Vec::new())
+        };
         let mut update = Update::new(out);
         self.write_extras(extras, &mut update);
         for copy in &copies {
             update.copy_rect(copy.dst(), copy.src.x, copy.src.y);
             self.copy_lossy(copy);
         }
-        let mut rects = gather(region.rects());
-        rects.extend(backlog.rects());
-        let pieces = rects.into_iter().flat_map(|rect| pieces(rect, budget));
+        let due = self.films.take(&mut rects, &mut backlog);
+        let frames = |films: Vec<Rect>| films.into_iter().map(|rect| (rect, true));
+        let parts = |rects: Vec<Rect>| {
+            rects.into_iter().flat_map(|rect| pieces(rect, budget)).map(|piece| (piece, false))
+        };
+        // A film's frame is larger than most of what is new beside it, so it goes behind that, but not always.
+        let pieces = frames(due.late).chain(parts(rects)).chain(frames(due.now)).chain(parts(backlog));
         let jpeg = JpegSettings::of(&self.encodings);
         let mut rest = Region::new(screen.width(), screen.height());
-        for (number, piece) in pieces.enumerate() {
+        let (mut films, mut others) = (0, copies.len());
+        for (number, (piece, film)) in pieces.enumerate() {
             if number > 0 && update.bytes() > end {
                 rest.add(piece);
+                self.films.delay(piece);
+            } else if film && self.films.write(screen, piece, &mut update) {
+                self.lossy.add(piece);
+                films += 1;
             } else {
+                others += 1;
                 self.write_region(screen, &[piece], jpeg, &mut update)?;
             }
         }
-        Ok(Encoded { rects: resized + update.finish(), rest })
+        self.films.release(Rect::new(0, 0, self.size.0, self.size.1), &mut update);
+        Ok(Encoded { rects: resized + update.finish(), rest, only_films: films > 0 && others == 0 })
     }
 
     /// Sends up to about `max_pixels` pixels (at least one row of tiles) of what was lossy again, without loss, and gives
-    /// the number of rectangles; 0 when there was nothing to do.
+    /// the number of rectangles; 0 when there was nothing to do for now. `films` run still, and are left as they are where
+    /// they are sent as video.
     ///
     /// # Errors
     /// zlib failed.
     pub fn repair(
         &mut self,
         screen: &Screen,
+        films: &[Rect],
         max_pixels: u64,
         out: &mut Vec<u8>,
     ) -> Result<usize, EncodeError> {
         if self.lossy.bounds() != screen.rect() {
             return Ok(0);
         }
+        self.run_films(screen, films);
+        let mut lossy = self.lossy.rects();
+        for film in self.films.rects() {
+            lossy = lossy.iter().flat_map(|rect| rect.without(&film)).collect();
+        }
         let (mut chosen, mut left) = (Vec::new(), max_pixels.max(1));
-        for rect in self.lossy.rects() {
+        for rect in lossy {
             if left == 0 {
                 break;
             }
@@ -212,7 +244,27 @@ impl Encoder {
         }
         let mut update = Update::new(out);
         self.write_region(screen, &chosen, None, &mut update)?;
+        self.films.release(Rect::new(0, 0, self.size.0, self.size.1), &mut update);
         Ok(update.finish())
+    }
+
+    /// Video may be used: the viewer knows it, takes pictures with loss, and has pixels into which decoders write.
+    fn may_show_films(&self) -> bool {
+        self.encodings.supports(enc::OPEN_H264)
+            && self.encodings.quality().is_some()
+            && self.writer.format().bits_per_pixel == 32
+    }
+
+    /// Takes notice of the films that run, as far as this viewer gets them as video.
+    fn run_films(&mut self, screen: &Screen, films: &[Rect]) {
+        let shown: &[Rect] =
+            if self.may_show_films() && self.size == (screen.width(), screen.height()) { films } else { &[] };
+        let quality = JpegSettings::of(&self.encodings).map_or(1, |jpeg| jpeg.quality);
+        let codable = |film: &Rect| {
+            screen.rect().contains(film) && !film.is_empty() && (film.w | film.h).is_multiple_of(2)
+        };
+        let films: Vec<Rect> = shown.iter().copied().filter(codable).collect();
+        self.films.run(&films, film::quantiser(quality));
     }
 
     /// CopyRect may be used: the viewer knows it, and sees the whole screen.
@@ -256,6 +308,7 @@ impl Encoder {
         }
         if self.lossy.bounds() != screen.rect() {
             self.lossy = Region::new(width, height);
+            self.films.restart();
         }
         update.finish()
     }

@@ -169,6 +169,11 @@ fn join(last: &mut Piece, tile: &Piece, palette: &mut Palette) -> bool {
     true
 }
 
+/// It shows a photograph, or what is as hard to send; `rect` lies on the screen and is no larger than a tile.
+pub(crate) fn has_many_colours(screen: &Screen, rect: Rect, palette: &mut Palette) -> bool {
+    matches!(classify(screen, rect, palette), Kind::Full | Kind::Photo)
+}
+
 fn classify(screen: &Screen, rect: Rect, palette: &mut Palette) -> Kind {
     palette.clear();
     let seen = scan((rect.y..rect.y + rect.h).map(|y| screen.row(rect, y)), palette);

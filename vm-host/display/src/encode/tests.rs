@@ -6,7 +6,7 @@ mod formats;
 use super::*;
 use crate::viewer::ViewerDamage;
 use formats::formats;
-use lucarne_rfb::client::{JpegDecoder, ServerEvent, Viewer};
+use lucarne_rfb::client::{Codecs, JpegDecoder, ServerEvent, Viewer};
 use lucarne_rfb::pixel::PixelReader;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -20,6 +20,10 @@ struct Pair {
     format: PixelFormat,
     events: Vec<ServerEvent>,
     budget: usize,
+    films: Vec<Rect>,
+    /// What was sent last, and whether it was films alone.
+    sent: Vec<u8>,
+    only_films: bool,
 }
 
 fn jpeg_decoder() -> JpegDecoder {
@@ -31,10 +35,19 @@ fn jpeg_decoder() -> JpegDecoder {
     })
 }
 
+fn codecs() -> Codecs {
+    Codecs {
+        jpeg: Some(jpeg_decoder()),
+        #[cfg(feature = "h264")]
+        h264: Some(crate::video::testing::h264_decoder()),
+        ..Codecs::default()
+    }
+}
+
 impl Pair {
     fn new(width: u16, height: u16, format: PixelFormat, encodings: &[i32]) -> Self {
         let screen = Screen::new(width.into(), height.into()).unwrap();
-        let mut viewer = Viewer::new(Some(jpeg_decoder()));
+        let mut viewer = Viewer::with_codecs(codecs());
         let mut out = Vec::new();
         server::write::server_init(width, height, &PixelFormat::BGRX, "test", &mut out);
         viewer.feed(&out).unwrap();
@@ -49,6 +62,9 @@ impl Pair {
             format,
             events: Vec::new(),
             budget: UNLIMITED,
+            films: Vec::new(),
+            sent: Vec::new(),
+            only_films: false,
         }
     }
 
@@ -70,13 +86,15 @@ impl Pair {
     /// What is new goes to the viewer; gives the bytes it took.
     fn send(&mut self, extras: &Extras<'_>) -> usize {
         let mut out = Vec::new();
-        let changes = self.damage.take();
+        let changes = self.damage.take().with_films(self.films.clone());
         let done = self.encoder.encode_update(&self.screen, changes, extras, self.budget, &mut out).unwrap();
         assert_eq!(done.rects == 0, out.is_empty());
         assert!(self.budget < UNLIMITED || done.rest.is_empty());
         self.damage.put_back(done.rest);
+        self.only_films = done.only_films;
         self.receive(&out);
-        out.len()
+        self.sent = out;
+        self.sent.len()
     }
 
     fn show(&mut self, picture: &[u32]) -> usize {
@@ -235,7 +253,7 @@ proptest! {
         let mut rounds = 0;
         while !pair.encoder.lossy_region().is_empty() {
             let mut out = Vec::new();
-            prop_assert!(pair.encoder.repair(&pair.screen, 4000, &mut out).unwrap() > 0);
+            prop_assert!(pair.encoder.repair(&pair.screen, &[], 4000, &mut out).unwrap() > 0);
             pair.receive(&out);
             rounds += 1;
             prop_assert!(rounds < 100, "the repair does not end");
@@ -500,3 +518,7 @@ fn what_several_viewers_want_alike_is_encoded_once() {
     assert_eq!(bytes[0], bytes[1]);
     assert_eq!(share.kept(), 2, "one for each level");
 }
+
+#[cfg(feature = "h264")]
+#[path = "film_tests.rs"]
+mod film;

@@ -50,6 +50,7 @@ pub async fn start(server: &Server, player: &[u8]) -> Result<Subject> {
         address: server.vnc()?,
         certificate: server.data_dir().join("broker/tls/cert.pem"),
         login: Login::Plain(USER.into(), password),
+        video: false,
     };
     // The first connection makes the desktop.
     let opened = {

@@ -8,6 +8,7 @@
 //! The player runs in a guest (Lucarne's desktop; a like one of QEMU's own), or on the host for Xvnc, whose latencies
 //! therefore lack a guest's. While one is measured the others' guests stand still.
 
+mod codecs;
 mod cpu;
 mod guest;
 mod lucarne;
@@ -24,14 +25,14 @@ use crate::report::Report;
 use crate::server::Server;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+pub use codecs::codecs;
 use lucarne_player::Workload;
 use peer::Peer;
-pub use quality::wrong_pixels;
+pub use quality::{similarity, wrong_pixels};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use table::Findings;
-pub use viewer::decode_jpeg;
 
 /// What the suite takes.
 #[derive(Args, Clone)]
@@ -44,6 +45,9 @@ pub struct DisplayArgs {
     /// Only these of typing, scroll, drag, video, repaint, play, idle and many.
     #[arg(long, value_delimiter = ',')]
     work: Vec<String>,
+    /// Lucarne's viewers ask for video too.
+    #[arg(long)]
+    h264: bool,
     /// The program that draws; the one built beside this one when left out.
     #[arg(long)]
     player: Option<PathBuf>,
@@ -66,7 +70,8 @@ pub async fn measure(server: &mut Server, args: &DisplayArgs) -> Result<Report> 
     let program = std::fs::read(&player)
         .with_context(|| format!("{} cannot be read; build it with ops/bench", player.display()))?;
     server.wait_started().await?;
-    let subject = lucarne::start(server, &program).await?;
+    let mut subject = lucarne::start(server, &program).await?;
+    subject.peer.target.video = args.h264;
     let (data_dir, args) = (server.data_dir().to_owned(), args.clone());
     let run = move || compare(subject, &data_dir, &args, &player, &program);
     tokio::task::spawn_blocking(run).await?

@@ -60,6 +60,7 @@ pub fn start(dir: &Path, like: u32, image: &Path, tls: &Path, player: &[u8]) -> 
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             certificate: tls.join("cert.pem"),
             login: Login::Anyone,
+            video: false,
         },
         beside: None,
         cpu: cpu::Server::of(vec![process.id()]),

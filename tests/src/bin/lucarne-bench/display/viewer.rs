@@ -1,6 +1,7 @@
 //! The measuring viewer: VeNCrypt with a certificate over TCP, as ordinary viewers come in; it decodes all that it gets,
 //! asks for updates as viewers do, and reads the frame's number from the picture.
 
+use super::codecs::codecs;
 use anyhow::{Context, Result, bail, ensure};
 use lucarne_control::link::{Open, Opened};
 use lucarne_player::{Workload, barcode};
@@ -57,6 +58,8 @@ pub struct Target {
     pub certificate: PathBuf,
     /// As whom.
     pub login: Login,
+    /// To ask for video too.
+    pub video: bool,
 }
 
 /// What a viewer is connected by.
@@ -104,7 +107,7 @@ impl Viewer {
         let mut out = Vec::new();
         shake.tls_started(&mut out)?;
         handshake(&mut shake, &mut stream, HandshakeEvent::Secured, out)?;
-        Self::begin(Box::new(stream), &shake.take_rest())
+        Self::begin(Box::new(stream), &shake.take_rest(), target.video)
     }
 
     /// Connects as a gateway does, beside it, to a desktop's display socket.
@@ -126,28 +129,30 @@ impl Viewer {
         }
         let mut shake = Handshake::new(Want::None);
         handshake(&mut shake, &mut stream, HandshakeEvent::Secured, Vec::new())?;
-        Self::begin(Box::new(stream), &shake.take_rest())
+        Self::begin(Box::new(stream), &shake.take_rest(), false)
     }
 
-    fn begin(stream: Box<dyn Stream>, early: &[u8]) -> Result<Self> {
-        let decoder = Decoder::new(Some(Box::new(decode_jpeg)));
+    fn begin(stream: Box<dyn Stream>, early: &[u8], video: bool) -> Result<Self> {
+        let decoder = Decoder::with_codecs(codecs());
         let mut viewer =
             Self { stream, decoder, buffer: vec![0; 1 << 18], continuous: false, bytes: 0, updates: 0 };
         let mut out = Vec::new();
         write::client_init(true, &mut out);
         viewer.send(&out)?;
         viewer.decoder.feed(early)?;
-        viewer.first_picture()?;
+        viewer.first_picture(video)?;
         Ok(viewer)
     }
 
-    fn first_picture(&mut self) -> Result<()> {
+    fn first_picture(&mut self, video: bool) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
         while !matches!(self.event(deadline)?, Some(ServerEvent::Init(_))) {
             ensure!(Instant::now() < deadline, "the server does not say the size of its picture");
         }
         let mut out = Vec::new();
-        write::set_encodings(&ENCODINGS, &mut out);
+        let mut encodings = ENCODINGS.to_vec();
+        encodings.extend(video.then_some(enc::OPEN_H264));
+        write::set_encodings(&encodings, &mut out);
         write::framebuffer_update_request(false, self.decoder.framebuffer().rect(), &mut out);
         self.send(&out)?;
         while self.updates == 0 {

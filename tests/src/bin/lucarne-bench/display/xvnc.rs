@@ -42,6 +42,7 @@ pub fn start(dir: &Path, (width, height): (u16, u16), tls: &Path, player: &Path)
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         certificate: tls.join("cert.pem"),
         login: Login::Anyone,
+        video: false,
     };
     let peer =
         Peer { name: "xvnc", what: version(), target, beside: None, cpu: cpu::Server::of(vec![server.id()]) };
