@@ -11,6 +11,7 @@
 //! the link holds, and [`QUEUE`] worth of queue; each update is a part of that, so that the link has the next one before it
 //! has carried the last. Without fences there is no limit but the kernel's. It reads no clock; times are given to it.
 
+use lucarne_control::trace::LinkFigures;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -154,6 +155,17 @@ impl Flow {
     /// Bytes that may be on the way.
     fn window(&self) -> u64 {
         self.in_time(self.own_time() + QUEUE).clamp(WINDOW_MIN, WINDOW_MAX)
+    }
+
+    /// What is believed, for people.
+    pub(super) fn figures(&self) -> LinkFigures {
+        LinkFigures {
+            answers: self.last.is_some(),
+            round_trip_ms: self.own_time().as_secs_f64() * 1000.0,
+            window: self.window(),
+            rate: self.rates.iter().copied().reduce(f64::max).map(|rate| rate as u64),
+            in_flight: self.sent - self.confirmed,
+        }
     }
 
     /// Bytes that the next update may have; `None` while what is on the way has to arrive first.
