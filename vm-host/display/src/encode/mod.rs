@@ -11,6 +11,7 @@
 //! It knows nothing of when to send.
 
 mod film;
+mod gather;
 mod hextile;
 pub(crate) mod jpeg;
 pub(crate) mod palette;
@@ -175,7 +176,7 @@ impl Encoder {
         let (copies, region, backlog) =
             if self.may_copy(screen) { changes } else { changes.without_copies() }.into_parts();
         let (mut rects, mut backlog) = if region.bounds() == screen.rect() {
-            (gather(region.rects()), backlog.rects())
+            (gather::gather(screen, region.rects(), self.encodings.supports(enc::ZRLE)), backlog.rects())
         } else {
             (vec![screen.rect()], Vec::new())
         };
@@ -353,7 +354,7 @@ impl Encoder {
         for rect in rects.iter().filter_map(|r| r.intersection(&visible)?.intersection(&screen.rect())) {
             self.lossy.subtract(rect);
             let jpeg = jpeg.filter(|_| self.writer.format().bits_per_pixel >= 16);
-            let level = zlib_level(&self.encodings);
+            let (level, zrle_level) = zlib_levels(&self.encodings);
             match (self.encodings.preferred(), &self.share) {
                 (PixelEncoding::Tight, Some(share)) => {
                     let generation = screen.generation();
@@ -366,11 +367,11 @@ impl Encoder {
                 }
                 (PixelEncoding::Tight, None) => {
                     let job = tight::Job { screen, writer: &self.writer, level, jpeg };
-                    let zrle = self.encodings.supports(enc::ZRLE).then_some(&mut self.zrle);
+                    let zrle = self.encodings.supports(enc::ZRLE).then_some((&mut self.zrle, zrle_level));
                     self.tight.write(&job, rect, update, &mut self.lossy, zrle)?;
                 }
                 (PixelEncoding::Zrle, _) => {
-                    self.zrle.write(screen, &self.writer, level, rect, update)?;
+                    self.zrle.write(screen, &self.writer, zrle_level, rect, update)?;
                 }
                 (PixelEncoding::Hextile, _) => self.hextile.write(screen, &self.writer, rect, update),
                 (PixelEncoding::Zlib, _) => {
@@ -386,36 +387,6 @@ impl Encoder {
         }
         Ok(())
     }
-}
-
-/// Joins rectangles where the pixels between them, sent needlessly, are fewer bytes than a rectangle's header and palette.
-fn gather(mut rects: Vec<Rect>) -> Vec<Rect> {
-    /// Pixels that a rectangle of its own costs as much as. With more, photographs are sent for nothing.
-    const WORTH: u64 = 1024;
-    /// More rectangles than this are much damage, of which their headers are a small part.
-    const MANY: usize = 64;
-    if rects.len() > MANY {
-        return rects;
-    }
-    let mut at = 0;
-    while at < rects.len() {
-        let one = rects[at];
-        let joined = rects.iter().enumerate().skip(at + 1).find_map(|(i, other)| {
-            let both = one.bounding(other);
-            (both.area() <= one.area() + other.area() + WORTH).then_some((i, both))
-        });
-        match joined {
-            Some((other, both)) => {
-                rects[at] = both;
-                rects.swap_remove(other);
-                // The larger one may reach those that were passed over.
-                at = 0;
-            }
-            None => at += 1,
-        }
-    }
-    rects.sort_unstable_by_key(|rect| (rect.y, rect.x));
-    rects
 }
 
 /// A rectangle in pieces that a budget may come between: rows of tiles, as wide as the budget at a byte a pixel.
@@ -438,14 +409,14 @@ fn pieces(rect: Rect, budget: usize) -> impl Iterator<Item = Rect> {
     })
 }
 
-/// zlib's level for a client's compression level. Above 2 the processor's time grows fast and the bytes shrink little, so
-/// only clients that insist get more.
-fn zlib_level(encodings: &ClientEncodings) -> u32 {
+/// zlib's levels for a client's compression level: of Tight, then of ZRLE. Above 2 the processor's time grows fast and the
+/// bytes shrink little for pixels as they are; ZRLE's tiles are a fraction of those, and worth more.
+fn zlib_levels(encodings: &ClientEncodings) -> (u32, u32) {
     match encodings.compression() {
-        None | Some(0..=1) => 1,
-        Some(2..=5) => 2,
-        Some(6..=7) => 4,
-        Some(_) => 6,
+        Some(0..=1) => (1, 2),
+        None | Some(2..=5) => (2, 4),
+        Some(6..=7) => (4, 6),
+        Some(_) => (6, 9),
     }
 }
 
