@@ -14,6 +14,7 @@ mod film;
 mod gather;
 mod hextile;
 pub(crate) mod jpeg;
+mod pace;
 pub(crate) mod palette;
 pub(crate) mod plan;
 mod share;
@@ -95,6 +96,8 @@ pub struct Encoder {
     lossy: Region,
     /// What other viewers of the screen share with this one.
     share: Option<Arc<Share>>,
+    /// Bytes a second that its link carries, where that is known.
+    rate: Option<f64>,
     tight: tight::Tight,
     zrle: zrle::Zrle,
     hextile: hextile::Hextile,
@@ -112,6 +115,7 @@ impl Encoder {
             size: (width, height),
             lossy: Region::new(width, height),
             share: None,
+            rate: None,
             tight: tight::Tight::new(),
             zrle: zrle::Zrle::default(),
             hextile: hextile::Hextile::default(),
@@ -140,6 +144,12 @@ impl Encoder {
     /// it is encoded once.
     pub fn set_share(&mut self, share: Option<Arc<Share>>) {
         self.share = share;
+    }
+
+    /// Bytes a second that the viewer's link carries, where that is known: pictures and films that would take long over it
+    /// are sent coarser, never better than the viewer asked for.
+    pub fn set_rate(&mut self, rate: Option<f64>) {
+        self.rate = rate;
     }
 
     /// What the viewer understands.
@@ -187,13 +197,14 @@ impl Encoder {
             self.copy_lossy(copy);
         }
         let due = self.films.take(&mut rects, &mut backlog);
+        let area: u64 = rects.iter().chain(&backlog).map(Rect::area).sum();
+        let jpeg = JpegSettings::of(&self.encodings).map(|asked| pace::picture(asked, area, self.rate));
         let frames = |films: Vec<Rect>| films.into_iter().map(|rect| (rect, true));
         let parts = |rects: Vec<Rect>| {
             rects.into_iter().flat_map(|rect| pieces(rect, budget)).map(|piece| (piece, false))
         };
         // A film's frame is larger than most of what is new beside it, so it goes behind that, but not always.
         let pieces = frames(due.late).chain(parts(rects)).chain(frames(due.now)).chain(parts(backlog));
-        let jpeg = JpegSettings::of(&self.encodings);
         let mut rest = Region::new(screen.width(), screen.height());
         let (mut films, mut others) = (0, copies.len());
         for (number, (piece, film)) in pieces.enumerate() {
@@ -260,12 +271,13 @@ impl Encoder {
     fn run_films(&mut self, screen: &Screen, films: &[Rect]) {
         let shown: &[Rect] =
             if self.may_show_films() && self.size == (screen.width(), screen.height()) { films } else { &[] };
-        let quality = JpegSettings::of(&self.encodings).map_or(1, |jpeg| jpeg.quality);
         let codable = |film: &Rect| {
             screen.rect().contains(film) && !film.is_empty() && (film.w | film.h).is_multiple_of(2)
         };
         let films: Vec<Rect> = shown.iter().copied().filter(codable).collect();
-        self.films.run(&films, film::quantiser(quality));
+        let area = films.iter().map(Rect::area).sum();
+        let asked = JpegSettings::of(&self.encodings).map_or(1, |jpeg| jpeg.quality);
+        self.films.run(&films, film::quantiser(pace::film(asked, area, self.rate)));
     }
 
     /// CopyRect may be used: the viewer knows it, and sees the whole screen.
