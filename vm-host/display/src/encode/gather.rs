@@ -56,7 +56,7 @@ fn is_cheaper(screen: &Screen, both: Rect, [one, other]: [Rect; 2], runs: bool) 
         return false;
     }
     let (mut pixels, mut changed) = (0, 0);
-    let gaps = both.without(&one).into_iter().flat_map(|gap| gap.without(&other));
+    let gaps = both.without(&one).flat_map(|gap| gap.without(&other));
     let rows = gaps.flat_map(|gap| (gap.y..gap.y + gap.h).map(move |y| screen.row(gap, y)));
     for row in rows {
         pixels += row.len() as u32;

@@ -9,20 +9,11 @@ const PICTURE_TIME: f64 = 0.06;
 const FRAME_TIME: f64 = 1.0 / 25.0;
 
 /// Bytes a pixel at libjpeg's qualities, of a photograph that moves (`lucarne-bench encode --work video`).
-const PICTURE: [(u8, f64); 8] = [
-    (12, 0.052),
-    (32, 0.066),
-    (54, 0.081),
-    (66, 0.093),
-    (78, 0.117),
-    (85, 0.155),
-    (91, 0.232),
-    (96, 0.414),
-];
+const PICTURE: [(u8, f64); 8] =
+    [(12, 0.052), (32, 0.066), (54, 0.081), (66, 0.093), (78, 0.117), (85, 0.155), (91, 0.232), (96, 0.414)];
 
 /// The same of a frame of H.264 at the quantiser that belongs to the quality.
-const FRAME: [(u8, f64); 6] =
-    [(12, 0.003), (54, 0.006), (66, 0.009), (78, 0.016), (91, 0.035), (96, 0.1)];
+const FRAME: [(u8, f64); 6] = [(12, 0.003), (54, 0.006), (66, 0.009), (78, 0.016), (91, 0.035), (96, 0.1)];
 
 /// Below this a picture cannot be recognised well enough to be of use.
 const WORST_PICTURE: u8 = 32;
