@@ -144,12 +144,16 @@ impl Flow {
         self.shortest.iter().flatten().min().copied().unwrap_or_default()
     }
 
+    /// Bytes a second that the link carries; `None` before it was measured.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.rates.iter().copied().reduce(f64::max)
+    }
+
     /// Bytes that the link carries in this time. As long as nothing was measured, it is believed to carry the smallest window
     /// in its own time, as TCP does: a viewer that has only been typed to would otherwise get its first picture in crumbs.
     fn in_time(&self, time: Duration) -> u64 {
         let believed = WINDOW_MIN as f64 / self.own_time().max(NOISE).as_secs_f64();
-        let fastest = self.rates.iter().copied().reduce(f64::max).unwrap_or(believed);
-        (fastest * time.as_secs_f64()) as u64
+        (self.rate().unwrap_or(believed) * time.as_secs_f64()) as u64
     }
 
     /// Bytes that may be on the way.

@@ -318,6 +318,7 @@ impl<'a> Writer<'a> {
     ) -> Result<Option<Encoded>, WriteError> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
         encoder.set_share(self.seat.share());
+        encoder.set_rate(self.flow.rate());
         let mut out = std::mem::take(&mut self.out);
         let (taken, before) = (Instant::now(), out.len());
         let run = move || {

@@ -84,14 +84,14 @@ impl Tight {
     }
 
     /// Writes `rect`, which lies on the screen, and adds what was sent with loss to `lossy`. A viewer that also knows ZRLE
-    /// gets text and drawings in it: its palettes are small, per tile, and compressed.
+    /// gets text and drawings in it, with zlib's level: its palettes are small, per tile, and compressed.
     pub(super) fn write(
         &mut self,
         job: &Job<'_>,
         rect: Rect,
         update: &mut Update<'_>,
         lossy: &mut Region,
-        mut zrle: Option<&mut Zrle>,
+        mut zrle: Option<(&mut Zrle, u32)>,
     ) -> Result<(), EncodeError> {
         for Piece { rect, kind } in plan(job.screen, rect, zrle.is_some(), &mut self.scratch.palette) {
             match (kind, job.jpeg) {
@@ -108,7 +108,7 @@ impl Tight {
                 }
                 (Kind::Indexed(_) | Kind::Photo | Kind::Full, _) => self.write_full(job, rect, update)?,
                 (Kind::Drawing, _) => match &mut zrle {
-                    Some(zrle) => zrle.write(job.screen, job.writer, job.level, rect, update)?,
+                    Some((zrle, level)) => zrle.write(job.screen, job.writer, *level, rect, update)?,
                     None => self.write_full(job, rect, update)?,
                 },
             }
