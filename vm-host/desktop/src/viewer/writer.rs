@@ -34,8 +34,17 @@ const INLINE_PIXELS: u64 = 128 * 128;
 /// longer and people see the blur.
 const REPAIR_AFTER: Duration = Duration::from_millis(120);
 
+/// The same where pictures change just after they were repaired, again and again: each time twice as long, up to this.
+const REPAIR_LATEST: Duration = Duration::from_secs(2);
+
+/// A change so soon after a repair makes it one in vain.
+const REPAIRED_FOR: Duration = Duration::from_secs(1);
+
 /// Pixels repaired at once: new damage waits no longer than these take.
 const REPAIR_PIXELS: u64 = 256 * 1024;
+
+/// Bytes that a pixel takes without loss where it was worth a JPEG: grain is not compressed.
+const LOSSLESS_BYTES: u64 = 3;
 
 /// Why a viewer's writing half ended.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +91,9 @@ pub(super) struct Writer<'a> {
     requested: bool,
     continuous: bool,
     repair_at: Option<Instant>,
+    repair_wait: Duration,
+    /// The last repair that was sent.
+    repaired: Option<Instant>,
     flow: Flow,
     tracer: &'a Tracer,
     /// The update that is in `out`.
@@ -111,6 +123,8 @@ impl<'a> Writer<'a> {
             requested: false,
             continuous: false,
             repair_at: None,
+            repair_wait: REPAIR_AFTER,
+            repaired: None,
             flow: Flow::default(),
             tracer,
             drawn: None,
@@ -278,12 +292,12 @@ impl<'a> Writer<'a> {
             }
             // A film does not keep the page around it from becoming quiet.
             if !only_films || self.repair_at.is_none() {
-                self.plan_repair(REPAIR_AFTER);
+                self.note_change(pixels > INLINE_PIXELS);
+                self.plan_repair(self.repair_wait);
             }
         } else if self.repair_at.is_some_and(|at| at <= Instant::now()) {
             let Some((screen, films)) = self.seat.quiet_screen() else { return Ok(()) };
-            // Without loss a pixel takes about a byte where it was worth a JPEG.
-            let pixels = REPAIR_PIXELS.min(budget as u64);
+            let pixels = REPAIR_PIXELS.min(budget as u64 / LOSSLESS_BYTES);
             let done = self
                 .encode(false, (None, pixels), move |encoder, out| {
                     let rects = encoder.repair(&screen, &films, pixels, out)?;
@@ -293,7 +307,10 @@ impl<'a> Writer<'a> {
                 .await?;
             // Without a rectangle, what is lossy is a film that runs.
             let idle = done.is_none_or(|done| done.rects == 0);
-            self.plan_repair(if idle { REPAIR_AFTER } else { Duration::ZERO });
+            if !idle {
+                self.repaired = Some(Instant::now());
+            }
+            self.plan_repair(if idle { self.repair_wait } else { Duration::ZERO });
         }
         Ok(())
     }
@@ -302,6 +319,15 @@ impl<'a> Writer<'a> {
         let draws = enc::CURSORS.into_iter().any(|encoding| self.encodings.supports(encoding));
         let is_sent = |shape: &Arc<CursorShape>| self.cursor.as_ref().is_some_and(|c| Arc::ptr_eq(c, shape));
         pending.cursor.clone().filter(|shape| draws && !is_sent(shape))
+    }
+
+    /// Something changed on the screen: a repair that was sent for nothing makes the next one wait longer, one that lasted
+    /// makes it wait no longer than usual. What is small, such as a clock, changes little of what was repaired.
+    fn note_change(&mut self, large: bool) {
+        let Some(at) = self.repaired.filter(|_| large) else { return };
+        self.repaired = None;
+        let in_vain = at.elapsed() < REPAIRED_FOR;
+        self.repair_wait = if in_vain { (self.repair_wait * 2).min(REPAIR_LATEST) } else { REPAIR_AFTER };
     }
 
     fn plan_repair(&mut self, after: Duration) {
