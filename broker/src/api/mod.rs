@@ -20,6 +20,7 @@ mod sessions;
 mod shadows;
 mod stream;
 mod thumbnail;
+mod trace;
 mod users;
 mod viewer_password;
 
@@ -63,6 +64,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(shadows::shadow))
         .routes(routes!(shadows::answer))
         .routes(routes!(shadows::end_viewer))
+        .routes(routes!(trace::trace))
         .routes(routes!(viewer_password::viewer_password))
         .routes(routes!(stream::stream))
         .routes(routes!(desktops::create, desktops::list))

@@ -16,6 +16,7 @@
 use super::door::{self, Claim, Door, Error, PATIENCE, pump};
 use super::link;
 use super::splice::{self, Over};
+use super::tcp::Ends;
 use crate::accept::{Handshaking, Limits, accept};
 use crate::app::App;
 use crate::auth::{self, Refused};
@@ -71,6 +72,7 @@ async fn viewer(
     sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
     sockopt::set_tcp_keepidle(&stream, DEAD).map_err(io::Error::from)?;
     sockopt::set_tcp_user_timeout(&stream, DEAD.as_millis() as u32).map_err(io::Error::from)?;
+    let ends = Ends::of(&stream).ok();
     let secured = timeout(PATIENCE, door.sign_in(stream)).await;
     drop(shaking);
     let (mut viewer, mut shake, claim) = secured.map_err(|_| Error::Slow)??;
@@ -117,6 +119,7 @@ async fn viewer(
     client::write::client_init(true, &mut init);
     init.extend(shake.take_rest());
     desktop.write_all(&init).await?;
+    let _known = app.connections.enter(session, ends);
     let over = splice::run(app, session, at.placed, newcomer, |end, _| async {
         tokio::select! {
             over = end => over,

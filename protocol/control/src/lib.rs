@@ -9,6 +9,7 @@ pub mod desktop;
 pub mod ids;
 pub mod link;
 pub mod spec;
+pub mod trace;
 pub mod viewer;
 
 pub use ids::{DesktopId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId};

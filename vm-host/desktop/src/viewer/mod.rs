@@ -14,6 +14,7 @@ mod board;
 mod flow;
 mod inbox;
 mod reader;
+mod trace;
 mod writer;
 
 use crate::desktop::Desktop;
@@ -29,6 +30,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
+use trace::Tracer;
+pub(crate) use trace::Traces;
 use writer::{WriteError, Writer};
 
 /// How long the handshake may take. Both sides are programs; a stuck one should not keep a place for ever.
@@ -100,11 +103,12 @@ pub(crate) async fn serve(
     session: Option<SessionId>,
     rights: Rights,
 ) {
+    let tracer = Tracer::new(&desktop.traces, session, !rights.input);
     let session = session.map_or_else(|| "none".to_owned(), |s| s.to_string());
     let _counted = Counted::new(&desktop);
     tracing::info!(session, ?rights, "a viewer is here");
     let served = tokio::select! {
-        served = serve_rfb(&mut stream, &desktop, rights) => served,
+        served = serve_rfb(&mut stream, &desktop, rights, &tracer) => served,
         why = desktop.ended() => {
             tracing::info!(session, why, "a viewer was closed: there is nothing to view any more");
             return;
@@ -116,7 +120,12 @@ pub(crate) async fn serve(
     }
 }
 
-async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, rights: Rights) -> Result<(), ViewerError> {
+async fn serve_rfb(
+    stream: &mut UnixStream,
+    desktop: &Desktop,
+    rights: Rights,
+    tracer: &Tracer,
+) -> Result<(), ViewerError> {
     rustix::net::sockopt::set_socket_send_buffer_size(&*stream, SEND_BUFFER).map_err(io::Error::from)?;
     let shake = tokio::time::timeout(HANDSHAKE_LIMIT, handshake(stream));
     let Some(messages) = shake.await.map_err(|_| ViewerError::HandshakeTimedOut)?? else { return Ok(()) };
@@ -129,7 +138,7 @@ async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, rights: Rights) -
     let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
     let clipboard = (able && rights.sharing).then(|| desktop.clipboard.join());
     let own = clipboard.as_ref().map(|(own, _)| *own);
-    let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name);
+    let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name, tracer);
     writer.greet();
     let reader = Reader {
         desktop,
@@ -139,6 +148,7 @@ async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, rights: Rights) -
         clipboard: own,
         held: Held::new(desktop),
         sync: None,
+        tracer,
     };
     let (read, write) = stream.split();
     tokio::select! {
