@@ -84,6 +84,9 @@ const orders = {
     async press({ keys }) {
         await page.keyboard.press(keys);
     },
+    async hold({ key }) {
+        await page.keyboard.down(key);
+    },
     async type({ text }) {
         for (const line of text.split(/(\n)/)) {
             if (line === "\n") await page.keyboard.press("Enter");
@@ -97,6 +100,25 @@ const orders = {
     },
     async clipboard() {
         return { text: await (await clipboardText()).inputValue() };
+    },
+    async open({ url }) {
+        await page.goto(url);
+    },
+    async state({ state }) {
+        await page.locator(`[data-testid=viewer-state][data-state=${state}]`).waitFor({ state: "attached" });
+        return { detail: state === "ended" ? await id("end-detail").innerText() : "" };
+    },
+    async words({ id: name }) {
+        return { text: await id(name).first().innerText() };
+    },
+    async click({ id: name }) {
+        await id(name).first().click();
+    },
+    async gone({ id: name }) {
+        await id(name).first().waitFor({ state: "detached" });
+    },
+    async screenshot({ path }) {
+        await page.screenshot({ path });
     },
     async log_off() {
         await openToolbar();

@@ -108,6 +108,41 @@ impl Browser {
         self.order(json!({ "do": "clipboard" }))["text"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Opens the desktop of a session at an address of the web client: `view`, `shadow` or `control`.
+    pub fn open(&mut self, server: &Server, session: &str, way: &str) {
+        let url = format!("{}desktop/{session}/{way}", server.url());
+        self.order(json!({ "do": "open", "url": url }));
+    }
+
+    /// Waits until the viewer is in a state, such as `connected` or `ended`; gives the words that it ends with.
+    pub fn wait_state(&mut self, state: &str) -> String {
+        let seen = self.order(json!({ "do": "state", "state": state }));
+        seen["detail"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits for an element, by its test id; gives its words.
+    pub fn words(&mut self, id: &str) -> String {
+        self.order(json!({ "do": "words", "id": id }))["text"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Clicks an element, by its test id.
+    pub fn click(&mut self, id: &str) {
+        self.order(json!({ "do": "click", "id": id }));
+    }
+
+    /// Waits until an element is not there, by its test id.
+    pub fn wait_gone(&mut self, id: &str) {
+        self.order(json!({ "do": "gone", "id": id }));
+    }
+
+    /// Keeps a picture of the page, if `LUCARNE_TEST_SCREENSHOTS` names a folder.
+    pub fn screenshot(&mut self, name: &str) {
+        if let Some(folder) = std::env::var_os("LUCARNE_TEST_SCREENSHOTS") {
+            let path = Path::new(&folder).join(format!("{name}.png"));
+            self.order(json!({ "do": "screenshot", "path": path }));
+        }
+    }
+
     /// Logs off by the viewer's toolbar; the portal is there then.
     pub fn log_off(&mut self) {
         self.order(json!({ "do": "log_off" }));

@@ -5,9 +5,9 @@ use crate::poll::LIMIT;
 use crate::server::{Server, password_of};
 use lucarne_rfb::client::{Framebuffer, Handshake, HandshakeEvent, ServerEvent, Viewer, Want, write};
 use lucarne_rfb::clipboard::Clipboard;
-use lucarne_rfb::encodings;
 use lucarne_rfb::rect::Rect;
 use lucarne_rfb::security::{Password, Subtype};
+use lucarne_rfb::{PixelFormat, encodings};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -40,6 +40,19 @@ impl Vnc {
     /// # Errors
     /// The server's reason, or the connection's end.
     pub fn connect(server: &Server, user: &str) -> Result<Self, String> {
+        Self::connect_with(server, user, PixelFormat::BGRX, &[encodings::ZRLE, encodings::COPY_RECT])
+    }
+
+    /// The same with a pixel format and encodings of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_with(
+        server: &Server,
+        user: &str,
+        format: PixelFormat,
+        encodings: &[i32],
+    ) -> Result<Self, String> {
         let mut tcp = TcpStream::connect(server.vnc).map_err(|e| e.to_string())?;
         tcp.set_read_timeout(Some(LIMIT)).map_err(|e| e.to_string())?;
         let mut shake = Handshake::new(Want::VeNCrypt {
@@ -57,11 +70,11 @@ impl Vnc {
         let mut vnc = Self { stream, viewer: Viewer::new(None), copied: String::new(), clipboard: None };
         vnc.send(&out)?;
         vnc.viewer.feed(&shake.take_rest()).map_err(|e| e.to_string())?;
-        vnc.init()?;
+        vnc.init(format, encodings)?;
         Ok(vnc)
     }
 
-    fn init(&mut self) -> Result<(), String> {
+    fn init(&mut self, format: PixelFormat, wanted: &[i32]) -> Result<(), String> {
         let size = loop {
             match self.event(LIMIT)? {
                 Some(ServerEvent::Init(init)) => break (init.width, init.height),
@@ -70,16 +83,10 @@ impl Vnc {
             }
         };
         let mut out = Vec::new();
-        write::set_encodings(
-            &[
-                encodings::ZRLE,
-                encodings::COPY_RECT,
-                encodings::RAW,
-                encodings::LAST_RECT,
-                encodings::EXTENDED_CLIPBOARD,
-            ],
-            &mut out,
-        );
+        write::set_pixel_format(&format, &mut out);
+        self.viewer.set_format(format);
+        let always = [encodings::RAW, encodings::LAST_RECT, encodings::EXTENDED_CLIPBOARD];
+        write::set_encodings(&[wanted, &always].concat(), &mut out);
         write::framebuffer_update_request(false, Rect::new(0, 0, size.0, size.1), &mut out);
         self.send(&out)?;
         self.pump("the first picture", |_, updates| updates > 0)
@@ -164,6 +171,15 @@ impl Vnc {
     /// The stream ended.
     pub fn follow(&mut self) -> Result<(), String> {
         self.event(Duration::from_millis(500)).map(|_| ())
+    }
+
+    /// Follows the stream for a moment, and asks for what comes next whenever an update came.
+    ///
+    /// # Errors
+    /// The stream ended.
+    pub fn follow_and_ask(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        self.pump("a moment", |_, _| began.elapsed() > Duration::from_millis(500))
     }
 
     /// Answers as viewers do that copy everything that is offered.

@@ -13,7 +13,7 @@ use crate::rsa::{self, RsaKey};
 use lucarne_rfb::security::rsa_aes::Rsa;
 use lucarne_rfb::security::vnc_auth::CHALLENGE;
 use lucarne_rfb::security::{Password, RsaAes, Subtype};
-use lucarne_rfb::server::{Handshake, HandshakeError, HandshakeEvent, Method, Offer};
+use lucarne_rfb::server::{Handshake, HandshakeError, HandshakeEvent, Method, Offer, Security};
 use rustls::ServerConfig;
 use std::io;
 use std::path::Path;
@@ -36,6 +36,22 @@ pub enum VncSecurity {
     RsaAes(RsaAes),
     /// One-time passwords, with nothing encrypted.
     VncAuth,
+}
+
+/// How viewers name what secures their connection.
+pub(super) fn name(security: Security) -> &'static str {
+    match security {
+        Security::None => "None",
+        Security::VncAuth => "VncAuth",
+        Security::VeNCrypt(Subtype::TlsNone) => "TLSNone",
+        Security::VeNCrypt(Subtype::TlsPlain) => "TLSPlain",
+        Security::VeNCrypt(Subtype::X509None) => "X509None",
+        Security::VeNCrypt(Subtype::X509Plain) => "X509Plain",
+        Security::RsaAes(RsaAes::Ra2) => "RA2",
+        Security::RsaAes(RsaAes::Ra2ne) => "RA2ne",
+        Security::RsaAes(RsaAes::Ra2_256) => "RA2_256",
+        Security::RsaAes(RsaAes::Ra2ne_256) => "RA2ne_256",
+    }
 }
 
 /// Why a viewer got nothing.

@@ -7,10 +7,13 @@
 //! viewer ◄═ bytes from ClientInit on ═══════════════════════► desktop
 //! ```
 //!
+//! A viewer that is willing to share joins those that are there; one that is not takes over from them. After ClientInit RFB
+//! has no words for why a stream ends, so a viewer that has to go gets a clean close.
+//!
 //! The user name is `name` (the pool of which the user has a desktop, else the first that they may use) or
 //! `name/pool`. A one-time password names its session by itself.
 
-use super::door::{Claim, Door, Error, PATIENCE, pump};
+use super::door::{self, Claim, Door, Error, PATIENCE, pump};
 use super::link;
 use super::splice::{self, Over};
 use super::tcp::Ends;
@@ -19,11 +22,13 @@ use crate::app::App;
 use crate::auth::{self, Refused};
 use crate::connect::{self, At, Outcome};
 use crate::store::{self, Assigned, PoolRow};
+use crate::viewers::{Entry, Newcomer};
 use lucarne_control::desktop::DesiredState;
-use lucarne_control::link::Purpose;
+use lucarne_control::viewer::{ViewerKind, ViewerWish};
 use lucarne_control::{SessionId, UserId};
 use lucarne_rfb::client;
 use lucarne_rfb::security::vnc_auth::CHALLENGE;
+use lucarne_rfb::server::HandshakeEvent;
 use rustix::net::sockopt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -95,14 +100,27 @@ async fn viewer(
     shake.accept(&mut out)?;
     viewer.write_all(&out).await?;
     viewer.flush().await?;
-    timeout(PATIENCE, pump(&mut viewer, &mut shake)).await.map_err(|_| Error::Slow)??;
-    // Always shared: whether another viewer has to go is decided here, by session, and told to it.
+    let init = timeout(PATIENCE, pump(&mut viewer, &mut shake)).await.map_err(|_| Error::Slow)??;
+    // What the viewer's user wants (RFC 6143, section 7.3.1).
+    let wish = match init {
+        HandshakeEvent::ClientInit { shared: true } => ViewerWish::Share,
+        _ => ViewerWish::TakeOver,
+    };
+    let newcomer = Newcomer {
+        entry: Entry::User(wish),
+        user: app.store.session(session).await.map(|row| row.session.user).map_err(io::Error::other)?,
+        address: from.to_string(),
+        kind: ViewerKind::Vnc,
+        security: door::name(shake.security()).to_owned(),
+        notices: false,
+    };
+    // Always shared at the desktop: whether another viewer has to go is decided here, by session, and told to it.
     let mut init = Vec::new();
     client::write::client_init(true, &mut init);
     init.extend(shake.take_rest());
     desktop.write_all(&init).await?;
     let _known = app.connections.enter(session, ends);
-    let over = splice::run(app, session, at.placed, |end| async {
+    let over = splice::run(app, session, at.placed, newcomer, |end, _| async {
         tokio::select! {
             over = end => over,
             copied = tokio::io::copy_bidirectional(&mut viewer, &mut desktop) => match copied {
@@ -220,7 +238,7 @@ enum OpenError {
 
 /// Connects to the desktop's display and runs the client's handshake (3.8, None) up to ClientInit.
 async fn open(at: &At, session: SessionId) -> Result<UnixStream, OpenError> {
-    let view = Purpose::View { view_only: false };
+    let view = link::view(Entry::User(ViewerWish::TakeOver));
     let mut stream = link::open(&at.endpoint, &at.placed, Some(session), view).await?;
     let shaken = timeout(PATIENCE, async {
         let mut shake = client::Handshake::new(client::Want::None);

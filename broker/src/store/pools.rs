@@ -1,9 +1,10 @@
 //! Pools: what their desktops are made of, and who may use them.
 
-use super::{Ended, Error, Result, Store, Tx, audit, bump_revision, end, seconds, users};
+use super::{Ended, Error, Result, Store, Tx, audit, bump_revision, end, seconds, shadows, users};
 use lucarne_control::PoolId;
 use lucarne_control::api::NewPool;
 use lucarne_control::spec::{ImageDigest, MachineShape, NetworkPolicy, TemplateSpec};
+use lucarne_control::viewer::ShadowPolicy;
 use sqlx::FromRow;
 
 /// A pool without what hosts know of it.
@@ -19,6 +20,10 @@ pub struct PoolRow {
     pub template: TemplateSpec,
     /// What desktops may reach.
     pub network: NetworkPolicy,
+    /// Whether administrators may watch.
+    pub shadow: ShadowPolicy,
+    /// Whether those who watch may type too.
+    pub shadow_control: bool,
     /// At most this many desktops at once.
     pub max_desktops: i64,
     /// Names of users.
@@ -80,6 +85,8 @@ struct Columns {
     description: String,
     #[sqlx(flatten)]
     spec: SpecColumns,
+    shadow: String,
+    shadow_control: bool,
     max_desktops: i64,
     created_at: i64,
     entitled_users: String,
@@ -94,6 +101,8 @@ impl Columns {
             id: self.id.parse().map_err(|_| Error::corrupt("pool id", &self.id))?,
             template: self.spec.template()?,
             network: self.spec.network()?,
+            shadow: shadows::policy(&self.shadow)?,
+            shadow_control: self.shadow_control,
             max_desktops: self.max_desktops,
             entitled_users: names(&self.entitled_users)?,
             entitled_groups: names(&self.entitled_groups)?,
@@ -110,7 +119,7 @@ macro_rules! select_pools {
     ($rest:literal) => {
         concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.max_desktops, p.created_at,
+                p.shadow, p.shadow_control, p.max_desktops, p.created_at,
                 (SELECT json_group_array(u.name) FROM entitlements e JOIN users u ON u.id = e.user_id
                     WHERE e.pool_id = p.id) AS entitled_users,
                 (SELECT json_group_array(g.name) FROM entitlements e JOIN groups g ON g.id = e.group_id
@@ -135,8 +144,9 @@ pub(super) use entitled;
 async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &ImageDigest) -> Result<()> {
     let machine = new.machine.unwrap_or_default();
     sqlx::query(
-        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, max_desktops)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, max_desktops,
+             shadow, shadow_control)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
     .bind(&new.name)
@@ -148,6 +158,8 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
     .bind(i64::from(machine.height))
     .bind(network_word(new.network))
     .bind(i64::from(new.max_desktops.unwrap_or(16)))
+    .bind(shadows::policy_word(new.shadow))
+    .bind(new.shadow_control)
     .execute(&mut **tx)
     .await
     .map_err(|e| Error::name_taken(e, "pool", &new.name))?;
@@ -181,7 +193,11 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
             .await?;
     }
     bump_revision(tx).await?;
-    let detail = format!("image {}, {} MiB, {} vcpus", image.short(), machine.memory_mib, machine.vcpus);
+    let mut detail = format!("image {}, {} MiB, {} vcpus", image.short(), machine.memory_mib, machine.vcpus);
+    if new.shadow != ShadowPolicy::Off {
+        let control = if new.shadow_control { " and control" } else { "" };
+        detail += &format!(", shadow {}{control}", shadows::policy_word(new.shadow));
+    }
     audit::write(tx, actor, "pool.created", &new.name, &detail).await
 }
 
@@ -218,6 +234,8 @@ impl Store {
             image: digest.to_string(),
             machine: None,
             network: NetworkPolicy::User,
+            shadow: ShadowPolicy::Off,
+            shadow_control: false,
             max_desktops: None,
             entitled_users: Vec::new(),
             entitled_groups: vec![users::EVERYONE.to_owned()],
@@ -260,7 +278,7 @@ impl Store {
     pub async fn pools_of(&self, user: lucarne_control::UserId) -> Result<Vec<PoolRow>> {
         const SQL: &str = concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
+                p.shadow, p.shadow_control, p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
                 (SELECT count(*) FROM desktops d WHERE d.pool_id = p.id AND d.ended_at IS NULL) AS desktops
              FROM pools p WHERE p.deleted_at IS NULL AND (",
             entitled!(),

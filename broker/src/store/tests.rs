@@ -5,6 +5,7 @@ use crate::plan::{HostSeen, World};
 use lucarne_control::agent::{Hello, HostFacts, PROTOCOL_VERSION};
 use lucarne_control::api::{NewPool, NewUser};
 use lucarne_control::spec::{ImageDigest, ImageInfo, NetworkPolicy, TemplateSpec};
+use lucarne_control::viewer::{ShadowPolicy, ViewerWish};
 use lucarne_control::{DesktopId, HostId, SessionId, UserId};
 use tempfile::TempDir;
 
@@ -60,6 +61,8 @@ impl Scene {
             image: "debian-desktop".to_owned(),
             machine: None,
             network: NetworkPolicy::User,
+            shadow: ShadowPolicy::Off,
+            shadow_control: false,
             max_desktops: Some(64),
             entitled_users: Vec::new(),
             entitled_groups: vec!["everyone".to_owned()],
@@ -149,7 +152,11 @@ async fn of_a_thousand_redemptions_at_once_one_wins() {
     let ada = scene.user("ada").await;
     let first = scene.connect(ada).await.unwrap();
     let hash = crate::secret::hash("ticket");
-    scene.store.create_ticket(session(&first), first.desktop.generation, &hash).await.unwrap();
+    scene
+        .store
+        .create_ticket(session(&first), first.desktop.generation, &hash, ViewerWish::TakeOver)
+        .await
+        .unwrap();
     let tries = (0..1000).map(|_| {
         let (store, hash) = (scene.store.clone(), hash.clone());
         tokio::spawn(async move { store.redeem_ticket(&hash).await.unwrap() })
@@ -168,11 +175,11 @@ async fn a_ticket_dies_with_its_time_its_session_and_its_placement() {
     let (id, generation) = (session(&first), first.desktop.generation);
     let hash = |name: &str| crate::secret::hash(name);
     for name in ["expired", "ended"] {
-        scene.store.create_ticket(id, generation, &hash(name)).await.unwrap();
+        scene.store.create_ticket(id, generation, &hash(name), ViewerWish::TakeOver).await.unwrap();
     }
     assert!(
         matches!(
-            scene.store.create_ticket(id, generation + 1, &hash("x")).await,
+            scene.store.create_ticket(id, generation + 1, &hash("x"), ViewerWish::TakeOver).await,
             Err(Error::SessionEnded(_))
         ),
         "no ticket for a placement that is not there"
@@ -186,7 +193,7 @@ async fn a_ticket_dies_with_its_time_its_session_and_its_placement() {
     scene.store.log_off("ada", id).await.unwrap();
     assert_eq!(scene.store.redeem_ticket(&hash("ended")).await.unwrap(), None);
     assert!(matches!(
-        scene.store.create_ticket(id, generation, &hash("y")).await,
+        scene.store.create_ticket(id, generation, &hash("y"), ViewerWish::TakeOver).await,
         Err(Error::SessionEnded(_))
     ));
 }

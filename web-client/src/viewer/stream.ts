@@ -1,6 +1,7 @@
 // One stream: a WebSocket opened with a ticket, and noVNC decoding what comes into a canvas of its own layer. It ends
 // once and is then thrown away. Knows nothing of tickets' origin, of retries or of what is around the picture.
 import RFB from '@novnc/novnc';
+import type { Notice } from '../api/types';
 import { text } from '../text';
 import { CLOSE_STALLED } from './connection';
 
@@ -10,10 +11,14 @@ export interface StreamOptions {
   /** Path of the WebSocket on this server. */
   path: string;
   ticket: string;
+  /** Nothing is typed, copied or clicked into it; the server holds to that too. */
+  viewOnly: boolean;
   /** The stream is open. */
   onOpened: () => void;
   /** The first picture is painted. */
   onPicture: () => void;
+  /** The server tells something beside the picture. */
+  onNotice: (notice: Notice) => void;
   /** Bytes came. */
   onHeard: () => void;
   /** The desktop's clipboard has new text. */
@@ -41,9 +46,15 @@ export class Stream {
   constructor(private readonly options: StreamOptions) {
     const address = new URL(options.path, location.href);
     address.protocol = address.protocol === 'http:' ? 'ws:' : 'wss:';
-    this.socket = new WebSocket(address, ['binary', `lucarne.ticket.${options.ticket}`]);
+    this.socket = new WebSocket(address, ['lucarne.notices', 'binary', `lucarne.ticket.${options.ticket}`]);
     this.socket.addEventListener('open', () => options.onOpened());
-    this.socket.addEventListener('message', () => options.onHeard());
+    this.socket.addEventListener('message', (event) => {
+      options.onHeard();
+      if (typeof event.data !== 'string') return;
+      // Not the picture's: noVNC, which listens after this, would take it for bytes.
+      event.stopImmediatePropagation();
+      options.onNotice(JSON.parse(event.data) as Notice);
+    });
     this.socket.addEventListener('close', (event) => this.end(event.code, event.reason));
 
     this.layer = document.createElement('div');
@@ -51,6 +62,7 @@ export class Stream {
     options.target.append(this.layer);
 
     this.rfb = new RFB(this.layer, this.socket, { shared: true });
+    this.rfb.viewOnly = options.viewOnly;
     this.rfb.background = 'transparent';
     this.rfb.scaleViewport = true;
     this.rfb.clipViewport = false;

@@ -22,6 +22,10 @@ export interface ToolbarProps {
   fullScreen: boolean;
   canFullScreen: boolean;
   clipboardOpen: boolean;
+  /** What is typed here reaches the desktop. */
+  canType: boolean;
+  /** This viewer takes part in the clipboard. */
+  canCopy: boolean;
   canLogOff: boolean;
   onBack: () => void;
   onCtrlAltDel: () => void;
@@ -83,21 +87,25 @@ export function Toolbar(props: ToolbarProps) {
           inputRef={first}
         />
         <span class="toolbar-name">{props.name}</span>
-        <Tool
-          icon="keys"
-          words={text.toolbar.cad}
-          id="cad"
-          disabled={!connected}
-          onClick={props.onCtrlAltDel}
-        />
-        <Tool
-          icon="clipboard"
-          words={text.toolbar.clipboard}
-          id="clipboard"
-          disabled={!connected && !props.clipboardOpen}
-          pressed={props.clipboardOpen}
-          onClick={props.onClipboard}
-        />
+        {props.canType && (
+          <Tool
+            icon="keys"
+            words={text.toolbar.cad}
+            id="cad"
+            disabled={!connected}
+            onClick={props.onCtrlAltDel}
+          />
+        )}
+        {props.canCopy && (
+          <Tool
+            icon="clipboard"
+            words={text.toolbar.clipboard}
+            id="clipboard"
+            disabled={!connected && !props.clipboardOpen}
+            pressed={props.clipboardOpen}
+            onClick={props.onClipboard}
+          />
+        )}
         {props.canFullScreen && (
           <Tool
             icon={props.fullScreen ? 'shrink' : 'expand'}
@@ -106,13 +114,9 @@ export function Toolbar(props: ToolbarProps) {
             onClick={props.onFullScreen}
           />
         )}
-        <Tool
-          icon="power"
-          words={text.toolbar.logOff}
-          id="logoff"
-          disabled={!props.canLogOff}
-          onClick={props.onLogOff}
-        />
+        {props.canLogOff && (
+          <Tool icon="power" words={text.toolbar.logOff} id="logoff" onClick={props.onLogOff} />
+        )}
       </div>
       {open && props.children}
       <button

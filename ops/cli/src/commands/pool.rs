@@ -1,6 +1,6 @@
 //! `lucarne pool`.
 
-use crate::args::{Pool, PoolCommand};
+use crate::args::{Pool, PoolCommand, Shadow};
 use crate::client::{Client, escape};
 use crate::output::{self, Row};
 use crate::progress::Progress;
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{self, NewPool};
 use lucarne_control::spec::{MachineShape, NetworkPolicy};
+use lucarne_control::viewer::ShadowPolicy;
 use std::time::Duration;
 
 impl Row for api::Pool {
@@ -49,6 +50,8 @@ pub async fn run(args: Pool) -> Result<()> {
             vcpus,
             display,
             no_network,
+            shadow,
+            shadow_control,
             max_desktops,
             users,
             groups,
@@ -66,6 +69,12 @@ pub async fn run(args: Pool) -> Result<()> {
                 image,
                 machine: Some(MachineShape { memory_mib: memory, vcpus, width, height }),
                 network: if no_network { NetworkPolicy::None } else { NetworkPolicy::User },
+                shadow: match shadow {
+                    Shadow::Off => ShadowPolicy::Off,
+                    Shadow::WithConsent => ShadowPolicy::WithConsent,
+                    Shadow::WithNotice => ShadowPolicy::WithNotice,
+                },
+                shadow_control,
                 max_desktops: Some(max_desktops),
                 entitled_users: users,
                 entitled_groups: groups,

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{Image, NewPool, Page, Pool};
 use lucarne_control::spec::NetworkPolicy;
+use lucarne_control::viewer::ShadowPolicy;
 use std::time::{Duration, Instant};
 
 /// Its name.
@@ -24,6 +25,8 @@ pub async fn make(admin: &mut Client, clones: u32) -> Result<f64> {
         image: image.digest.to_string(),
         machine: None,
         network: NetworkPolicy::User,
+        shadow: ShadowPolicy::Off,
+        shadow_control: false,
         max_desktops: Some(clones),
         entitled_users: Vec::new(),
         entitled_groups: vec!["everyone".into()],

@@ -85,7 +85,11 @@ impl Host {
 
     /// Connects a viewer and goes up to ServerInit.
     async fn view(&self, view_only: bool) -> Client {
-        let (stream, opened) = self.connect(&self.open(Purpose::View { view_only })).await;
+        self.view_as(Purpose::View { view_only, shadow: false }).await
+    }
+
+    async fn view_as(&self, purpose: Purpose) -> Client {
+        let (stream, opened) = self.connect(&self.open(purpose)).await;
         assert_eq!(opened, Opened::Ok);
         Client::start(stream).await
     }

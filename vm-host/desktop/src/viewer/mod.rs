@@ -56,6 +56,15 @@ mod fence {
     pub(super) const REQUEST: u32 = 1 << 31;
 }
 
+/// What a viewer may do beside looking.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rights {
+    /// Its keys, buttons and pointer count.
+    pub(crate) input: bool,
+    /// It takes part in the clipboard, and may change the display's size.
+    pub(crate) sharing: bool,
+}
+
 /// Why a viewer ended, for the log.
 #[derive(Debug, thiserror::Error)]
 enum ViewerError {
@@ -92,14 +101,14 @@ pub(crate) async fn serve(
     mut stream: UnixStream,
     desktop: Arc<Desktop>,
     session: Option<SessionId>,
-    view_only: bool,
+    rights: Rights,
 ) {
-    let tracer = Tracer::new(&desktop.traces, session, view_only);
+    let tracer = Tracer::new(&desktop.traces, session, !rights.input);
     let session = session.map_or_else(|| "none".to_owned(), |s| s.to_string());
     let _counted = Counted::new(&desktop);
-    tracing::info!(session, view_only, "a viewer is here");
+    tracing::info!(session, ?rights, "a viewer is here");
     let served = tokio::select! {
-        served = serve_rfb(&mut stream, &desktop, view_only, &tracer) => served,
+        served = serve_rfb(&mut stream, &desktop, rights, &tracer) => served,
         why = desktop.ended() => {
             tracing::info!(session, why, "a viewer was closed: there is nothing to view any more");
             return;
@@ -114,7 +123,7 @@ pub(crate) async fn serve(
 async fn serve_rfb(
     stream: &mut UnixStream,
     desktop: &Desktop,
-    view_only: bool,
+    rights: Rights,
     tracer: &Tracer,
 ) -> Result<(), ViewerError> {
     rustix::net::sockopt::set_socket_send_buffer_size(&*stream, SEND_BUFFER).map_err(io::Error::from)?;
@@ -127,7 +136,7 @@ async fn serve_rfb(
     let seat = desktop.picture.join(wake.clone());
     // Who may only look neither hears what others copy, which need not be on the screen, nor copies anything.
     let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
-    let clipboard = (able && !view_only).then(|| desktop.clipboard.join());
+    let clipboard = (able && rights.sharing).then(|| desktop.clipboard.join());
     let own = clipboard.as_ref().map(|(own, _)| *own);
     let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name, tracer);
     writer.greet();
@@ -135,7 +144,7 @@ async fn serve_rfb(
         desktop,
         inbox: &inbox,
         wanted_size: &wanted_size,
-        view_only,
+        rights,
         clipboard: own,
         held: Held::new(desktop),
         sync: None,

@@ -4,9 +4,9 @@
 //! Input goes straight to the gate, so it is never behind a picture that is being encoded or sent. It knows nothing of
 //! pixels.
 
-use super::fence;
 use super::inbox::{Inbox, Order};
 use super::trace::Tracer;
+use super::{Rights, fence};
 use crate::clipboard::Seat;
 use crate::desktop::Desktop;
 use crate::keyboard::Keyboard;
@@ -44,7 +44,7 @@ pub(super) struct Reader<'a> {
     pub(super) inbox: &'a Inbox,
     /// The display size that the client wants, pixels.
     pub(super) wanted_size: &'a watch::Sender<Option<(u32, u32)>>,
-    pub(super) view_only: bool,
+    pub(super) rights: Rights,
     /// Its place at the clipboard, if it may use it.
     pub(super) clipboard: Option<Seat>,
     pub(super) held: Held<'a>,
@@ -126,7 +126,7 @@ impl Reader<'_> {
             }
             input => {
                 self.flush_sync().await;
-                if !self.view_only {
+                if self.rights.input {
                     self.input(&input, read_at);
                 }
             }
@@ -186,7 +186,7 @@ impl Reader<'_> {
 
     fn resize(&self, width: u16, height: u16, screens: usize) -> ResizeStatus {
         let able = self.desktop.vm().is_none_or(|vm| vm.capabilities().resize);
-        if self.view_only || !able {
+        if !self.rights.sharing || !able {
             ResizeStatus::Prohibited
         } else if screens == 0 || !SIDES.contains(&width) || !SIDES.contains(&height) {
             ResizeStatus::InvalidLayout
