@@ -19,6 +19,8 @@ pub struct PoolRow {
     pub template: TemplateSpec,
     /// What desktops may reach.
     pub network: NetworkPolicy,
+    /// Viewers may hear what desktops play.
+    pub audio: bool,
     /// At most this many desktops at once.
     pub max_desktops: i64,
     /// Names of users.
@@ -80,6 +82,7 @@ struct Columns {
     description: String,
     #[sqlx(flatten)]
     spec: SpecColumns,
+    audio: bool,
     max_desktops: i64,
     created_at: i64,
     entitled_users: String,
@@ -94,6 +97,7 @@ impl Columns {
             id: self.id.parse().map_err(|_| Error::corrupt("pool id", &self.id))?,
             template: self.spec.template()?,
             network: self.spec.network()?,
+            audio: self.audio,
             max_desktops: self.max_desktops,
             entitled_users: names(&self.entitled_users)?,
             entitled_groups: names(&self.entitled_groups)?,
@@ -110,7 +114,7 @@ macro_rules! select_pools {
     ($rest:literal) => {
         concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.max_desktops, p.created_at,
+                p.audio, p.max_desktops, p.created_at,
                 (SELECT json_group_array(u.name) FROM entitlements e JOIN users u ON u.id = e.user_id
                     WHERE e.pool_id = p.id) AS entitled_users,
                 (SELECT json_group_array(g.name) FROM entitlements e JOIN groups g ON g.id = e.group_id
@@ -135,8 +139,8 @@ pub(super) use entitled;
 async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &ImageDigest) -> Result<()> {
     let machine = new.machine.unwrap_or_default();
     sqlx::query(
-        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, max_desktops)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, audio,
+             max_desktops) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
     .bind(&new.name)
@@ -147,6 +151,7 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
     .bind(i64::from(machine.width))
     .bind(i64::from(machine.height))
     .bind(network_word(new.network))
+    .bind(new.audio.unwrap_or(true))
     .bind(i64::from(new.max_desktops.unwrap_or(16)))
     .execute(&mut **tx)
     .await
@@ -218,6 +223,7 @@ impl Store {
             image: digest.to_string(),
             machine: None,
             network: NetworkPolicy::User,
+            audio: None,
             max_desktops: None,
             entitled_users: Vec::new(),
             entitled_groups: vec![users::EVERYONE.to_owned()],
@@ -260,7 +266,7 @@ impl Store {
     pub async fn pools_of(&self, user: lucarne_control::UserId) -> Result<Vec<PoolRow>> {
         const SQL: &str = concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
+                p.audio, p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
                 (SELECT count(*) FROM desktops d WHERE d.pool_id = p.id AND d.ended_at IS NULL) AS desktops
              FROM pools p WHERE p.deleted_at IS NULL AND (",
             entitled!(),

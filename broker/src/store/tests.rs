@@ -60,6 +60,7 @@ impl Scene {
             image: "debian-desktop".to_owned(),
             machine: None,
             network: NetworkPolicy::User,
+            audio: None,
             max_desktops: Some(64),
             entitled_users: Vec::new(),
             entitled_groups: vec!["everyone".to_owned()],

@@ -306,6 +306,9 @@ pub enum PoolCommand {
         /// Desktops have no network.
         #[arg(long)]
         no_network: bool,
+        /// Nobody hears what desktops play.
+        #[arg(long)]
+        no_audio: bool,
         /// Most desktops at once.
         #[arg(long, default_value_t = 16)]
         max_desktops: u32,

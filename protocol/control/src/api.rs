@@ -132,6 +132,8 @@ pub struct Pool {
     pub machine: MachineShape,
     /// What desktops may reach.
     pub network: NetworkPolicy,
+    /// Viewers may hear what desktops play.
+    pub audio: bool,
     /// At most this many desktops at once.
     pub max_desktops: u32,
     /// Names of users who may use it.
@@ -172,6 +174,9 @@ pub struct NewPool {
     /// What desktops may reach.
     #[serde(default)]
     pub network: NetworkPolicy,
+    /// Viewers may hear what desktops play; they may where nothing is said.
+    #[serde(default)]
+    pub audio: Option<bool>,
     /// At most this many desktops at once; 16 when left out.
     #[serde(default)]
     pub max_desktops: Option<u32>,

@@ -4,6 +4,7 @@
 //! stream ──► reader ──► gate (input), clipboard (text), wanted size
 //!              └─► inbox ──► writer ◄── seat (damage) ◄── picture
 //!                              ▲─────── board (text) ◄── clipboard
+//!                              ▲─────── speaker (sound) ◄── audio
 //! stream ◄──────────────────────┘
 //! ```
 //!
@@ -14,6 +15,7 @@ mod board;
 mod flow;
 mod inbox;
 mod reader;
+mod speaker;
 mod writer;
 
 use crate::desktop::Desktop;
@@ -23,6 +25,7 @@ use lucarne_control::ids::SessionId;
 use lucarne_rfb::PixelFormat;
 use lucarne_rfb::server::{ClientMessages, Handshake, HandshakeError, HandshakeEvent, Offer, write};
 use reader::{Held, ReadError, Reader};
+use speaker::Speaker;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +123,8 @@ async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, view_only: bool) 
     let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
     let clipboard = (able && !view_only).then(|| desktop.clipboard.join());
     let own = clipboard.as_ref().map(|(own, _)| *own);
-    let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name);
+    let speaker = desktop.audio.as_ref().map(|audio| Speaker::new(audio.clone(), wake.clone()));
+    let mut writer = Writer::new(seat, clipboard.map(Board::new), speaker, &inbox, wake, &desktop.name);
     writer.greet();
     let reader = Reader {
         desktop,
