@@ -9,6 +9,7 @@ import { CLOSE_STALLED, START, type State } from './connection';
 import { Link, type LinkDeps, type StreamEnd } from './link';
 import { LinkWatch } from './link-watch';
 import { Snapshot } from './snapshot';
+import { Sound, canPlay } from './sound';
 import { Stream } from './stream';
 
 export interface Screen {
@@ -20,11 +21,17 @@ export interface Screen {
   setClipboard: (content: string) => void;
   sendClipboard: (content: string) => void;
   sendCtrlAltDel: () => void;
+  hearing: Hearing;
+  /** Mutes the desktop, or lets it be heard. */
+  toggleSound: () => void;
   /** Gives the keyboard to the desktop. */
   focus: () => void;
   /** Opens the desktop here after it was opened elsewhere. */
   useHere: () => void;
 }
+
+/** Whether the desktop is heard: it has no sound for this user, it is, the user does not want it, or the browser cannot. */
+export type Hearing = 'none' | 'on' | 'muted' | 'unable';
 
 /** Runs a viewer of `session` in two elements: `target` for the live picture, `last` for the last one. */
 export function useScreen(
@@ -35,6 +42,8 @@ export function useScreen(
   const [state, setState] = useState<State>(START);
   const [connection, setConnection] = useState<Connection>();
   const [clipboard, setClipboard] = useState('');
+  const [hearing, setHearing] = useState<Hearing>('none');
+  const muted = useRef(false);
   const link = useRef<Link>();
   const stream = useRef<Stream>();
 
@@ -43,6 +52,7 @@ export function useScreen(
     const place = target.current;
     const snapshot = new Snapshot(last.current);
     let watch: LinkWatch | undefined;
+    let sound: Sound | undefined;
 
     const open: LinkDeps['stream'] = (ready, events, signal) =>
       new Promise<StreamEnd>((resolve) => {
@@ -54,6 +64,16 @@ export function useScreen(
           onOpened: events.opened,
           onHeard: () => watch?.heard(),
           onClipboard: setClipboard,
+          audio: {
+            onOffer: () => {
+              if (!canPlay()) return setHearing('unable');
+              sound ??= new Sound();
+              setHearing(muted.current ? 'muted' : 'on');
+              if (!muted.current) opened.listen(true);
+            },
+            onBegin: () => sound?.begin(),
+            onPacket: (packet) => sound?.packet(packet),
+          },
           onPicture: () => {
             snapshot.wipe();
             watch = new LinkWatch({
@@ -113,6 +133,8 @@ export function useScreen(
       running.stop();
       link.current = undefined;
       snapshot.wipe();
+      sound?.close();
+      setHearing('none');
     };
   }, [session]);
 
@@ -123,6 +145,12 @@ export function useScreen(
     setClipboard,
     sendClipboard: useCallback((content: string) => stream.current?.sendClipboard(content), []),
     sendCtrlAltDel: useCallback(() => stream.current?.sendCtrlAltDel(), []),
+    hearing,
+    toggleSound: useCallback(() => {
+      muted.current = !muted.current;
+      stream.current?.listen(!muted.current);
+      setHearing(muted.current ? 'muted' : 'on');
+    }, []),
     focus: useCallback(() => stream.current?.focus(), []),
     useHere: useCallback(() => link.current?.restart(), []),
   };

@@ -107,6 +107,7 @@ export function Viewer(props: ViewerProps) {
           fullScreen={fullScreen}
           canFullScreen={canFullScreen()}
           clipboardOpen={panelOpen}
+          hearing={screen.hearing}
           canLogOff={screen.connection !== undefined}
           onBack={toPortal}
           onCtrlAltDel={screen.sendCtrlAltDel}
@@ -115,6 +116,7 @@ export function Viewer(props: ViewerProps) {
           }}
           onClipboard={() => (panelOpen ? closePanel() : setPanelOpen(true))}
           onLogOff={() => setLeaving(true)}
+          onSound={screen.toggleSound}
         >
           {panelOpen && (
             <ClipboardPanel

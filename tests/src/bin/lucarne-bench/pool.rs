@@ -24,6 +24,7 @@ pub async fn make(admin: &mut Client, clones: u32) -> Result<f64> {
         image: image.digest.to_string(),
         machine: None,
         network: NetworkPolicy::User,
+        audio: None,
         max_desktops: Some(clones),
         entitled_users: Vec::new(),
         entitled_groups: vec!["everyone".into()],
