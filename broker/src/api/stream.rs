@@ -2,8 +2,10 @@
 
 use super::problem::{ApiError, Result};
 use crate::app::App;
+use crate::gateway::tcp::Ends;
 use crate::gateway::ws;
 use crate::secret;
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -38,6 +40,7 @@ fn ticket(headers: &HeaderMap) -> Option<&str> {
 pub async fn stream(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
+    ends: Option<Extension<Ends>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response> {
     let upgrade = upgrade
@@ -51,7 +54,10 @@ pub async fn stream(
     Ok(upgrade.protocols(["binary"]).max_message_size(LARGEST).max_frame_size(LARGEST).on_upgrade(
         move |socket| {
             let streams = app.streams.clone();
-            streams.track_future(async move { ws::run(&app, socket, redeemed).await })
+            streams.track_future(async move {
+                let _known = app.connections.enter(redeemed.session, ends.map(|Extension(ends)| ends));
+                ws::run(&app, socket, redeemed).await;
+            })
         },
     ))
 }

@@ -15,6 +15,7 @@ use crate::config::DesktopConfig;
 use crate::control::Status;
 use crate::gate::InputGate;
 use crate::picture::Picture;
+use crate::viewer::Traces;
 use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_control::ids::DesktopId;
 use lucarne_driver::Vm;
@@ -33,6 +34,7 @@ pub(crate) struct Desktop {
     pub(crate) clipboard: Arc<Clipboard>,
     /// What the guest plays, where the pool's policy lets viewers hear it.
     pub(crate) audio: Option<Arc<Audio>>,
+    pub(crate) traces: Traces,
     vm: watch::Sender<Option<Arc<dyn Vm>>>,
     status: watch::Sender<Status>,
     stop: watch::Sender<bool>,
@@ -51,6 +53,7 @@ impl Desktop {
             gate: InputGate::closed(),
             clipboard: Arc::default(),
             audio: config.audio.then(Arc::default),
+            traces: Traces::default(),
             vm: watch::Sender::new(None),
             status: watch::Sender::new(status),
             stop: watch::Sender::new(false),

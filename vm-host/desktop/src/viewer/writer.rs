@@ -10,8 +10,9 @@ use super::board::Board;
 use super::flow::Flow;
 use super::inbox::{Inbox, Order};
 use super::speaker::Speaker;
+use super::trace::{Drawn, Tracer};
 use super::{fence, server_init};
-use crate::picture::{Look, Pending, Seat};
+use crate::picture::{Arrival, Look, Pending, Seat};
 use lucarne_display::{CursorShape, EncodeError, Encoded, Encoder, Extras, Region, Resize};
 use lucarne_rfb::encodings as enc;
 use lucarne_rfb::server::write;
@@ -97,6 +98,9 @@ pub(super) struct Writer<'a> {
     flow: Flow,
     /// Sound took what could be sent and a picture waits: it comes first now.
     picture_first: bool,
+    tracer: &'a Tracer,
+    /// The update that is in `out`.
+    drawn: Option<Drawn>,
 }
 
 impl<'a> Writer<'a> {
@@ -107,6 +111,7 @@ impl<'a> Writer<'a> {
         inbox: &'a Inbox,
         wake: Arc<Notify>,
         name: &'a str,
+        tracer: &'a Tracer,
     ) -> Self {
         Self {
             seat,
@@ -125,6 +130,8 @@ impl<'a> Writer<'a> {
             repair_at: None,
             flow: Flow::default(),
             picture_first: false,
+            tracer,
+            drawn: None,
         }
     }
 
@@ -158,10 +165,12 @@ impl<'a> Writer<'a> {
             if self.out.is_empty() {
                 self.wait().await;
             } else {
-                if let Some(payload) = self.flow.sent(self.out.len(), Instant::now()) {
+                let payload = self.flow.sent(self.out.len(), Instant::now());
+                if let Some(payload) = payload {
                     write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &payload, &mut self.out);
                 }
                 send(&mut stream, &self.out).await?;
+                self.tracer.sent(self.drawn.take(), payload, self.flow.figures());
                 self.out.clear();
                 // A full repaint of a large screen should not stay allocated for a viewer that idles.
                 self.out.shrink_to(1 << 20);
@@ -219,7 +228,10 @@ impl<'a> Writer<'a> {
             }
             Order::Encodings(list) => self.set_encodings(ClientEncodings::new(list)),
             Order::Fence { flags, payload } => write::fence(flags, &payload, &mut self.out),
-            Order::Answer { payload, at } => self.flow.answered(&payload, at),
+            Order::Answer { payload, at } => {
+                self.flow.answered(&payload, at);
+                self.tracer.answered(&payload, at, self.flow.figures());
+            }
             Order::ContinuousUpdates(area) => {
                 self.continuous = area.is_some();
                 if !self.continuous {
@@ -289,9 +301,10 @@ impl<'a> Writer<'a> {
             let pixels = look.changes.region().area() + look.changes.backlog().area();
             // However little of a film changed, its frame may take long.
             let small = pixels <= INLINE_PIXELS && !look.changes.touch_films();
+            let of = (look.arrival, pixels);
             let name = self.name.to_owned();
             let done = self
-                .encode(small, move |encoder, out| {
+                .encode(small, of, move |encoder, out| {
                     let extras = Extras {
                         resize: news.resize,
                         cursor: cursor.as_deref(),
@@ -301,7 +314,7 @@ impl<'a> Writer<'a> {
                         acknowledge_input: news.acknowledge_input,
                         acknowledge_audio: news.acknowledge_audio,
                     };
-                    let Look { screen, changes } = look;
+                    let Look { screen, changes, .. } = look;
                     encoder.encode_update(&screen, changes, &extras, budget, out)
                 })
                 .await?;
@@ -318,7 +331,7 @@ impl<'a> Writer<'a> {
             // Without loss a pixel takes about a byte where it was worth a JPEG.
             let pixels = REPAIR_PIXELS.min(budget as u64);
             let done = self
-                .encode(false, move |encoder, out| {
+                .encode(false, (None, pixels), move |encoder, out| {
                     let rects = encoder.repair(&screen, &films, pixels, out)?;
                     let rest = Region::new(screen.width(), screen.height());
                     Ok(Encoded { rects, rest, only_films: false })
@@ -346,11 +359,14 @@ impl<'a> Writer<'a> {
     async fn encode(
         &mut self,
         small: bool,
+        (arrival, pixels): (Option<Arrival>, u64),
         step: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<Encoded, EncodeError> + Send + 'static,
     ) -> Result<Option<Encoded>, WriteError> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
         encoder.set_share(self.seat.share());
+        encoder.set_rate(self.flow.rate());
         let mut out = std::mem::take(&mut self.out);
+        let (taken, before) = (Instant::now(), out.len());
         let run = move || {
             let done = step(&mut encoder, &mut out);
             (encoder, out, done)
@@ -360,6 +376,8 @@ impl<'a> Writer<'a> {
         let done = done?;
         if done.rects > 0 {
             self.requested = false;
+            let (rects, bytes) = (done.rects, self.out.len() - before);
+            self.drawn = Some(Drawn { arrival, taken, encoded: Instant::now(), pixels, rects, bytes });
         }
         Ok(Some(done))
     }

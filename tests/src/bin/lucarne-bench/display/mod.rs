@@ -11,6 +11,7 @@
 mod codecs;
 mod cpu;
 mod guest;
+mod links;
 mod lucarne;
 mod peer;
 mod qemu;
@@ -42,7 +43,7 @@ pub struct DisplayArgs {
     /// Only these of lucarne, qemu, qemu_lossy and xvnc.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Only these of typing, scroll, drag, video, repaint, play, idle and many.
+    /// Only these of typing, scroll, drag, video, repaint, play, idle, many, links and mixed; the last two are Lucarne's alone.
     #[arg(long, value_delimiter = ',')]
     work: Vec<String>,
     /// Lucarne's viewers ask for video too.
@@ -56,6 +57,15 @@ pub struct DisplayArgs {
 impl DisplayArgs {
     fn wants(&self, work: &str) -> bool {
         self.work.is_empty() || self.work.iter().any(|w| w == work)
+    }
+
+    /// Where the server is to listen for viewers: emulated links end at addresses of their own.
+    pub fn vnc_listen(&self) -> &'static str {
+        if self.wants_peer("lucarne") && (self.wants("links") || self.wants("mixed")) {
+            "0.0.0.0:0"
+        } else {
+            "127.0.0.1:0"
+        }
     }
 
     fn wants_peer(&self, name: &str) -> bool {
@@ -134,18 +144,25 @@ fn one(peer: &Peer, args: &DisplayArgs, findings: &mut Findings) -> Result<()> {
     ] {
         if args.wants(workload.name()) {
             let taken = work::paced(peer, &mut viewer, workload, frames, period)?;
-            findings.took(peer, workload, taken);
+            findings.took(peer, workload.name(), taken);
         }
     }
     if args.wants("play") {
         let played = work::play(peer, &mut viewer, Workload::Video, Duration::from_secs(5))?;
-        findings.played(peer, played);
+        findings.played(peer, "play", played);
     }
     if args.wants("idle") {
         let (bytes, cpu) = work::idle(peer, &mut viewer, Duration::from_secs(5))?;
         findings.idled(peer, bytes, cpu);
     }
     drop(viewer);
+    // The others listen on this machine's loopback only.
+    if args.wants("links") && peer.name == "lucarne" {
+        links::slow(peer, findings)?;
+    }
+    if args.wants("mixed") && peer.name == "lucarne" {
+        links::mixed(peer, findings)?;
+    }
     if args.wants("many") {
         let both = work::many(peer, Workload::Scroll, 1, 40)
             .and_then(|one| Ok((one, work::many(peer, Workload::Scroll, 8, 40)?)));

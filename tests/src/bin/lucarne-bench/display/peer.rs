@@ -4,6 +4,7 @@ use super::cpu;
 use super::viewer::{Target, Viewer};
 use anyhow::{Context, Result};
 use lucarne_control::link::Open;
+use lucarne_tests::link::Link;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
@@ -35,5 +36,12 @@ impl Peer {
         let tcp = TcpStream::connect(self.target.address)
             .with_context(|| format!("{} does not listen at {}", self.name, self.target.address))?;
         Viewer::open(tcp, &self.target).with_context(|| format!("a viewer of {}", self.name))
+    }
+    /// Connects a viewer over a link.
+    pub fn view_over(&self, link: &Link) -> Result<Viewer> {
+        let port = self.target.address.port();
+        let tcp =
+            link.connect(port).with_context(|| format!("{} is not reached over the link", self.name))?;
+        Viewer::open(tcp, &self.target).with_context(|| format!("a viewer of {} over the link", self.name))
     }
 }
