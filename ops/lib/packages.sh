@@ -24,6 +24,7 @@ build_needs=(
     "make|builds C libraries|has make"
     "pkg-config|finds C libraries|has pkg-config"
     "libturbojpeg0-dev|encodes pictures as JPEG|pkg-config --exists libturbojpeg"
+    "libopus-dev|encodes sound|pkg-config --exists opus"
     "libssl-dev|TLS for VNC viewers without certificates|pkg-config --exists openssl"
     "nodejs|builds the web client (Node 18 or newer)|node_is_new_enough"
     "npm|builds the web client|has npm"

@@ -143,6 +143,18 @@ impl Browser {
         }
     }
 
+    /// The loudest frequency that the page plays now, Hz; `None` while it plays nothing.
+    #[must_use]
+    pub fn hears(&mut self) -> Option<f64> {
+        self.order(json!({ "do": "hears" }))["hz"].as_f64()
+    }
+
+    /// Presses the toolbar's button for sound; gives what it says then.
+    #[must_use]
+    pub fn toggle_sound(&mut self) -> String {
+        self.order(json!({ "do": "toggle_sound" }))["says"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Logs off by the viewer's toolbar; the portal is there then.
     pub fn log_off(&mut self) {
         self.order(json!({ "do": "log_off" }));

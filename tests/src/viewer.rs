@@ -3,6 +3,7 @@
 use crate::http::{Tls, tls};
 use crate::poll::LIMIT;
 use crate::server::{Server, password_of};
+use lucarne_rfb::audio::{Audio, AudioRequest};
 use lucarne_rfb::client::{Framebuffer, Handshake, HandshakeEvent, ServerEvent, Viewer, Want, write};
 use lucarne_rfb::clipboard::Clipboard;
 use lucarne_rfb::rect::Rect;
@@ -163,6 +164,51 @@ impl Vnc {
     #[must_use]
     pub fn clipboard(&self) -> Option<&str> {
         self.clipboard.as_deref()
+    }
+
+    /// Asks for sound, as this format if it is one; the server has said that there is some then.
+    ///
+    /// # Errors
+    /// The stream ended, or there is none.
+    pub fn listen(&mut self, format: AudioRequest) -> Result<(), String> {
+        let wanted = if format == AudioRequest::Opus { encodings::OPUS_AUDIO } else { encodings::QEMU_AUDIO };
+        let mut out = Vec::new();
+        write::set_encodings(&[encodings::ZRLE, encodings::RAW, encodings::LAST_RECT, wanted], &mut out);
+        write::framebuffer_update_request(true, self.viewer.framebuffer().rect(), &mut out);
+        self.send(&out)?;
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            if let Some(ServerEvent::Acknowledged(number)) = self.event(LIMIT)? {
+                if number != wanted {
+                    return Err(format!("the server knows {number} and not {wanted}"));
+                }
+                let mut out = Vec::new();
+                write::audio(&format, &mut out);
+                write::audio(&AudioRequest::Enable, &mut out);
+                return self.send(&out);
+            }
+        }
+        Err("the server does not say that there is sound".into())
+    }
+
+    /// The next message of sound; pictures are followed meanwhile.
+    ///
+    /// # Errors
+    /// The stream ended, or there is none within the limit.
+    pub fn hear(&mut self) -> Result<Audio, String> {
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            match self.event(LIMIT)? {
+                Some(ServerEvent::Audio(audio)) => return Ok(audio),
+                Some(ServerEvent::Updated { .. }) => {
+                    let mut out = Vec::new();
+                    write::framebuffer_update_request(true, self.viewer.framebuffer().rect(), &mut out);
+                    self.send(&out)?;
+                }
+                _ => {}
+            }
+        }
+        Err(format!("no sound within {} s", LIMIT.as_secs()))
     }
 
     /// Follows the stream for a moment.

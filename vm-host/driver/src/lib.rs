@@ -1,7 +1,7 @@
 //! What every VM driver offers to the desktop process: a running guest with a display, input, an identity and an
 //! end. It knows nothing of any hypervisor, of RFB, or of sockets.
 //!
-//! A driver gives frames to a [`DisplaySink`] and takes [`InputEvent`]s. Nothing outside a driver branches on which
+//! A driver gives frames to a [`DisplaySink`], sound to an [`AudioSink`], and takes [`InputEvent`]s. Nothing outside a driver branches on which
 //! driver it is; what differs is told by [`Capabilities`].
 
 mod input;
@@ -27,6 +27,8 @@ pub struct Capabilities {
     pub identity: bool,
     /// Text can be exchanged with the guest's clipboard.
     pub clipboard: bool,
+    /// What the guest plays can be heard.
+    pub audio: bool,
 }
 
 /// Memory that holds a picture and that others may write to meanwhile: it is only ever copied out.
@@ -140,6 +142,21 @@ pub trait ClipboardSink: Send + Sync {
     fn clipboard(&self, text: Option<Arc<str>>);
 }
 
+/// Samples a second, of each channel, that an [`AudioSink`] is given.
+pub const SAMPLE_RATE: u32 = 48_000;
+
+/// Channels that an [`AudioSink`] is given: left and right.
+pub const CHANNELS: usize = 2;
+
+/// Where a driver puts what the guest plays. Calls come in order, from one task, as fast as the sound is played; they must
+/// return soon.
+pub trait AudioSink: Send + Sync {
+    /// The next samples, of at most a second, at [`SAMPLE_RATE`]: left and right alternate.
+    fn samples(&self, samples: &[i16]);
+    /// The guest plays nothing more for now.
+    fn stopped(&self);
+}
+
 /// Why a driver could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
@@ -193,6 +210,9 @@ pub trait Vm: Send + Sync {
     /// Puts a viewer's text of at most [`MAX_CLIPBOARD`] bytes, lines ending in `\n`, into the guest's clipboard, after
     /// [`Vm::connect_clipboard`]; never waits. The guest has it as soon as it listens, and of several texts the last.
     fn offer_clipboard(&self, text: Arc<str>);
+    /// Begins to hand out what the guest plays; never waits. To be called once; does nothing without
+    /// [`Capabilities::audio`].
+    fn connect_audio(&self, sink: Arc<dyn AudioSink>);
     /// Waits until the guest has ended and says how.
     async fn ended(&self) -> String;
     /// Ends the guest at once, without asking it, and waits until it has ended.

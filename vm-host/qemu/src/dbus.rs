@@ -1,10 +1,11 @@
 //! QEMU's D-Bus display, peer to peer (`-display dbus,p2p=yes`; QEMU's `ui/dbus-display1.xml`): registering the
-//! listener and asking for another size. Keyboard and mouse are in `input`.
+//! listener and asking for another size. Keyboard and mouse are in `input`, sound is in `audio`.
 
+use crate::audio::Audio;
 use crate::input::Input;
 use crate::listener::Listener;
 use crate::qmp::{Qmp, QmpError};
-use lucarne_driver::{DisplaySink, InputEvent};
+use lucarne_driver::{AudioSink, DisplaySink, InputEvent};
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -87,6 +88,11 @@ impl Display {
 
         let input = Input::start(connection.clone(), qmp.clone());
         Ok(Self { connection, input, listener })
+    }
+
+    /// Hands out what the guest plays, for as long as the result lives; never waits.
+    pub(crate) fn listen(&self, sink: Arc<dyn AudioSink>) -> Audio {
+        Audio::start(self.connection.clone(), sink)
     }
 
     /// Queues input; never waits.

@@ -12,6 +12,7 @@
 //! ```
 
 mod address;
+mod audio;
 pub mod binary;
 mod card;
 pub mod command;

@@ -1,5 +1,6 @@
 //! A desktop on QEMU: forked from a template, or taken over from a process that ended.
 
+use crate::audio::Audio;
 use crate::binary::{Accel, Qemu};
 use crate::card;
 use crate::command::{Machine, Memory, Start, files};
@@ -11,7 +12,7 @@ use crate::template::{IdentityMethod, Template, template_files};
 use crate::vdagent::Clipboard;
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
-use lucarne_driver::{Capabilities, ClipboardSink, DisplaySink, InputEvent, Vm, VmError};
+use lucarne_driver::{AudioSink, Capabilities, ClipboardSink, DisplaySink, InputEvent, Vm, VmError};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -82,6 +83,7 @@ pub struct QemuVm {
     qmp: Arc<Qmp>,
     display: Display,
     clipboard: OnceLock<Clipboard>,
+    audio: OnceLock<Audio>,
     identity: IdentityMethod,
     network: bool,
 }
@@ -124,6 +126,7 @@ impl QemuVm {
                     qmp,
                     display,
                     clipboard: OnceLock::new(),
+                    audio: OnceLock::new(),
                     identity: request.template.meta.identity,
                     network: request.network,
                 };
@@ -182,8 +185,8 @@ impl QemuVm {
             // Its former owner ended between load and `cont`.
             qmp.execute("cont", Value::Null).await?;
         }
-        let clipboard = OnceLock::new();
-        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, identity, network })
+        let (clipboard, audio) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, audio, identity, network })
     }
 
     /// QEMU's process id.
@@ -211,7 +214,7 @@ fn refused(what: &str) -> impl FnOnce(QmpError) -> VmError {
 #[async_trait]
 impl Vm for QemuVm {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { shared_framebuffer: true, resize: true, identity: true, clipboard: true }
+        Capabilities { shared_framebuffer: true, resize: true, identity: true, clipboard: true, audio: true }
     }
 
     fn input(&self, event: InputEvent) {
@@ -249,6 +252,10 @@ impl Vm for QemuVm {
         if let Some(clipboard) = self.clipboard.get() {
             clipboard.offer(text);
         }
+    }
+
+    fn connect_audio(&self, sink: Arc<dyn AudioSink>) {
+        self.audio.get_or_init(|| self.display.listen(sink));
     }
 
     async fn ended(&self) -> String {

@@ -15,7 +15,11 @@ fn key(qnum: u32, down: bool) -> InputEvent {
 
 /// A host with a picture whose guest has its identity.
 pub(super) async fn ready(canvas: &Canvas) -> Host {
-    let host = Host::start();
+    started(Host::start(), canvas).await
+}
+
+/// The same host once it is as far.
+pub(super) async fn started(host: Host, canvas: &Canvas) -> Host {
     host.vm().answer_identity(Ok(()));
     host.sink().await.scanout(canvas.frame());
     host.agent().await.wait(|s| s.phase == Phase::Ready).await;

@@ -120,6 +120,7 @@ impl Reader<'_> {
                 }
             }
             ClientMessage::Clipboard(message) => self.order(Order::Clipboard(message)).await,
+            ClientMessage::Audio(request) => self.order(Order::Audio(request)).await,
             ClientMessage::CutTextTooLong { length } => {
                 self.flush_sync().await;
                 tracing::warn!(length, "a viewer's clipboard was not taken: its text is too long");

@@ -3,11 +3,13 @@
 //! An update goes out when the client has asked for one (or for continuous updates), there is something to send, and
 //! everything before it is with the kernel and, where the client answers fences, so far on its way that it will not wait
 //! (`flow`). What does not fit into an update stays for later ones, behind what is new. Meanwhile damage merges in the seat,
-//! so at most one frame is ever unsent, however slow the client is. It knows nothing of input.
+//! so at most one frame is ever unsent, however slow the client is. Sound goes before and between updates. It knows nothing of
+//! input.
 
 use super::board::Board;
 use super::flow::Flow;
 use super::inbox::{Inbox, Order};
+use super::speaker::Speaker;
 use super::trace::{Drawn, Tracer};
 use super::{fence, server_init};
 use crate::picture::{Arrival, Look, Pending, Seat};
@@ -45,6 +47,9 @@ const REPAIR_PIXELS: u64 = 256 * 1024;
 
 /// Bytes that a pixel takes without loss where it was worth a JPEG: grain is not compressed.
 const LOSSLESS_BYTES: u64 = 3;
+/// Bytes of an update while sound plays, about: the next sound waits behind them. Less would cut pictures into ever more
+/// parts; at 20 Mbit/s these take 50 ms.
+const BESIDE_SOUND: usize = 128 << 10;
 
 /// Why a viewer's writing half ended.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +71,16 @@ struct News {
     name: bool,
     absolute_pointer: bool,
     acknowledge_input: bool,
+    acknowledge_audio: bool,
 }
 
 impl News {
     fn any(&self) -> bool {
-        self.resize.is_some() || self.name || self.absolute_pointer || self.acknowledge_input
+        self.resize.is_some()
+            || self.name
+            || self.absolute_pointer
+            || self.acknowledge_input
+            || self.acknowledge_audio
     }
 }
 
@@ -79,6 +89,8 @@ pub(super) struct Writer<'a> {
     seat: Seat,
     /// The clipboard's, for those who may use it.
     board: Option<Board>,
+    /// Where there is sound to be had.
+    speaker: Option<Speaker>,
     inbox: &'a Inbox,
     wake: Arc<Notify>,
     name: &'a str,
@@ -95,6 +107,8 @@ pub(super) struct Writer<'a> {
     /// The last repair that was sent.
     repaired: Option<Instant>,
     flow: Flow,
+    /// Sound took what could be sent and a picture waits: it comes first now.
+    picture_first: bool,
     tracer: &'a Tracer,
     /// The update that is in `out`.
     drawn: Option<Drawn>,
@@ -104,6 +118,7 @@ impl<'a> Writer<'a> {
     pub(super) fn new(
         seat: Seat,
         board: Option<Board>,
+        speaker: Option<Speaker>,
         inbox: &'a Inbox,
         wake: Arc<Notify>,
         name: &'a str,
@@ -112,6 +127,7 @@ impl<'a> Writer<'a> {
         Self {
             seat,
             board,
+            speaker,
             inbox,
             wake,
             name,
@@ -126,6 +142,7 @@ impl<'a> Writer<'a> {
             repair_wait: REPAIR_AFTER,
             repaired: None,
             flow: Flow::default(),
+            picture_first: false,
             tracer,
             drawn: None,
         }
@@ -152,10 +169,8 @@ impl<'a> Writer<'a> {
                 self.seat.refresh(area);
             }
             self.requested |= taken.requested.is_some();
-            if self.wanted()
-                && let Some(budget) = self.flow.budget()
-            {
-                self.update(budget).await?;
+            if let Some(budget) = self.flow.budget() {
+                self.fill(budget).await?;
             }
             if let Some(payload) = self.flow.overdue(Instant::now()) {
                 write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &payload, &mut self.out);
@@ -174,6 +189,27 @@ impl<'a> Writer<'a> {
                 self.out.shrink_to(1 << 20);
             }
         }
+    }
+
+    /// Appends what fits on the way: sound, which is late sooner, and then an update.
+    async fn fill(&mut self, budget: usize) -> Result<(), WriteError> {
+        let before = self.out.len();
+        let mut limit = usize::MAX;
+        if let Some(speaker) = &mut self.speaker {
+            if !self.picture_first {
+                speaker.say(&mut self.out);
+            }
+            if speaker.is_playing() {
+                limit = BESIDE_SOUND;
+            }
+        }
+        let left = budget.saturating_sub(self.out.len() - before).min(limit);
+        // On a link that is too slow for both they take turns, and what sound could not be sent is dropped.
+        self.picture_first = self.wanted() && left == 0;
+        if self.wanted() && left > 0 {
+            self.update(left).await?;
+        }
+        Ok(())
     }
 
     /// Waits for something to do. Borrows nothing, because an encoder cannot be shared with another thread.
@@ -220,6 +256,11 @@ impl<'a> Writer<'a> {
                     board.hear(&message);
                 }
             }
+            Order::Audio(request) => {
+                if let Some(speaker) = &mut self.speaker {
+                    speaker.hear(request, &mut self.out);
+                }
+            }
             Order::Resize(status) => {
                 self.news.resize =
                     Some(Resize { reason: ResizeReason::ThisClient, status, screens: Vec::new() });
@@ -231,6 +272,9 @@ impl<'a> Writer<'a> {
         let before = std::mem::replace(&mut self.encodings, encodings.clone());
         let new = |number| encodings.supports(number) && !before.supports(number);
         self.news.acknowledge_input |= new(enc::QEMU_EXTENDED_KEY) || new(enc::EXTENDED_MOUSE_BUTTONS);
+        if self.speaker.is_some() {
+            self.news.acknowledge_audio |= new(enc::QEMU_AUDIO) || new(enc::OPUS_AUDIO);
+        }
         self.news.name |= new(enc::DESKTOP_NAME);
         self.news.absolute_pointer |= new(enc::QEMU_POINTER_MOTION);
         if new(enc::EXTENDED_DESKTOP_SIZE) {
@@ -281,6 +325,7 @@ impl<'a> Writer<'a> {
                         leds: None,
                         absolute_pointer: news.absolute_pointer.then_some(true),
                         acknowledge_input: news.acknowledge_input,
+                        acknowledge_audio: news.acknowledge_audio,
                     };
                     let Look { screen, changes, .. } = look;
                     encoder.encode_update(&screen, changes, &extras, budget, out)

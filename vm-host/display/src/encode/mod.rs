@@ -71,6 +71,8 @@ pub struct Extras<'a> {
     pub absolute_pointer: Option<bool>,
     /// Say which of QEMU Extended Key Event and ExtendedMouseButtons are understood; once, after SetEncodings.
     pub acknowledge_input: bool,
+    /// Say which of QEMU Audio and Opus audio are to be had; once, after SetEncodings.
+    pub acknowledge_audio: bool,
 }
 
 /// What became of an update.
@@ -330,11 +332,12 @@ impl Encoder {
 
     fn write_extras(&self, extras: &Extras<'_>, update: &mut Update<'_>) {
         let supports = |encoding| self.encodings.supports(encoding);
-        if extras.acknowledge_input {
-            for encoding in [enc::QEMU_EXTENDED_KEY, enc::EXTENDED_MOUSE_BUTTONS] {
-                if supports(encoding) {
-                    update.acknowledge(encoding);
-                }
+        let input =
+            [enc::QEMU_EXTENDED_KEY, enc::EXTENDED_MOUSE_BUTTONS].map(|e| (extras.acknowledge_input, e));
+        let audio = [enc::QEMU_AUDIO, enc::OPUS_AUDIO].map(|e| (extras.acknowledge_audio, e));
+        for (acknowledge, encoding) in input.into_iter().chain(audio) {
+            if acknowledge && supports(encoding) {
+                update.acknowledge(encoding);
             }
         }
         if let Some(absolute) = extras.absolute_pointer.filter(|_| supports(enc::QEMU_POINTER_MOTION)) {
