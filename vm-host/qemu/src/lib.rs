@@ -21,6 +21,7 @@ pub mod fuzz;
 mod guest_agent;
 mod identity;
 mod input;
+mod leds;
 mod listener;
 pub mod process;
 pub mod qmp;
