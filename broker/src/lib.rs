@@ -26,6 +26,7 @@ mod rsa;
 mod secret;
 mod server;
 mod store;
+mod throttle;
 mod tls;
 mod view;
 mod viewers;

@@ -1,5 +1,6 @@
 //! `/stream`: a ticket becomes a WebSocket that carries RFB.
 
+use super::caller::Peer;
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::gateway::ws;
@@ -37,6 +38,7 @@ fn ticket(headers: &HeaderMap) -> Option<&str> {
 ))]
 pub async fn stream(
     State(app): State<Arc<App>>,
+    peer: Peer,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response> {
@@ -51,7 +53,7 @@ pub async fn stream(
     Ok(upgrade.protocols(["binary"]).max_message_size(LARGEST).max_frame_size(LARGEST).on_upgrade(
         move |socket| {
             let streams = app.streams.clone();
-            streams.track_future(async move { ws::run(&app, socket, redeemed).await })
+            streams.track_future(async move { ws::run(&app, socket, redeemed, peer.ip()).await })
         },
     ))
 }

@@ -11,6 +11,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::link::Purpose;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
@@ -30,7 +31,7 @@ const BUFFER: usize = 64 << 10;
 const RESTART: u16 = 1012;
 
 /// Runs a viewer's stream to its end.
-pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed) {
+pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed, address: IpAddr) {
     let (mut tx, rx) = socket.split();
     let over = match reach(app, redeemed).await {
         Ok(desktop) => {
@@ -47,10 +48,11 @@ pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed) {
         }
         Err(why) => Over::Desktop(why),
     };
+    tracing::info!(%address, session = %redeemed.session, over = %over, "a browser's stream ended");
     let code = match &over {
         Over::Ended(end) => end.code(),
         Over::Desktop(_) | Over::Shutdown => RESTART,
-        Over::Viewer => return,
+        Over::Viewer | Over::Broken(_) => return,
     };
     // A reason has at most 123 bytes (RFC 6455, section 5.5).
     let mut reason = over.to_string();
@@ -76,7 +78,9 @@ async fn reach(app: &App, redeemed: Redeemed) -> Result<UnixStream, String> {
 async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixStream>) -> Over {
     loop {
         // A live viewer at least answers pings.
-        let Ok(message) = timeout(PING + STUCK, rx.next()).await else { return Over::Viewer };
+        let Ok(message) = timeout(PING + STUCK, rx.next()).await else {
+            return Over::Broken(format!("the viewer was silent for {} s", (PING + STUCK).as_secs()));
+        };
         match message {
             Some(Ok(Message::Binary(bytes))) => {
                 if let Err(e) = to_desktop.write_all(&bytes).await {
@@ -84,7 +88,11 @@ async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixSt
                 }
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Text(_) | Message::Close(_)) | Err(_)) | None => return Over::Viewer,
+            Some(Ok(Message::Close(_))) | None => return Over::Viewer,
+            Some(Ok(Message::Text(_))) => {
+                return Over::Broken("the viewer sent text where RFB is binary".to_owned());
+            }
+            Some(Err(e)) => return Over::Broken(e.to_string()),
         }
     }
 }
@@ -104,7 +112,8 @@ async fn downward(mut from_desktop: ReadHalf<UnixStream>, tx: &mut SplitSink<Web
         };
         match timeout(STUCK, tx.send(message)).await {
             Ok(Ok(())) => {}
-            _ => return Over::Viewer,
+            Ok(Err(e)) => return Over::Broken(e.to_string()),
+            Err(_) => return Over::Broken(format!("the viewer took nothing for {} s", STUCK.as_secs())),
         }
     }
 }
