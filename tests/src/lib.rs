@@ -11,4 +11,5 @@ pub mod poll;
 pub mod process;
 pub mod screen;
 pub mod server;
+pub mod stock;
 pub mod viewer;
