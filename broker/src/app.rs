@@ -4,6 +4,7 @@ use crate::agents::Agents;
 use crate::auth::Auth;
 use crate::auth::viewer_password::ViewerPasswords;
 use crate::fleet::Fleet;
+use crate::gateway::tcp::Connections;
 use crate::store::Store;
 use crate::viewers::Viewers;
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ pub struct App {
     pub viewer_passwords: Option<ViewerPasswords>,
     /// The viewers that are connected through this gateway.
     pub viewers: Viewers,
+    /// The TCP connections that carry them.
+    pub connections: Connections,
     /// Wakes the reconciler.
     pub reconcile: Notify,
     /// Rises whenever a desktop's destruction was put on record.

@@ -169,6 +169,7 @@ impl Broker {
             auth,
             viewer_passwords: vnc_passwords.then(ViewerPasswords::default),
             viewers: viewers::Viewers::default(),
+            connections: gateway::tcp::Connections::default(),
             reconcile: Notify::new(),
             settled: watch::channel(0).0,
             default_pool: config.default_pool.clone(),

@@ -4,6 +4,7 @@
 
 use crate::accept::{Limits, accept, pause};
 use crate::api::caller::Peer;
+use crate::gateway::tcp::Ends;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -48,10 +49,11 @@ pub async fn https(
     accept("browsers", listener, LIMITS, shutdown, move |stream, address, shaking| {
         let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
         async move {
+            let ends = Ends::of(&stream).ok();
             let secured = timeout(PATIENCE, secure(stream, &acceptor)).await;
             drop(shaking);
             match secured {
-                Ok(Ok(Some(stream))) => serve(stream, Peer::Remote(address), router, stop).await,
+                Ok(Ok(Some(stream))) => serve(stream, (Peer::Remote(address), ends), router, stop).await,
                 Ok(Ok(None)) | Err(_) => {}
                 Ok(Err(e)) => tracing::debug!(error = %e, %address, "a TLS handshake failed"),
             }
@@ -92,19 +94,22 @@ pub async fn local(listener: UnixListener, router: Router, shutdown: Cancellatio
         };
         let Ok(credentials) = stream.peer_cred() else { continue };
         let peer = Peer::Local { uid: credentials.uid() };
-        tasks.spawn(serve(stream, peer, router.clone(), shutdown.clone()));
+        tasks.spawn(serve(stream, (peer, None), router.clone(), shutdown.clone()));
     }
     tasks.close();
     let _ = timeout(Duration::from_secs(5), tasks.wait()).await;
 }
 
-async fn serve<S>(stream: S, peer: Peer, router: Router, shutdown: CancellationToken)
+async fn serve<S>(stream: S, (peer, ends): (Peer, Option<Ends>), router: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if let Some(ends) = ends {
+            request.extensions_mut().insert(ends);
+        }
         router.call(request.map(Body::new))
     });
     let connection = http1::Builder::new()

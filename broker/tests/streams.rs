@@ -3,6 +3,7 @@
 mod support;
 
 use lucarne_control::api::{Session, SessionState};
+use lucarne_control::trace::Trace;
 use lucarne_rfb::client::HandshakeError;
 use serde_json::json;
 use support::agent::{Agent, Behaviour, JPEG};
@@ -114,6 +115,32 @@ async fn a_thumbnail_is_passed_on_and_kept_nowhere() {
     assert_eq!(answer.headers["content-type"], "image/jpeg");
     assert_eq!(answer.headers["cache-control"], "no-store");
     ada.get(&format!("/desktops/{desktop}/thumbnail?width=9999")).await.problem(400, "invalid_request");
+}
+
+#[tokio::test]
+async fn a_trace_is_for_the_owner_and_administrators_and_names_the_viewers_connections() {
+    let server = Server::start().await;
+    let _agent = Agent::start(&server).await;
+    let (ada, ben) = (server.user("ada").await, server.user("ben").await);
+    let connection = ada.connect("desk").await;
+    let path = format!("/sessions/{}/trace", connection.session.id);
+    let told: Trace = ada.get(&path).await.ok();
+    assert_eq!((told.viewers[0].session, told.viewers[0].recent.len()), (Some(connection.session.id), 10));
+    assert_eq!(told.connections, [], "nobody views it");
+    let mut browser = Browser::view(&server, &connection).await;
+    browser.echo(b"something to measure").await;
+    let mut vnc = viewer::vnc(&server, "ada", "password of ada").await.unwrap();
+    vnc.write_all(b"typed").await.unwrap();
+    vnc.flush().await.unwrap();
+    vnc.read_u8().await.unwrap();
+    let told: Trace = server.admin().await.get(&format!("{path}?last=3")).await.ok();
+    assert_eq!(told.viewers[0].recent.len(), 3);
+    assert!(told.connections.iter().any(|c| c.peer.starts_with("127.0.0.1:") && c.rtt_ms > 0.0), "{told:?}");
+    ada.get(&format!("{path}?last=257")).await.problem(400, "invalid_request");
+    ben.get(&path).await.problem(404, "session_not_found");
+    server.anyone().get(&path).await.problem(401, "not_signed_in");
+    assert_eq!(ada.delete(&format!("/sessions/{}", connection.session.id)).await.status, 204);
+    ada.get(&path).await.problem(410, "session_ended");
 }
 
 #[tokio::test]

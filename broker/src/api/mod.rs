@@ -19,6 +19,7 @@ mod security;
 mod sessions;
 mod stream;
 mod thumbnail;
+mod trace;
 mod users;
 mod viewer_password;
 
@@ -56,6 +57,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::log_off))
         .routes(routes!(sessions::ticket))
+        .routes(routes!(trace::trace))
         .routes(routes!(viewer_password::viewer_password))
         .routes(routes!(stream::stream))
         .routes(routes!(desktops::create, desktops::list))

@@ -132,7 +132,7 @@ pub async fn list(
 }
 
 /// The session, if the caller may see it; else it does not exist for them.
-async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<SessionRow> {
+pub async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<SessionRow> {
     let row = app.store.session(id).await?;
     if caller.may_see(Some(row.user)) {
         return Ok(row);

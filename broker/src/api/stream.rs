@@ -3,8 +3,10 @@
 use super::caller::Peer;
 use super::problem::{ApiError, Result};
 use crate::app::App;
+use crate::gateway::tcp::Ends;
 use crate::gateway::ws;
 use crate::secret;
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -40,6 +42,7 @@ pub async fn stream(
     State(app): State<Arc<App>>,
     peer: Peer,
     headers: HeaderMap,
+    ends: Option<Extension<Ends>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response> {
     let upgrade = upgrade
@@ -53,7 +56,10 @@ pub async fn stream(
     Ok(upgrade.protocols(["binary"]).max_message_size(LARGEST).max_frame_size(LARGEST).on_upgrade(
         move |socket| {
             let streams = app.streams.clone();
-            streams.track_future(async move { ws::run(&app, socket, redeemed, peer.ip()).await })
+            streams.track_future(async move {
+                let _known = app.connections.enter(redeemed.session, ends.map(|Extension(ends)| ends));
+                ws::run(&app, socket, redeemed, peer.ip()).await;
+            })
         },
     ))
 }

@@ -7,5 +7,6 @@ mod anonymous;
 pub mod door;
 pub mod link;
 mod splice;
+pub mod tcp;
 pub mod vnc;
 pub mod ws;

@@ -13,6 +13,7 @@
 use super::door::{Claim, Door, Error, PATIENCE, pump};
 use super::link;
 use super::splice::{self, Over};
+use super::tcp::Ends;
 use crate::accept::{Handshaking, Limits, accept};
 use crate::app::App;
 use crate::auth::{self, Refused};
@@ -69,6 +70,7 @@ async fn viewer(
     sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
     sockopt::set_tcp_keepidle(&stream, DEAD).map_err(io::Error::from)?;
     sockopt::set_tcp_user_timeout(&stream, DEAD.as_millis() as u32).map_err(io::Error::from)?;
+    let ends = Ends::of(&stream).ok();
     let secured = door.sign_in(stream, Instant::now() + PATIENCE).await;
     drop(shaking);
     let (mut viewer, mut shake, claim) = secured?;
@@ -102,6 +104,7 @@ async fn viewer(
     client::write::client_init(true, &mut init);
     init.extend(shake.take_rest());
     desktop.write_all(&init).await?;
+    let _known = app.connections.enter(session, ends);
     let over = splice::run(app, session, at.placed, |end| async {
         tokio::select! {
             over = end => over,

@@ -2,7 +2,6 @@
 
 use super::eventually;
 use futures_util::{SinkExt, StreamExt};
-use lucarne_control::DesktopId;
 use lucarne_control::agent::{
     Desired, DesktopObserved, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, TemplateObserved,
     TemplateState, ToAgent,
@@ -10,6 +9,7 @@ use lucarne_control::agent::{
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::link::{Open, Opened, Purpose};
 use lucarne_control::spec::{ImageDigest, ImageInfo};
+use lucarne_control::{DesktopId, SessionId};
 use lucarne_rfb::server;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -371,6 +371,7 @@ async fn display(listener: UnixListener, expected: (DesktopId, u64), name: Strin
                 _ if !meant => Ok(()),
                 Purpose::Thumbnail { .. } => stream.write_all(JPEG).await,
                 Purpose::View { .. } => view(stream, &name).await,
+                Purpose::Trace { last } => stream.write_all(&trace(open.session, last)).await,
             }
         });
     }
@@ -401,4 +402,17 @@ async fn view(mut stream: BufReader<UnixStream>, name: &str) -> std::io::Result<
         }
         stream.write_all(&buffer[..n]).await?;
     }
+}
+
+/// A trace of one viewer with one stage and as many updates as were asked for.
+fn trace(session: Option<SessionId>, last: u32) -> Vec<u8> {
+    let update = |number: u32| {
+        serde_json::json!({ "id": format!("1.{number}"), "input": "key", "damages": 1, "pixels": 152, "rects": 1,
+            "bytes": 40, "encode_ms": 0.1, "send_ms": 0.1, "total_ms": 20.5 })
+    };
+    let viewer = serde_json::json!({ "viewer": 1, "session": session, "view_only": false, "updates": 300,
+        "stages": [{ "stage": "encode", "count": 256, "p50_ms": 0.1, "p95_ms": 0.2, "p99_ms": 0.3, "max_ms": 0.4 }],
+        "recent": (0..last).map(update).collect::<Vec<_>>(),
+        "link": { "answers": true, "round_trip_ms": 1.5, "window": 16384, "rate": null, "in_flight": 0 } });
+    serde_json::to_vec(&serde_json::json!({ "viewers": [viewer] })).unwrap()
 }

@@ -456,6 +456,17 @@ pub enum SessionCommand {
         /// Pool's name or id.
         pool: String,
     },
+    /// Say what the last updates of a session's viewers cost, stage by stage from a key to its present.
+    Trace {
+        /// Id.
+        id: String,
+        /// Updates of each viewer to list, 0 to 256.
+        #[arg(long, default_value_t = 10)]
+        last: u32,
+        /// List updates as they come, until Ctrl-C.
+        #[arg(long)]
+        follow: bool,
+    },
     /// Log a session off; its desktop is destroyed.
     Delete {
         /// Id.

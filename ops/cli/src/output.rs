@@ -63,7 +63,8 @@ fn print_trimmed(text: &str) {
     }
 }
 
-fn json<T: Serialize>(thing: &T) -> Result<()> {
+/// Prints the API's own JSON.
+pub fn json<T: Serialize>(thing: &T) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(thing)?);
     Ok(())
 }

@@ -9,5 +9,6 @@ pub mod desktop;
 pub mod ids;
 pub mod link;
 pub mod spec;
+pub mod trace;
 
 pub use ids::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};

@@ -1,8 +1,9 @@
-//! The first exchange on a connection from the gateway to a desktop process, before RFB or a thumbnail's bytes.
+//! The first exchange on a connection from the gateway to a desktop process, before RFB, a thumbnail's bytes or a trace.
 //!
 //! The gateway sends one JSON line, [`Open`]; the desktop process checks it against what it runs and answers with one
 //! JSON line, [`Opened`]. After `Opened::Ok` the stream is RFB 3.8 with security type None (for [`Purpose::View`]),
-//! or a JPEG until end of file (for [`Purpose::Thumbnail`]).
+//! a JPEG until end of file (for [`Purpose::Thumbnail`]), or a [`crate::trace::Trace`] as JSON until end of file (for
+//! [`Purpose::Trace`]).
 
 use crate::ids::{DesktopId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,11 @@ pub enum Purpose {
     Thumbnail {
         /// Pixels.
         width: u32,
+    },
+    /// What the viewers' last updates cost, stage by stage.
+    Trace {
+        /// Updates of each viewer to list, at most.
+        last: u32,
     },
 }
 

@@ -101,7 +101,7 @@ impl Judge {
     fn frame(frame: Frame<'_>) {
         assert!(frame.width > 0 && frame.height > 0 && frame.stride >= frame.width as usize * 4);
         let needed = frame.stride * (frame.height as usize - 1) + frame.width as usize * 4;
-        assert!(frame.pixels.len() >= needed, "{} bytes of {needed}", frame.pixels.len());
+        assert!(frame.pixels.length() >= needed, "{} bytes of {needed}", frame.pixels.length());
     }
 }
 

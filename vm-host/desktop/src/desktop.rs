@@ -14,6 +14,7 @@ use crate::config::DesktopConfig;
 use crate::control::Status;
 use crate::gate::InputGate;
 use crate::picture::Picture;
+use crate::viewer::Traces;
 use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_control::ids::DesktopId;
 use lucarne_driver::Vm;
@@ -30,6 +31,7 @@ pub(crate) struct Desktop {
     pub(crate) picture: Arc<Picture>,
     pub(crate) gate: InputGate,
     pub(crate) clipboard: Arc<Clipboard>,
+    pub(crate) traces: Traces,
     vm: watch::Sender<Option<Arc<dyn Vm>>>,
     status: watch::Sender<Status>,
     stop: watch::Sender<bool>,
@@ -47,6 +49,7 @@ impl Desktop {
             picture: Picture::new(),
             gate: InputGate::closed(),
             clipboard: Arc::default(),
+            traces: Traces::default(),
             vm: watch::Sender::new(None),
             status: watch::Sender::new(status),
             stop: watch::Sender::new(false),

@@ -1,7 +1,7 @@
 //! The display socket: who comes in, and for what ([`lucarne_control::link`]).
 //!
 //! ```text
-//! accept ─► Open line ─► is it this desktop, this generation? ─► is there a picture? ─► Opened::Ok ─► View or Thumbnail
+//! accept ─► Open line ─► is it this desktop, this generation? ─► is there a picture? ─► Opened::Ok ─► View, Thumbnail, Trace
 //!              └ late, long or broken ─► closed  └ no ─► Opened::Refused ◄─ no ┘
 //! ```
 //!
@@ -90,6 +90,11 @@ async fn serve_connection(mut stream: UnixStream, desktop: Arc<Desktop>) {
                 tracing::warn!(%error, "a thumbnail was not sent");
             }
         }
+        Purpose::Trace { last } => {
+            if let Err(error) = send_trace(&mut stream, &desktop, last).await {
+                tracing::warn!(%error, "a trace was not sent");
+            }
+        }
     }
 }
 
@@ -147,6 +152,11 @@ async fn send_thumbnail(stream: &mut UnixStream, desktop: &Desktop, width: u32) 
         .map_err(io::Error::other)?
         .map_err(io::Error::other)?;
     send(stream, &jpeg).await
+}
+
+async fn send_trace(stream: &mut UnixStream, desktop: &Desktop, last: u32) -> io::Result<()> {
+    let trace = desktop.traces.trace(usize::try_from(last).unwrap_or(usize::MAX));
+    send(stream, &serde_json::to_vec(&trace)?).await
 }
 
 async fn send(stream: &mut UnixStream, bytes: &[u8]) -> io::Result<()> {

@@ -35,7 +35,19 @@ struct State {
 struct SeatState {
     id: u64,
     damage: ViewerDamage,
+    arrival: Option<Arrival>,
     wake: Arc<Notify>,
+}
+
+/// When the oldest damage came that a viewer has not been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// The driver told of it.
+    pub(crate) received: Instant,
+    /// It was known what had changed.
+    pub(crate) compared: Instant,
+    /// How often the driver told of damage since.
+    pub(crate) damages: u32,
 }
 
 /// A viewer's place before the picture: it collects what the viewer has not been sent. Leaving is dropping it.
@@ -50,6 +62,8 @@ pub(crate) struct Look {
     pub(crate) screen: Arc<Screen>,
     /// What the viewer has not been sent.
     pub(crate) changes: Changes,
+    /// When the oldest of it came; none for what an earlier update had no room for, or was only asked for.
+    pub(crate) arrival: Option<Arrival>,
 }
 
 /// Whether there is something to look at.
@@ -107,7 +121,7 @@ impl Picture {
         let id = state.next_seat;
         state.next_seat += 1;
         let damage = ViewerDamage::new(&state.screen);
-        state.seats.push(SeatState { id, damage, wake });
+        state.seats.push(SeatState { id, damage, arrival: None, wake });
         Seat { picture: self.clone(), id }
     }
 
@@ -121,7 +135,8 @@ impl Picture {
     }
 
     fn show(&self, frame: Frame<'_>, rect: Rect) {
-        if let Err(error) = self.state().change(frame, rect, self.now()) {
+        let received = Instant::now();
+        if let Err(error) = self.state().change(frame, rect, received, received - self.began) {
             tracing::warn!(%error, "a frame of the hypervisor was refused");
             return;
         }
@@ -130,7 +145,13 @@ impl Picture {
 }
 
 impl State {
-    fn change(&mut self, frame: Frame<'_>, rect: Rect, now: Duration) -> Result<(), ScreenError> {
+    fn change(
+        &mut self,
+        frame: Frame<'_>,
+        rect: Rect,
+        received: Instant,
+        now: Duration,
+    ) -> Result<(), ScreenError> {
         let size = (u32::from(self.screen.width()), u32::from(self.screen.height()));
         if size != (frame.width, frame.height) {
             // The generation goes on, because what viewers share is told apart by it.
@@ -138,8 +159,12 @@ impl State {
         }
         let change = Arc::make_mut(&mut self.screen).update_from(&Rows::of(frame)?, rect)?;
         self.films.note(&change, &self.screen, now);
+        let arrival = Arrival { received, compared: Instant::now(), damages: 0 };
         for seat in &mut self.seats {
             seat.damage.apply(&change);
+            if !change.is_empty() {
+                seat.arrival.get_or_insert(arrival).damages += 1;
+            }
             if !seat.damage.is_empty() {
                 seat.wake.notify_one();
             }
@@ -198,8 +223,9 @@ impl Seat {
         let now = self.picture.now();
         let mut state = self.picture.state();
         let films = state.films.films(now);
-        let changes = state.seat(self.id).damage.take().with_films(films);
-        Look { screen: state.screen.clone(), changes }
+        let seat = state.seat(self.id);
+        let (changes, arrival) = (seat.damage.take().with_films(films), seat.arrival.take());
+        Look { screen: state.screen.clone(), changes, arrival }
     }
 
     /// The screen and the films that run, if the viewer has been sent all of it. A picture newer than what waits must not reach

@@ -7,6 +7,7 @@ pub mod image;
 mod import;
 pub mod pool;
 mod session;
+mod trace;
 mod user;
 
 use crate::args::{Args, Command};

@@ -2,6 +2,7 @@
 
 use crate::args::{Session, SessionCommand};
 use crate::client::{Client, escape};
+use crate::commands::trace;
 use crate::output::{self, Row};
 use anyhow::Result;
 use lucarne_control::api::{self, Connection, NewSession, SessionState, ViewerPassword};
@@ -46,6 +47,9 @@ pub async fn run(args: Session) -> Result<()> {
             let id = connect(&client, pool, true).await?.session.id;
             let path = format!("{}/viewer-password", path(&id.to_string()));
             output::show(&client.post::<ViewerPassword>(&path, &()).await?, output)
+        }
+        SessionCommand::Trace { id, last, follow } => {
+            trace::run(&client, &format!("{}/trace", path(&id)), last, follow, output).await
         }
         SessionCommand::Delete { id, wait } => {
             Ok(client.delete(&format!("{}?wait={wait}", path(&id))).await?)

@@ -98,7 +98,7 @@ async fn run(suite: Suite) -> Result<()> {
     };
     let data_dir = data::prepare(&args.data_dir, &args.images)?;
     let vnc = match &suite {
-        Suite::Display(_) => "127.0.0.1:0",
+        Suite::Display(args) => args.vnc_listen(),
         _ => "none",
     };
     let mut server = server::Server::spawn(&data_dir, args, vnc)?;

@@ -24,6 +24,15 @@ pub fn children(parent: u32, word: &str) -> Vec<u32> {
     pids.filter(is_child).collect()
 }
 
+/// Memory of a process that is present, bytes.
+pub fn resident(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: u64 = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse().ok()).context(path)?;
+    Ok(kib * 1024)
+}
+
 /// Memory that only one process has: its private pages, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Private {

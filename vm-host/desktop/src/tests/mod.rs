@@ -6,6 +6,7 @@ mod film;
 mod flow;
 mod life;
 mod links;
+mod trace;
 mod viewing;
 
 use crate::config::{DesktopConfig, Done, files};

@@ -11,6 +11,7 @@
 //! the link holds, and [`QUEUE`] worth of queue; each update is a part of that, so that the link has the next one before it
 //! has carried the last. Without fences there is no limit but the kernel's. It reads no clock; times are given to it.
 
+use lucarne_control::trace::LinkFigures;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -143,17 +144,32 @@ impl Flow {
         self.shortest.iter().flatten().min().copied().unwrap_or_default()
     }
 
+    /// Bytes a second that the link carries; `None` before it was measured.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.rates.iter().copied().reduce(f64::max)
+    }
+
     /// Bytes that the link carries in this time. As long as nothing was measured, it is believed to carry the smallest window
     /// in its own time, as TCP does: a viewer that has only been typed to would otherwise get its first picture in crumbs.
     fn in_time(&self, time: Duration) -> u64 {
         let believed = WINDOW_MIN as f64 / self.own_time().max(NOISE).as_secs_f64();
-        let fastest = self.rates.iter().copied().reduce(f64::max).unwrap_or(believed);
-        (fastest * time.as_secs_f64()) as u64
+        (self.rate().unwrap_or(believed) * time.as_secs_f64()) as u64
     }
 
     /// Bytes that may be on the way.
     fn window(&self) -> u64 {
         self.in_time(self.own_time() + QUEUE).clamp(WINDOW_MIN, WINDOW_MAX)
+    }
+
+    /// What is believed, for people.
+    pub(super) fn figures(&self) -> LinkFigures {
+        LinkFigures {
+            answers: self.last.is_some(),
+            round_trip_ms: self.own_time().as_secs_f64() * 1000.0,
+            window: self.window(),
+            rate: self.rate().map(|rate| rate as u64),
+            in_flight: self.sent - self.confirmed,
+        }
     }
 
     /// Bytes that the next update may have; `None` while what is on the way has to arrive first.

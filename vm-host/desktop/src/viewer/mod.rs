@@ -14,6 +14,7 @@ mod board;
 mod flow;
 mod inbox;
 mod reader;
+mod trace;
 mod writer;
 
 use crate::desktop::Desktop;
@@ -29,6 +30,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
+use trace::Tracer;
+pub(crate) use trace::Traces;
 use writer::{WriteError, Writer};
 
 /// How long the handshake may take. Both sides are programs; a stuck one should not keep a place for ever.
@@ -91,11 +94,12 @@ pub(crate) async fn serve(
     session: Option<SessionId>,
     view_only: bool,
 ) {
+    let tracer = Tracer::new(&desktop.traces, session, view_only);
     let session = session.map_or_else(|| "none".to_owned(), |s| s.to_string());
     let _counted = Counted::new(&desktop);
     tracing::info!(session, view_only, "a viewer is here");
     let served = tokio::select! {
-        served = serve_rfb(&mut stream, &desktop, view_only) => served,
+        served = serve_rfb(&mut stream, &desktop, view_only, &tracer) => served,
         why = desktop.ended() => {
             tracing::info!(session, why, "a viewer was closed: there is nothing to view any more");
             return;
@@ -107,7 +111,12 @@ pub(crate) async fn serve(
     }
 }
 
-async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, view_only: bool) -> Result<(), ViewerError> {
+async fn serve_rfb(
+    stream: &mut UnixStream,
+    desktop: &Desktop,
+    view_only: bool,
+    tracer: &Tracer,
+) -> Result<(), ViewerError> {
     rustix::net::sockopt::set_socket_send_buffer_size(&*stream, SEND_BUFFER).map_err(io::Error::from)?;
     let shake = tokio::time::timeout(HANDSHAKE_LIMIT, handshake(stream));
     let Some(messages) = shake.await.map_err(|_| ViewerError::HandshakeTimedOut)?? else { return Ok(()) };
@@ -120,7 +129,7 @@ async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, view_only: bool) 
     let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
     let clipboard = (able && !view_only).then(|| desktop.clipboard.join());
     let own = clipboard.as_ref().map(|(own, _)| *own);
-    let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name);
+    let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name, tracer);
     writer.greet();
     let reader = Reader {
         desktop,
@@ -130,6 +139,7 @@ async fn serve_rfb(stream: &mut UnixStream, desktop: &Desktop, view_only: bool) 
         clipboard: own,
         held: Held::new(desktop),
         sync: None,
+        tracer,
     };
     let (read, write) = stream.split();
     tokio::select! {

@@ -6,10 +6,12 @@
 
 use super::fence;
 use super::inbox::{Inbox, Order};
+use super::trace::Tracer;
 use crate::clipboard::Seat;
 use crate::desktop::Desktop;
 use crate::keyboard::Keyboard;
 use crate::pointer::Pointer;
+use lucarne_control::trace::InputKind;
 use lucarne_driver::InputEvent;
 use lucarne_rfb::Rect;
 use lucarne_rfb::clipboard::Clipboard;
@@ -57,6 +59,7 @@ pub(super) struct Reader<'a> {
     pub(super) held: Held<'a>,
     /// A fence that is to take effect together with the next message.
     pub(super) sync: Option<Order>,
+    pub(super) tracer: &'a Tracer,
 }
 
 /// The keys and buttons that a viewer holds, which are released with it.
@@ -89,9 +92,10 @@ impl Reader<'_> {
         mut messages: ClientMessages,
     ) -> Result<(), ReadError> {
         let mut chunk = vec![0; CHUNK];
+        let mut read_at = Instant::now();
         loop {
             while let Some(message) = messages.next_message()? {
-                self.handle(message).await;
+                self.handle(message, read_at).await;
             }
             let read = stream.read(&mut chunk);
             let n = if messages.is_within() {
@@ -102,11 +106,12 @@ impl Reader<'_> {
             if n == 0 {
                 return if messages.is_within() { Err(ReadError::CutShort) } else { Ok(()) };
             }
+            read_at = Instant::now();
             messages.feed(&chunk[..n])?;
         }
     }
 
-    async fn handle(&mut self, message: ClientMessage) {
+    async fn handle(&mut self, message: ClientMessage, read_at: Instant) {
         match message {
             ClientMessage::SetPixelFormat(format) => self.order(Order::PixelFormat(format)).await,
             ClientMessage::SetEncodings(list) => {
@@ -141,14 +146,14 @@ impl Reader<'_> {
             input => {
                 self.flush_sync().await;
                 if !self.view_only {
-                    self.input(&input);
+                    self.input(&input, read_at);
                 }
             }
         }
     }
 
     /// What is not input is dropped: no viewer switches the guest off.
-    fn input(&mut self, message: &ClientMessage) {
+    fn input(&mut self, message: &ClientMessage, read_at: Instant) {
         let send = &mut |event: InputEvent| self.desktop.gate.send(event);
         match *message {
             ClientMessage::KeyEvent { down, keysym } => self.held.keyboard.symbol(down, keysym, send),
@@ -161,6 +166,14 @@ impl Reader<'_> {
             }
             _ => {}
         }
+        let kind = match message {
+            // What a key does it does when it goes down.
+            ClientMessage::KeyEvent { down: true, .. }
+            | ClientMessage::ExtendedKeyEvent { down: true, .. } => InputKind::Key,
+            ClientMessage::PointerEvent { .. } => InputKind::Pointer,
+            _ => return,
+        };
+        self.tracer.input(kind, read_at, Instant::now());
     }
 
     async fn order(&mut self, order: Order) {

@@ -8,8 +8,9 @@
 use super::board::Board;
 use super::flow::Flow;
 use super::inbox::{Inbox, Order};
+use super::trace::{Drawn, Tracer};
 use super::{fence, server_init};
-use crate::picture::{Look, Pending, Seat};
+use crate::picture::{Arrival, Look, Pending, Seat};
 use lucarne_display::{CursorShape, EncodeError, Encoded, Encoder, Extras, Region, Resize};
 use lucarne_rfb::encodings as enc;
 use lucarne_rfb::server::write;
@@ -84,6 +85,9 @@ pub(super) struct Writer<'a> {
     continuous: bool,
     repair_at: Option<Instant>,
     flow: Flow,
+    tracer: &'a Tracer,
+    /// The update that is in `out`.
+    drawn: Option<Drawn>,
 }
 
 impl<'a> Writer<'a> {
@@ -93,6 +97,7 @@ impl<'a> Writer<'a> {
         inbox: &'a Inbox,
         wake: Arc<Notify>,
         name: &'a str,
+        tracer: &'a Tracer,
     ) -> Self {
         Self {
             seat,
@@ -110,6 +115,8 @@ impl<'a> Writer<'a> {
             continuous: false,
             repair_at: None,
             flow: Flow::default(),
+            tracer,
+            drawn: None,
         }
     }
 
@@ -145,10 +152,12 @@ impl<'a> Writer<'a> {
             if self.out.is_empty() {
                 self.wait().await;
             } else {
-                if let Some(payload) = self.flow.sent(self.out.len(), Instant::now()) {
+                let payload = self.flow.sent(self.out.len(), Instant::now());
+                if let Some(payload) = payload {
                     write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &payload, &mut self.out);
                 }
                 send(&mut stream, &self.out).await?;
+                self.tracer.sent(self.drawn.take(), payload, self.flow.figures());
                 self.out.clear();
                 // A full repaint of a large screen should not stay allocated for a viewer that idles.
                 self.out.shrink_to(1 << 20);
@@ -185,7 +194,10 @@ impl<'a> Writer<'a> {
             }
             Order::Encodings(list) => self.set_encodings(ClientEncodings::new(list)),
             Order::Fence { flags, payload } => write::fence(flags, &payload, &mut self.out),
-            Order::Answer { payload, at } => self.flow.answered(&payload, at),
+            Order::Answer { payload, at } => {
+                self.flow.answered(&payload, at);
+                self.tracer.answered(&payload, at, self.flow.figures());
+            }
             Order::ContinuousUpdates(area) => {
                 self.continuous = area.is_some();
                 if !self.continuous {
@@ -254,9 +266,10 @@ impl<'a> Writer<'a> {
             let pixels = look.changes.region().area() + look.changes.backlog().area();
             // However little of a film changed, its frame may take long.
             let small = pixels <= INLINE_PIXELS && !look.changes.touch_films();
+            let of = (look.arrival, pixels);
             let name = self.name.to_owned();
             let done = self
-                .encode(small, move |encoder, out| {
+                .encode(small, of, move |encoder, out| {
                     let extras = Extras {
                         resize: news.resize,
                         cursor: cursor.as_deref(),
@@ -265,7 +278,7 @@ impl<'a> Writer<'a> {
                         absolute_pointer: news.absolute_pointer.then_some(true),
                         acknowledge_input: news.acknowledge_input,
                     };
-                    let Look { screen, changes } = look;
+                    let Look { screen, changes, .. } = look;
                     encoder.encode_update(&screen, changes, &extras, budget, out)
                 })
                 .await?;
@@ -282,7 +295,7 @@ impl<'a> Writer<'a> {
             // Without loss a pixel takes about a byte where it was worth a JPEG.
             let pixels = REPAIR_PIXELS.min(budget as u64);
             let done = self
-                .encode(false, move |encoder, out| {
+                .encode(false, (None, pixels), move |encoder, out| {
                     let rects = encoder.repair(&screen, &films, pixels, out)?;
                     let rest = Region::new(screen.width(), screen.height());
                     Ok(Encoded { rects, rest, only_films: false })
@@ -310,11 +323,14 @@ impl<'a> Writer<'a> {
     async fn encode(
         &mut self,
         small: bool,
+        (arrival, pixels): (Option<Arrival>, u64),
         step: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<Encoded, EncodeError> + Send + 'static,
     ) -> Result<Option<Encoded>, WriteError> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
         encoder.set_share(self.seat.share());
+        encoder.set_rate(self.flow.rate());
         let mut out = std::mem::take(&mut self.out);
+        let (taken, before) = (Instant::now(), out.len());
         let run = move || {
             let done = step(&mut encoder, &mut out);
             (encoder, out, done)
@@ -324,6 +340,8 @@ impl<'a> Writer<'a> {
         let done = done?;
         if done.rects > 0 {
             self.requested = false;
+            let (rects, bytes) = (done.rects, self.out.len() - before);
+            self.drawn = Some(Drawn { arrival, taken, encoded: Instant::now(), pixels, rects, bytes });
         }
         Ok(Some(done))
     }

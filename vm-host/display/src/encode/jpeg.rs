@@ -32,13 +32,29 @@ impl JpegSettings {
         const LEVELS: [u8; 10] = [12, 22, 32, 42, 54, 66, 78, 85, 91, 96];
         let level = encodings.quality()?;
         let quality = encodings.fine_quality().unwrap_or(LEVELS[usize::from(level.min(9))]).max(1);
-        // Below 85 the loss of colour detail is hidden by the rest.
-        let usual = match quality {
-            0..85 => Subsampling::Quarter,
-            85..91 => Subsampling::Half,
-            _ => Subsampling::Full,
+        Some(Self { quality, subsampling: encodings.subsampling().unwrap_or(usual(quality)) })
+    }
+
+    /// The same at a lower quality, with no more detail of colour than is usual there.
+    pub(crate) fn coarser(self, quality: u8) -> Self {
+        let detail = |subsampling| match subsampling {
+            Subsampling::Full => 3,
+            Subsampling::Half => 2,
+            Subsampling::Quarter => 1,
+            Subsampling::Grey => 0,
         };
-        Some(Self { quality, subsampling: encodings.subsampling().unwrap_or(usual) })
+        let usual = usual(quality);
+        let subsampling = if detail(usual) < detail(self.subsampling) { usual } else { self.subsampling };
+        Self { quality, subsampling }
+    }
+}
+
+/// Below 85 the loss of colour detail is hidden by the rest.
+fn usual(quality: u8) -> Subsampling {
+    match quality {
+        0..85 => Subsampling::Quarter,
+        85..91 => Subsampling::Half,
+        _ => Subsampling::Full,
     }
 }
 

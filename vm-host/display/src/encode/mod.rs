@@ -11,9 +11,12 @@
 //! It knows nothing of when to send.
 
 mod film;
+mod gather;
 mod hextile;
 pub(crate) mod jpeg;
+mod pace;
 pub(crate) mod palette;
+mod photos;
 pub(crate) mod plan;
 mod share;
 mod tight;
@@ -94,6 +97,8 @@ pub struct Encoder {
     lossy: Region,
     /// What other viewers of the screen share with this one.
     share: Option<Arc<Share>>,
+    /// Bytes a second that its link carries, where that is known.
+    rate: Option<f64>,
     tight: tight::Tight,
     zrle: zrle::Zrle,
     hextile: hextile::Hextile,
@@ -111,6 +116,7 @@ impl Encoder {
             size: (width, height),
             lossy: Region::new(width, height),
             share: None,
+            rate: None,
             tight: tight::Tight::new(),
             zrle: zrle::Zrle::default(),
             hextile: hextile::Hextile::default(),
@@ -139,6 +145,12 @@ impl Encoder {
     /// it is encoded once.
     pub fn set_share(&mut self, share: Option<Arc<Share>>) {
         self.share = share;
+    }
+
+    /// Bytes a second that the viewer's link carries, where that is known: pictures and films that would take long over it
+    /// are sent coarser, never better than the viewer asked for.
+    pub fn set_rate(&mut self, rate: Option<f64>) {
+        self.rate = rate;
     }
 
     /// What the viewer understands.
@@ -175,7 +187,7 @@ impl Encoder {
         let (copies, region, backlog) =
             if self.may_copy(screen) { changes } else { changes.without_copies() }.into_parts();
         let (mut rects, mut backlog) = if region.bounds() == screen.rect() {
-            (gather(region.rects()), backlog.rects())
+            (gather::gather(screen, region.rects(), self.encodings.supports(enc::ZRLE)), backlog.rects())
         } else {
             (vec![screen.rect()], Vec::new())
         };
@@ -186,13 +198,14 @@ impl Encoder {
             self.copy_lossy(copy);
         }
         let due = self.films.take(&mut rects, &mut backlog);
+        let area: u64 = rects.iter().chain(&backlog).map(Rect::area).sum();
+        let jpeg = JpegSettings::of(&self.encodings).map(|asked| pace::picture(asked, area, self.rate));
         let frames = |films: Vec<Rect>| films.into_iter().map(|rect| (rect, true));
         let parts = |rects: Vec<Rect>| {
             rects.into_iter().flat_map(|rect| pieces(rect, budget)).map(|piece| (piece, false))
         };
         // A film's frame is larger than most of what is new beside it, so it goes behind that, but not always.
         let pieces = frames(due.late).chain(parts(rects)).chain(frames(due.now)).chain(parts(backlog));
-        let jpeg = JpegSettings::of(&self.encodings);
         let mut rest = Region::new(screen.width(), screen.height());
         let (mut films, mut others) = (0, copies.len());
         for (number, (piece, film)) in pieces.enumerate() {
@@ -259,12 +272,13 @@ impl Encoder {
     fn run_films(&mut self, screen: &Screen, films: &[Rect]) {
         let shown: &[Rect] =
             if self.may_show_films() && self.size == (screen.width(), screen.height()) { films } else { &[] };
-        let quality = JpegSettings::of(&self.encodings).map_or(1, |jpeg| jpeg.quality);
         let codable = |film: &Rect| {
             screen.rect().contains(film) && !film.is_empty() && (film.w | film.h).is_multiple_of(2)
         };
         let films: Vec<Rect> = shown.iter().copied().filter(codable).collect();
-        self.films.run(&films, film::quantiser(quality));
+        let area = films.iter().map(Rect::area).sum();
+        let asked = JpegSettings::of(&self.encodings).map_or(1, |jpeg| jpeg.quality);
+        self.films.run(&films, film::quantiser(pace::film(asked, area, self.rate)));
     }
 
     /// CopyRect may be used: the viewer knows it, and sees the whole screen.
@@ -353,7 +367,7 @@ impl Encoder {
         for rect in rects.iter().filter_map(|r| r.intersection(&visible)?.intersection(&screen.rect())) {
             self.lossy.subtract(rect);
             let jpeg = jpeg.filter(|_| self.writer.format().bits_per_pixel >= 16);
-            let level = zlib_level(&self.encodings);
+            let (level, zrle_level) = zlib_levels(&self.encodings);
             match (self.encodings.preferred(), &self.share) {
                 (PixelEncoding::Tight, Some(share)) => {
                     let generation = screen.generation();
@@ -366,11 +380,11 @@ impl Encoder {
                 }
                 (PixelEncoding::Tight, None) => {
                     let job = tight::Job { screen, writer: &self.writer, level, jpeg };
-                    let zrle = self.encodings.supports(enc::ZRLE).then_some(&mut self.zrle);
+                    let zrle = self.encodings.supports(enc::ZRLE).then_some((&mut self.zrle, zrle_level));
                     self.tight.write(&job, rect, update, &mut self.lossy, zrle)?;
                 }
                 (PixelEncoding::Zrle, _) => {
-                    self.zrle.write(screen, &self.writer, level, rect, update)?;
+                    self.zrle.write(screen, &self.writer, zrle_level, rect, update)?;
                 }
                 (PixelEncoding::Hextile, _) => self.hextile.write(screen, &self.writer, rect, update),
                 (PixelEncoding::Zlib, _) => {
@@ -386,36 +400,6 @@ impl Encoder {
         }
         Ok(())
     }
-}
-
-/// Joins rectangles where the pixels between them, sent needlessly, are fewer bytes than a rectangle's header and palette.
-fn gather(mut rects: Vec<Rect>) -> Vec<Rect> {
-    /// Pixels that a rectangle of its own costs as much as. With more, photographs are sent for nothing.
-    const WORTH: u64 = 1024;
-    /// More rectangles than this are much damage, of which their headers are a small part.
-    const MANY: usize = 64;
-    if rects.len() > MANY {
-        return rects;
-    }
-    let mut at = 0;
-    while at < rects.len() {
-        let one = rects[at];
-        let joined = rects.iter().enumerate().skip(at + 1).find_map(|(i, other)| {
-            let both = one.bounding(other);
-            (both.area() <= one.area() + other.area() + WORTH).then_some((i, both))
-        });
-        match joined {
-            Some((other, both)) => {
-                rects[at] = both;
-                rects.swap_remove(other);
-                // The larger one may reach those that were passed over.
-                at = 0;
-            }
-            None => at += 1,
-        }
-    }
-    rects.sort_unstable_by_key(|rect| (rect.y, rect.x));
-    rects
 }
 
 /// A rectangle in pieces that a budget may come between: rows of tiles, as wide as the budget at a byte a pixel.
@@ -438,14 +422,14 @@ fn pieces(rect: Rect, budget: usize) -> impl Iterator<Item = Rect> {
     })
 }
 
-/// zlib's level for a client's compression level. Above 2 the processor's time grows fast and the bytes shrink little, so
-/// only clients that insist get more.
-fn zlib_level(encodings: &ClientEncodings) -> u32 {
+/// zlib's levels for a client's compression level: of Tight, then of ZRLE. Above 2 the processor's time grows fast and the
+/// bytes shrink little for pixels as they are; ZRLE's tiles are a fraction of those, and worth more.
+fn zlib_levels(encodings: &ClientEncodings) -> (u32, u32) {
     match encodings.compression() {
-        None | Some(0..=1) => 1,
-        Some(2..=5) => 2,
-        Some(6..=7) => 4,
-        Some(_) => 6,
+        Some(0..=1) => (1, 2),
+        None | Some(2..=5) => (2, 4),
+        Some(6..=7) => (4, 6),
+        Some(_) => (6, 9),
     }
 }
 

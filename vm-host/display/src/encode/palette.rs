@@ -104,6 +104,11 @@ impl Scan {
     }
 }
 
+/// Pixels that differ from the one before in the row.
+pub(crate) fn changes(row: &[u32]) -> u32 {
+    row.iter().zip(row.iter().skip(1)).map(|(a, b)| u32::from(a != b)).sum()
+}
+
 /// Counts colours of rows into `palette`, which should be empty.
 pub(crate) fn scan<'a>(rows: impl Iterator<Item = &'a [u32]>, palette: &mut Palette) -> Scan {
     let mut result = Scan::default();

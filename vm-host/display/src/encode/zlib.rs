@@ -29,14 +29,15 @@ impl ZlibStream {
         self.level
     }
 
-    /// Compresses `data` as the stream's next piece, up to a byte boundary (zlib's sync flush), to the end of `out`.
+    /// Compresses `data` as the stream's next piece to the end of `out`, with so much behind it that all of it can be decoded
+    /// (zlib's partial flush: ten bits instead of the 35 and more of a sync flush, which are a quarter of a letter's bytes).
     pub(crate) fn compress(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let start = self.zlib.total_in();
         // Even incompressible data grows by less than this, so one round is the rule.
         out.reserve(data.len() + data.len() / 1000 + 64);
         loop {
             let done = (self.zlib.total_in() - start) as usize;
-            let status = self.zlib.compress_vec(&data[done..], out, FlushCompress::Sync);
+            let status = self.zlib.compress_vec(&data[done..], out, FlushCompress::Partial);
             let all_in = (self.zlib.total_in() - start) as usize == data.len();
             match status {
                 // Room left over means that the flush is complete.

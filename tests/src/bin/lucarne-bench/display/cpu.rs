@@ -1,6 +1,7 @@
 //! Processor time of a server, without the threads that run a guest.
 
 use crate::processes;
+use anyhow::Result;
 use std::fs;
 
 /// Processes whose time is taken.
@@ -22,6 +23,16 @@ impl Server {
             (name.trim().to_owned(), Self::of(vec![*pid]).seconds())
         };
         self.pids.iter().map(part).collect()
+    }
+
+    /// Memory that they hold, MiB, without QEMU's, which is the guest's.
+    pub fn resident_mib(&self) -> Result<f64> {
+        let is_qemu = |pid: &&u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name.starts_with("qemu-system")
+        };
+        let bytes = self.pids.iter().filter(|pid| !is_qemu(pid)).map(|pid| processes::resident(*pid));
+        Ok(bytes.sum::<Result<u64>>()? as f64 / f64::from(1 << 20))
     }
 
     /// Seconds so far. Threads that have ended count too.

@@ -12,7 +12,7 @@ use lucarne_control::api::{Desktop, NewUser, Page, User};
 use lucarne_control::desktop::Phase;
 use lucarne_control::link::{Open, Purpose};
 use lucarne_tests::guest::Guest;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ pub async fn start(server: &Server, player: &[u8]) -> Result<Subject> {
     let new = NewUser { name: USER.into(), password: password.clone(), role: None, groups: Vec::new() };
     let (_, _): (_, User) = admin.post("/api/v1/users", &new).await?;
     let target = Target {
-        address: server.vnc()?,
+        // Listening on all addresses, it is on the loopback too.
+        address: (Ipv4Addr::LOCALHOST, server.vnc()?.port()).into(),
         certificate: server.data_dir().join("broker/tls/cert.pem"),
         login: Login::Plain(USER.into(), password),
         video: false,
@@ -73,6 +74,7 @@ pub async fn start(server: &Server, player: &[u8]) -> Result<Subject> {
         purpose: Purpose::View { view_only: false },
     };
     let peer = Peer {
+        films: true,
         beside: Some((dir.join("display.sock"), open)),
         name: "lucarne",
         what: format!("Lucarne {}", env!("CARGO_PKG_VERSION")),

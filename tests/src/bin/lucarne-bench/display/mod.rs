@@ -11,6 +11,7 @@
 mod codecs;
 mod cpu;
 mod guest;
+mod links;
 mod lucarne;
 mod peer;
 mod qemu;
@@ -30,9 +31,12 @@ use lucarne_player::Workload;
 use peer::Peer;
 pub use quality::{similarity, wrong_pixels};
 use rustix::process::{Pid, Signal, kill_process};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use table::Findings;
+use viewer::{Target, Viewer};
+use work::Pace;
 
 /// What the suite takes.
 #[derive(Args, Clone)]
@@ -42,12 +46,9 @@ pub struct DisplayArgs {
     /// Only these of lucarne, qemu, qemu_lossy and xvnc.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Only these of typing, scroll, drag, video, repaint, play, idle and many.
+    /// Only these of typing, scroll, drag, video, repaint, play, idle, many, links and mixed; the last two are Lucarne's alone.
     #[arg(long, value_delimiter = ',')]
     work: Vec<String>,
-    /// Lucarne's viewers ask for video too.
-    #[arg(long)]
-    h264: bool,
     /// The program that draws; the one built beside this one when left out.
     #[arg(long)]
     player: Option<PathBuf>,
@@ -56,6 +57,15 @@ pub struct DisplayArgs {
 impl DisplayArgs {
     fn wants(&self, work: &str) -> bool {
         self.work.is_empty() || self.work.iter().any(|w| w == work)
+    }
+
+    /// Where the server is to listen for viewers: emulated links end at addresses of their own.
+    pub fn vnc_listen(&self) -> &'static str {
+        if self.wants_peer("lucarne") && (self.wants("links") || self.wants("mixed")) {
+            "0.0.0.0:0"
+        } else {
+            "127.0.0.1:0"
+        }
     }
 
     fn wants_peer(&self, name: &str) -> bool {
@@ -70,8 +80,7 @@ pub async fn measure(server: &mut Server, args: &DisplayArgs) -> Result<Report> 
     let program = std::fs::read(&player)
         .with_context(|| format!("{} cannot be read; build it with ops/bench", player.display()))?;
     server.wait_started().await?;
-    let mut subject = lucarne::start(server, &program).await?;
-    subject.peer.target.video = args.h264;
+    let subject = lucarne::start(server, &program).await?;
     let (data_dir, args) = (server.data_dir().to_owned(), args.clone());
     let run = move || compare(subject, &data_dir, &args, &player, &program);
     tokio::task::spawn_blocking(run).await?
@@ -125,27 +134,42 @@ fn one(peer: &Peer, args: &DisplayArgs, findings: &mut Findings) -> Result<()> {
     eprintln!("{}: {}", peer.name, peer.what);
     findings.begin(peer);
     let mut viewer = peer.view()?;
-    for (workload, frames, period) in [
-        (Workload::Typing, 100, Duration::from_millis(100)),
-        (Workload::Scroll, 60, Duration::ZERO),
-        (Workload::Drag, 60, Duration::ZERO),
-        (Workload::Video, 90, Duration::ZERO),
-        (Workload::Repaint, 15, Duration::ZERO),
+    for (workload, pace) in [
+        (Workload::Typing, Pace::of(100).every(Duration::from_millis(100))),
+        (Workload::Scroll, Pace::of(60)),
+        (Workload::Drag, Pace::of(60)),
+        (Workload::Video, Pace::of(90)),
+        (Workload::Repaint, Pace::of(15)),
     ] {
         if args.wants(workload.name()) {
-            let taken = work::paced(peer, &mut viewer, workload, frames, period)?;
-            findings.took(peer, workload, taken);
+            let taken = work::paced(peer, &mut viewer, workload, pace)?;
+            findings.took(peer, workload.name(), taken);
         }
+    }
+    if args.wants("video") && peer.films {
+        let target = Target { video: true, ..peer.target.clone() };
+        viewer = Viewer::open(TcpStream::connect(target.address)?, &target).context("a viewer of films")?;
+        // A film is longer than what it takes to see that it is one.
+        let taken = work::paced(peer, &mut viewer, Workload::Video, Pace::of(90).after(60))?;
+        findings.took(peer, "video_h264", taken);
+        viewer = peer.view()?;
     }
     if args.wants("play") {
         let played = work::play(peer, &mut viewer, Workload::Video, Duration::from_secs(5))?;
-        findings.played(peer, played);
+        findings.played(peer, "play", played);
     }
     if args.wants("idle") {
         let (bytes, cpu) = work::idle(peer, &mut viewer, Duration::from_secs(5))?;
         findings.idled(peer, bytes, cpu);
     }
     drop(viewer);
+    // The others listen on this machine's loopback only.
+    if args.wants("links") && peer.name == "lucarne" {
+        links::slow(peer, findings)?;
+    }
+    if args.wants("mixed") && peer.name == "lucarne" {
+        links::mixed(peer, findings)?;
+    }
     if args.wants("many") {
         let both = work::many(peer, Workload::Scroll, 1, 40)
             .and_then(|one| Ok((one, work::many(peer, Workload::Scroll, 8, 40)?)));

@@ -3,7 +3,6 @@
 use super::peer::Peer;
 use super::work::{Played, Taken};
 use crate::report::{Report, Target, percentile};
-use lucarne_player::Workload;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -26,7 +25,7 @@ impl Findings {
         self.peers.push((peer.name, peer.what.clone()));
     }
 
-    fn put(&mut self, peer: &Peer, name: String, value: f64) {
+    pub fn put(&mut self, peer: &Peer, name: String, value: f64) {
         eprintln!("  {name:<28} {value:>12.3}");
         if !self.order.contains(&name) {
             self.order.push(name.clone());
@@ -34,8 +33,9 @@ impl Findings {
         self.figures.insert((peer.name, name), value);
     }
 
-    pub fn took(&mut self, peer: &Peer, workload: Workload, taken: Taken) {
-        let name = |metric: &str| format!("{}_{metric}", workload.name());
+    /// Figures of a workload, beginning with its name.
+    pub fn took(&mut self, peer: &Peer, work: &str, taken: Taken) {
+        let name = |metric: &str| format!("{work}_{metric}");
         let frames = f64::from(taken.frames);
         for (metric, percent) in [("p50_ms", 50), ("p99_ms", 99)] {
             if let Some(value) = percentile(&taken.latencies, percent) {
@@ -55,11 +55,24 @@ impl Findings {
         self.put(peer, name("wrong_pixels"), taken.wrong as f64);
     }
 
-    pub fn played(&mut self, peer: &Peer, played: Played) {
-        self.put(peer, "play_drawn_fps".into(), played.drawn);
-        self.put(peer, "play_shown_fps".into(), played.shown);
-        self.put(peer, "play_mbit_per_s".into(), played.bytes * 8.0 / 1e6);
-        self.put(peer, "play_cpu".into(), played.cpu);
+    /// Figures of frames that were drawn by themselves, beginning with their name.
+    pub fn played(&mut self, peer: &Peer, play: &str, played: Played) {
+        self.put(peer, format!("{play}_drawn_fps"), played.drawn);
+        self.put(peer, format!("{play}_shown_fps"), played.shown);
+        self.put(peer, format!("{play}_mbit_per_s"), played.bytes * 8.0 / 1e6);
+        self.put(peer, format!("{play}_cpu"), played.cpu);
+    }
+
+    /// What the same work took alone and beside other viewers.
+    pub fn beside(&mut self, peer: &Peer, alone: &Taken, beside: &Taken) {
+        for (metric, percent) in [("p50", 50), ("p99", 99)] {
+            let of = |taken: &Taken| percentile(&taken.latencies, percent);
+            if let Some((alone, beside)) = of(alone).zip(of(beside)) {
+                self.put(peer, format!("alone_{metric}_ms"), alone);
+                self.put(peer, format!("beside_{metric}_ms"), beside);
+                self.put(peer, format!("beside_over_alone_{metric}"), beside / alone);
+            }
+        }
     }
 
     pub fn idled(&mut self, peer: &Peer, bytes: f64, cpu: f64) {
@@ -109,7 +122,10 @@ impl Findings {
         add("bytes_text_ratio_tiger", self.bytes_ratio("typing", "xvnc"), Some(Target::AtMost(0.8)));
         add("bytes_scroll_ratio_tiger", self.bytes_ratio("scroll", "xvnc"), Some(Target::AtMost(0.3)));
         add("bytes_drag_ratio_tiger", self.bytes_ratio("drag", "xvnc"), Some(Target::AtMost(0.3)));
-        add("bytes_video_ratio_tiger", self.bytes_ratio("video", "xvnc"), Some(Target::AtMost(0.3)));
+        let films = self.get("lucarne", "video_h264_bytes_per_frame");
+        let video = films.zip(self.get("xvnc", "video_bytes_per_frame")).map(|(own, tiger)| own / tiger);
+        add("bytes_video_ratio_tiger", video, Some(Target::AtMost(0.3)));
+        add("bytes_video_jpeg_ratio_tiger", self.bytes_ratio("video", "xvnc"), None);
         add("bytes_repaint_ratio_tiger", self.bytes_ratio("repaint", "xvnc"), Some(Target::AtMost(0.8)));
         let best = ["qemu", "qemu_lossy", "xvnc"].iter().filter_map(|peer| self.cpu_per_mpx(peer));
         let best = best.min_by(f64::total_cmp);
@@ -120,6 +136,9 @@ impl Findings {
         add("fps_video_60", self.get("lucarne", "play_shown_fps"), Some(Target::AtLeast(60.0)));
         let share = self.get("lucarne", "play_shown_fps").zip(self.get("lucarne", "play_drawn_fps"));
         add("fps_shown_of_drawn", share.map(|(shown, drawn)| shown / drawn), Some(Target::AtLeast(1.0)));
+        let own = |name: &str| self.get("lucarne", name);
+        add("mobile_p99_ms", own("mobile_typing_p99_ms"), Some(Target::AtMost(180.0)));
+        add("beside_over_alone_p99", own("beside_over_alone_p99"), Some(Target::AtMost(1.3)));
         for ((peer, name), value) in &self.figures {
             report.add(format!("{peer}_{name}"), *value, None);
         }
