@@ -15,6 +15,21 @@ let streams = 0;
 
 const id = (name) => page.getByTestId(name);
 
+// The picture itself, as rows of R, G, B, A.
+async function picture() {
+    return await page.locator("[data-testid=viewer] canvas").evaluateAll((all) => {
+        const area = (canvas) => canvas.width * canvas.height;
+        const { width, height } = all.reduce((a, b) => (area(b) > area(a) ? b : a));
+        const largest = all.find((canvas) => canvas.width === width && canvas.height === height);
+        const { data } = largest.getContext("2d").getImageData(0, 0, width, height);
+        let binary = "";
+        for (let at = 0; at < data.length; at += 0x8000) {
+            binary += String.fromCharCode(...data.subarray(at, at + 0x8000));
+        }
+        return { width, height, rgba: btoa(binary) };
+    });
+}
+
 // The pixels of the picture as the guest's, whatever size the page shows them in. The page has other canvases, which are
 // empty while the desktop is there.
 async function pixels() {
@@ -113,6 +128,7 @@ const orders = {
         await page.locator("[data-testid=viewer-state][data-state=connected]").waitFor({ state: "attached" });
     },
     pixels,
+    picture,
     async stream() {
         return { state: await id("viewer-state").getAttribute("data-state"), number: streams };
     },

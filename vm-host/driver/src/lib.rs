@@ -122,6 +122,17 @@ pub struct CursorImage {
     pub argb: Vec<u8>,
 }
 
+/// The lights of the keyboard's lock keys, as the guest sets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leds {
+    /// Scroll lock.
+    pub scroll: bool,
+    /// Num lock.
+    pub num: bool,
+    /// Caps lock.
+    pub caps: bool,
+}
+
 /// Where a driver puts what the guest shows. Calls come in order, from one task; they must return soon, because a
 /// hypervisor may wait for them. A frame's pixels may change while they are read; the driver tells of that afterwards.
 pub trait DisplaySink: Send + Sync {
@@ -133,6 +144,8 @@ pub trait DisplaySink: Send + Sync {
     fn blank(&self);
     /// The guest's cursor has this shape; `None` hides it.
     fn cursor(&self, cursor: Option<CursorImage>);
+    /// The keyboard's lights are like this; called from any task.
+    fn leds(&self, _leds: Leds) {}
 }
 
 /// Where a driver tells what programs in the guest copy. Calls come in order and must return soon.

@@ -22,6 +22,7 @@ pub mod fuzz;
 mod guest_agent;
 mod identity;
 mod input;
+mod leds;
 mod listener;
 pub mod process;
 pub mod qmp;

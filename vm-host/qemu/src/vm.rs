@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Why a desktop could not be forked or taken over.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,8 @@ pub struct QemuVm {
     display: Display,
     clipboard: OnceLock<Clipboard>,
     audio: OnceLock<Audio>,
+    /// The size that was asked for last, pixels.
+    size: watch::Sender<Option<(u32, u32)>>,
     identity: IdentityMethod,
     network: bool,
 }
@@ -127,6 +130,7 @@ impl QemuVm {
                     display,
                     clipboard: OnceLock::new(),
                     audio: OnceLock::new(),
+                    size: watch::Sender::new(None),
                     identity: request.template.meta.identity,
                     network: request.network,
                 };
@@ -186,7 +190,8 @@ impl QemuVm {
             qmp.execute("cont", Value::Null).await?;
         }
         let (clipboard, audio) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, audio, identity, network })
+        let size = watch::Sender::new(None);
+        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, audio, size, identity, network })
     }
 
     /// QEMU's process id.
@@ -238,6 +243,7 @@ impl Vm for QemuVm {
     }
 
     async fn resize(&self, width: u32, height: u32) -> Result<(), VmError> {
+        self.size.send_replace(Some((width, height)));
         self.display.resize(width, height).await.map_err(|e| VmError::Refused {
             what: format!("a display of {width}x{height}"),
             why: e.to_string(),
@@ -245,7 +251,8 @@ impl Vm for QemuVm {
     }
 
     fn connect_clipboard(&self, sink: Arc<dyn ClipboardSink>) {
-        self.clipboard.get_or_init(|| Clipboard::start(self.dir.join(files::VDAGENT), sink));
+        let sizes = self.size.subscribe();
+        self.clipboard.get_or_init(|| Clipboard::start(self.dir.join(files::VDAGENT), sink, sizes));
     }
 
     fn offer_clipboard(&self, text: Arc<str>) {

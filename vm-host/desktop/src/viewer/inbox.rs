@@ -29,6 +29,8 @@ pub(super) enum Order {
     Answer { payload: Vec<u8>, at: Instant },
     /// Send updates of this area without requests, or stop doing so.
     ContinuousUpdates(Option<Rect>),
+    /// Tell the user that something they did was refused, in the one way that RFB has.
+    Bell,
     /// The answer to SetDesktopSize.
     Resize(ResizeStatus),
     /// A message of the extended clipboard, without text.

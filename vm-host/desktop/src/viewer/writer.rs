@@ -100,6 +100,8 @@ pub(super) struct Writer<'a> {
     out: Vec<u8>,
     news: News,
     cursor: Option<Arc<CursorShape>>,
+    /// The lock keys' lights, as the client was told.
+    leds: Option<u8>,
     requested: bool,
     continuous: bool,
     repair_at: Option<Instant>,
@@ -136,6 +138,7 @@ impl<'a> Writer<'a> {
             out: Vec::new(),
             news: News::default(),
             cursor: None,
+            leds: None,
             requested: false,
             continuous: false,
             repair_at: None,
@@ -261,6 +264,7 @@ impl<'a> Writer<'a> {
                     speaker.hear(request, &mut self.out);
                 }
             }
+            Order::Bell => write::bell(&mut self.out),
             Order::Resize(status) => {
                 self.news.resize =
                     Some(Resize { reason: ResizeReason::ThisClient, status, screens: Vec::new() });
@@ -293,6 +297,9 @@ impl<'a> Writer<'a> {
         if enc::CURSORS.into_iter().any(new) {
             self.cursor = None;
         }
+        if new(enc::QEMU_LED_STATE) {
+            self.leds = None;
+        }
         if let Some(board) = &mut self.board {
             board.set_extended(encodings.supports(enc::EXTENDED_CLIPBOARD), &mut self.out);
         }
@@ -305,12 +312,15 @@ impl<'a> Writer<'a> {
     async fn update(&mut self, budget: usize) -> Result<(), WriteError> {
         let pending = self.seat.pending();
         let cursor = self.new_cursor(&pending);
-        if pending.damaged || self.news.any() || cursor.is_some() {
+        let lit = self.encodings.supports(enc::QEMU_LED_STATE) && pending.leds != self.leds;
+        let leds = pending.leds.filter(|_| lit);
+        if pending.damaged || self.news.any() || cursor.is_some() || leds.is_some() {
             let look = self.seat.take();
             let news = std::mem::take(&mut self.news);
             if let Some(shape) = &cursor {
                 self.cursor = Some(shape.clone());
             }
+            self.leds = leds.or(self.leds);
             let pixels = look.changes.region().area() + look.changes.backlog().area();
             // However little of a film changed, its frame may take long.
             let small = pixels <= INLINE_PIXELS && !look.changes.touch_films();
@@ -322,7 +332,7 @@ impl<'a> Writer<'a> {
                         resize: news.resize,
                         cursor: cursor.as_deref(),
                         name: news.name.then_some(&name),
-                        leds: None,
+                        leds,
                         absolute_pointer: news.absolute_pointer.then_some(true),
                         acknowledge_input: news.acknowledge_input,
                         acknowledge_audio: news.acknowledge_audio,
