@@ -115,7 +115,7 @@ impl Vnc {
             desktop: serde_json::from_value(config["desktop"].clone()).map_err(|e| e.to_string())?,
             generation: config["generation"].as_u64().expect("a generation"),
             session: None,
-            purpose: Purpose::View { view_only },
+            purpose: Purpose::View { view_only, shadow: false },
         };
         let mut stream = UnixStream::connect(dir.join("display.sock")).map_err(|e| e.to_string())?;
         stream.patience(LIMIT).map_err(|e| e.to_string())?;

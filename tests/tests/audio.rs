@@ -102,7 +102,7 @@ fn chromium_plays_the_guests_tone_until_it_is_muted() {
     browser.sign_in(&server, "anna");
     browser.connect();
     let guest = server.guest(&server.connect(&anna));
-    let mut hears = |browser: &mut Browser, hz: f64| {
+    let hears = |browser: &mut Browser, hz: f64| {
         urging("Chromium plays the tone", LIMIT, |urge| {
             if urge {
                 play(&guest, hz);

@@ -137,6 +137,8 @@ async fn desktops_have_sound_unless_their_pool_is_made_without() {
         image: image.to_string(),
         machine: None,
         network: NetworkPolicy::User,
+        shadow: ShadowPolicy::Off,
+        shadow_control: false,
         audio: Some(false),
         max_desktops: None,
         entitled_users: vec!["ada".to_owned()],
