@@ -27,6 +27,7 @@ mod secret;
 mod server;
 mod shadow;
 mod store;
+mod throttle;
 mod tls;
 mod view;
 mod viewers;

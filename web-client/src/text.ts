@@ -213,6 +213,13 @@ export const text = {
     fullScreen: 'Full screen',
     leaveFullScreen: 'Leave full screen',
     clipboard: 'Clipboard',
+    sound: { on: 'Mute', muted: 'Unmute', unable: 'No sound' },
+    soundHint: {
+      on: 'Mute the desktop',
+      muted: 'Hear the desktop',
+      unable:
+        'This browser can’t play the desktop’s sound: it has no audio decoder (WebCodecs). A newer one can.',
+    },
     logOff: 'Log off',
     shortcut: 'Ctrl+Alt+Shift opens this bar from the keyboard.',
   },

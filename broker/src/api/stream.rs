@@ -73,7 +73,7 @@ pub async fn stream(
         let streams = app.streams.clone();
         streams.track_future(async move {
             let _known = app.connections.enter(redeemed.session, ends.map(|Extension(ends)| ends));
-            ws::run(&app, socket, redeemed, peer.ip().to_string()).await;
+            ws::run(&app, socket, redeemed, peer.ip()).await;
         })
     }))
 }

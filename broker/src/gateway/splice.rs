@@ -18,6 +18,8 @@ pub enum Over {
     Viewer,
     /// The desktop's side went; why, for people.
     Desktop(String),
+    /// A connection broke; why.
+    Broken(String),
     /// The server goes away.
     Shutdown,
 }
@@ -28,6 +30,7 @@ impl fmt::Display for Over {
             Self::Ended(end) => end.fmt(f),
             Self::Viewer => f.write_str("the viewer went"),
             Self::Desktop(why) => f.write_str(why),
+            Self::Broken(why) => write!(f, "a connection broke: {why}"),
             Self::Shutdown => f.write_str("the server is going away"),
         }
     }

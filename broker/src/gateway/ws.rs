@@ -15,6 +15,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::SessionId;
 use lucarne_control::viewer::{Notice, ViewerKind, ViewerRole};
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
@@ -65,7 +66,7 @@ impl Told {
 }
 
 /// Runs a viewer's stream to its end; `address` is where it comes from.
-pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed, address: String) {
+pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed, address: IpAddr) {
     let notices = socket.protocol().is_some_and(|p| p == NOTICES);
     let Redeemed { session, placed, entry, user, shadow } = redeemed;
     let (mut tx, rx) = socket.split();
@@ -73,6 +74,7 @@ pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed, address: Stri
         Ok(desktop) => {
             let (from_desktop, to_desktop) = tokio::io::split(desktop);
             let (kind, security) = (ViewerKind::Browser, "TLS".to_owned());
+            let address = address.to_string();
             let newcomer = Newcomer { entry, user, address, kind, security, notices };
             splice::run(app, session, placed, newcomer, |end, place| {
                 let told = notices.then(|| Told {
@@ -99,6 +101,7 @@ pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed, address: Stri
     {
         tracing::error!(error = %e, %session, "cannot put the end of a shadow on record");
     }
+    tracing::info!(%address, %session, over = %over, "a browser's stream ended");
     // It may be gone already.
     let _ = timeout(Duration::from_secs(2), farewell(&mut tx, over, notices)).await;
 }
@@ -112,7 +115,7 @@ async fn farewell(
     let code = match &over {
         Over::Ended(end) => end.code(),
         Over::Desktop(_) | Over::Shutdown => RESTART,
-        Over::Viewer => return Ok(()),
+        Over::Viewer | Over::Broken(_) => return Ok(()),
     };
     // A reason has at most 123 bytes (RFC 6455, section 5.5).
     let mut reason = over.to_string();
@@ -150,7 +153,9 @@ async fn reach(
 async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixStream>) -> Over {
     loop {
         // A live viewer at least answers pings.
-        let Ok(message) = timeout(PING + STUCK, rx.next()).await else { return Over::Viewer };
+        let Ok(message) = timeout(PING + STUCK, rx.next()).await else {
+            return Over::Broken(format!("the viewer was silent for {} s", (PING + STUCK).as_secs()));
+        };
         match message {
             Some(Ok(Message::Binary(bytes))) => {
                 if let Err(e) = to_desktop.write_all(&bytes).await {
@@ -158,7 +163,11 @@ async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixSt
                 }
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Text(_) | Message::Close(_)) | Err(_)) | None => return Over::Viewer,
+            Some(Ok(Message::Close(_))) | None => return Over::Viewer,
+            Some(Ok(Message::Text(_))) => {
+                return Over::Broken("the viewer sent text where RFB is binary".to_owned());
+            }
+            Some(Err(e)) => return Over::Broken(e.to_string()),
         }
     }
 }
@@ -192,7 +201,8 @@ async fn downward(
         };
         match timeout(STUCK, tx.send(message)).await {
             Ok(Ok(())) => {}
-            _ => return Over::Viewer,
+            Ok(Err(e)) => return Over::Broken(e.to_string()),
+            Err(_) => return Over::Broken(format!("the viewer took nothing for {} s", STUCK.as_secs())),
         }
     }
 }

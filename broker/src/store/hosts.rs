@@ -18,6 +18,7 @@ struct DesiredColumns {
     mac: String,
     #[sqlx(flatten)]
     spec: SpecColumns,
+    audio: bool,
 }
 
 /// The word in the database as what is wanted of a desktop.
@@ -84,7 +85,7 @@ impl Store {
         .await?;
         let desktops: Vec<DesiredColumns> = sqlx::query_as(
             "SELECT d.id, pl.generation, d.desired, d.name, d.machine_id, d.mac,
-                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network
+                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network, p.audio
              FROM placements pl JOIN desktops d ON d.id = pl.desktop_id JOIN pools p ON p.id = d.pool_id
              WHERE pl.host_id = ? AND pl.freed_at IS NULL ORDER BY d.id",
         )
@@ -105,6 +106,7 @@ impl Store {
                         template: d.spec.template()?,
                         identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
                         network: d.spec.network()?,
+                        audio: d.audio,
                     })
                 })
                 .collect::<Result<_>>()?,

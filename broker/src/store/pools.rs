@@ -24,6 +24,8 @@ pub struct PoolRow {
     pub shadow: ShadowPolicy,
     /// Whether those who watch may type too.
     pub shadow_control: bool,
+    /// Viewers may hear what desktops play.
+    pub audio: bool,
     /// At most this many desktops at once.
     pub max_desktops: i64,
     /// Names of users.
@@ -87,6 +89,7 @@ struct Columns {
     spec: SpecColumns,
     shadow: String,
     shadow_control: bool,
+    audio: bool,
     max_desktops: i64,
     created_at: i64,
     entitled_users: String,
@@ -103,6 +106,7 @@ impl Columns {
             network: self.spec.network()?,
             shadow: shadows::policy(&self.shadow)?,
             shadow_control: self.shadow_control,
+            audio: self.audio,
             max_desktops: self.max_desktops,
             entitled_users: names(&self.entitled_users)?,
             entitled_groups: names(&self.entitled_groups)?,
@@ -119,7 +123,7 @@ macro_rules! select_pools {
     ($rest:literal) => {
         concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.shadow, p.shadow_control, p.max_desktops, p.created_at,
+                p.shadow, p.shadow_control, p.audio, p.max_desktops, p.created_at,
                 (SELECT json_group_array(u.name) FROM entitlements e JOIN users u ON u.id = e.user_id
                     WHERE e.pool_id = p.id) AS entitled_users,
                 (SELECT json_group_array(g.name) FROM entitlements e JOIN groups g ON g.id = e.group_id
@@ -144,9 +148,9 @@ pub(super) use entitled;
 async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &ImageDigest) -> Result<()> {
     let machine = new.machine.unwrap_or_default();
     sqlx::query(
-        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, max_desktops,
+        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, audio, max_desktops,
              shadow, shadow_control)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
     .bind(&new.name)
@@ -157,6 +161,7 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
     .bind(i64::from(machine.width))
     .bind(i64::from(machine.height))
     .bind(network_word(new.network))
+    .bind(new.audio.unwrap_or(true))
     .bind(i64::from(new.max_desktops.unwrap_or(16)))
     .bind(shadows::policy_word(new.shadow))
     .bind(new.shadow_control)
@@ -236,6 +241,7 @@ impl Store {
             network: NetworkPolicy::User,
             shadow: ShadowPolicy::Off,
             shadow_control: false,
+            audio: None,
             max_desktops: None,
             entitled_users: Vec::new(),
             entitled_groups: vec![users::EVERYONE.to_owned()],
@@ -278,7 +284,7 @@ impl Store {
     pub async fn pools_of(&self, user: lucarne_control::UserId) -> Result<Vec<PoolRow>> {
         const SQL: &str = concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.shadow, p.shadow_control, p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
+                p.shadow, p.shadow_control, p.audio, p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
                 (SELECT count(*) FROM desktops d WHERE d.pool_id = p.id AND d.ended_at IS NULL) AS desktops
              FROM pools p WHERE p.deleted_at IS NULL AND (",
             entitled!(),

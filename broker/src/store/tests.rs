@@ -63,6 +63,7 @@ impl Scene {
             network: NetworkPolicy::User,
             shadow: ShadowPolicy::Off,
             shadow_control: false,
+            audio: None,
             max_desktops: Some(64),
             entitled_users: Vec::new(),
             entitled_groups: vec!["everyone".to_owned()],
@@ -123,6 +124,38 @@ async fn nothing_can_be_doubled() {
     let again = "INSERT INTO sessions (id, user_id, pool_id, desktop_id, state)
                  SELECT 'x', user_id, pool_id, desktop_id, 'connecting' FROM sessions WHERE desktop_id = ?";
     assert!(is_unique_violation(scene.execute(again, &[d1]).await), "a desktop has one session");
+}
+
+#[tokio::test]
+async fn desktops_have_sound_unless_their_pool_is_made_without() {
+    let scene = Scene::new().await;
+    let ada = scene.user("ada").await;
+    let image = scene.store.pool("desk").await.unwrap().template.image;
+    let quiet = NewPool {
+        name: "quiet".to_owned(),
+        description: String::new(),
+        image: image.to_string(),
+        machine: None,
+        network: NetworkPolicy::User,
+        audio: Some(false),
+        max_desktops: None,
+        entitled_users: vec!["ada".to_owned()],
+        entitled_groups: Vec::new(),
+    };
+    assert!(!scene.store.create_pool("admin", &quiet, &image).await.unwrap().audio);
+    let mut desktops = Vec::new();
+    for (pool, audio) in [("desk", true), ("quiet", false)] {
+        let request = ConnectRequest { user: ada, actor: "test", pool, session: true };
+        desktops.push((scene.store.connect(&request, &Fine).await.unwrap().desktop.id, audio));
+    }
+    let host: String = sqlx::query_scalar("SELECT DISTINCT host_id FROM placements")
+        .fetch_one(&scene.store.reader)
+        .await
+        .unwrap();
+    let desired = scene.store.desired(host.parse().unwrap()).await.unwrap();
+    let told: Vec<_> = desired.desktops.iter().map(|d| (d.desktop, d.audio)).collect();
+    desktops.sort_by_key(|(id, _)| id.to_string());
+    assert_eq!(told, desktops);
 }
 
 #[tokio::test]

@@ -334,6 +334,9 @@ pub enum PoolCommand {
         /// Who watches may use keyboard and pointer too.
         #[arg(long)]
         shadow_control: bool,
+        /// Nobody hears what desktops play.
+        #[arg(long)]
+        no_audio: bool,
         /// Most desktops at once.
         #[arg(long, default_value_t = 16)]
         max_desktops: u32,

@@ -137,6 +137,8 @@ pub struct Pool {
     pub shadow: ShadowPolicy,
     /// Whether those who watch may type too.
     pub shadow_control: bool,
+    /// Viewers may hear what desktops play.
+    pub audio: bool,
     /// At most this many desktops at once.
     pub max_desktops: u32,
     /// Names of users who may use it.
@@ -183,6 +185,9 @@ pub struct NewPool {
     /// Whether those who watch may type too.
     #[serde(default)]
     pub shadow_control: bool,
+    /// Viewers may hear what desktops play; they may where nothing is said.
+    #[serde(default)]
+    pub audio: Option<bool>,
     /// At most this many desktops at once; 16 when left out.
     #[serde(default)]
     pub max_desktops: Option<u32>,

@@ -1,8 +1,8 @@
 // One stream: a WebSocket opened with a ticket, and noVNC decoding what comes into a canvas of its own layer. It ends
 // once and is then thrown away. Knows nothing of tickets' origin, of retries or of what is around the picture.
-import RFB from '@novnc/novnc';
 import type { Notice } from '../api/types';
 import { text } from '../text';
+import AudioRfb, { type AudioEvents } from './audio-rfb';
 import { CLOSE_STALLED } from './connection';
 
 export interface StreamOptions {
@@ -23,6 +23,8 @@ export interface StreamOptions {
   onHeard: () => void;
   /** The desktop's clipboard has new text. */
   onClipboard: (text: string) => void;
+  /** The desktop's sound. */
+  audio: AudioEvents;
   /** It is over. The canvas still holds the last picture if there was one. */
   onEnd: (code: number, detail: string, picture: HTMLCanvasElement | null) => void;
 }
@@ -35,7 +37,7 @@ const QUALITY = 6;
 const COMPRESSION = 2;
 
 export class Stream {
-  private readonly rfb: RFB;
+  private readonly rfb: AudioRfb;
   private readonly socket: WebSocket;
   private readonly layer: HTMLElement;
   private readonly canvas: HTMLCanvasElement | null;
@@ -61,7 +63,8 @@ export class Stream {
     this.layer.className = 'viewer-layer';
     options.target.append(this.layer);
 
-    this.rfb = new RFB(this.layer, this.socket, { shared: true });
+    this.rfb = new AudioRfb(this.layer, this.socket, { shared: true });
+    this.rfb.audio = options.audio;
     this.rfb.viewOnly = options.viewOnly;
     this.rfb.background = 'transparent';
     this.rfb.scaleViewport = true;
@@ -89,6 +92,11 @@ export class Stream {
 
   sendClipboard(content: string): void {
     this.rfb.clipboardPasteFrom(content);
+  }
+
+  /** Wants the desktop's sound, which was offered, or does not. */
+  listen(on: boolean): void {
+    this.rfb.listen(on);
   }
 
   /** Ends the stream now, without waiting for the other side: the link may be dead. */

@@ -4,6 +4,7 @@ import type { ComponentChildren, Ref } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { text } from '../text';
 import { Icon, type IconName } from '../ui/icons';
+import type { Hearing } from './use-screen';
 
 /** Time without pointer and focus until it hides, ms. */
 const LINGER_MS = 900;
@@ -27,11 +28,13 @@ export interface ToolbarProps {
   /** This viewer takes part in the clipboard. */
   canCopy: boolean;
   canLogOff: boolean;
+  hearing: Hearing;
   onBack: () => void;
   onCtrlAltDel: () => void;
   onFullScreen: () => void;
   onClipboard: () => void;
   onLogOff: () => void;
+  onSound: () => void;
   /** What hangs below the bar. */
   children: ComponentChildren;
 }
@@ -104,6 +107,16 @@ export function Toolbar(props: ToolbarProps) {
             disabled={!connected && !props.clipboardOpen}
             pressed={props.clipboardOpen}
             onClick={props.onClipboard}
+          />
+        )}
+        {props.hearing !== 'none' && (
+          <Tool
+            icon={props.hearing === 'on' ? 'sound' : 'silent'}
+            words={text.toolbar.sound[props.hearing]}
+            hint={text.toolbar.soundHint[props.hearing]}
+            id="sound"
+            disabled={!connected || props.hearing === 'unable'}
+            onClick={props.onSound}
           />
         )}
         {props.canFullScreen && (

@@ -12,6 +12,7 @@ import { CLOSE_STALLED, CLOSE_STOPPED, ELSEWHERE, START, type State } from './co
 import { Link, type LinkDeps, type StreamEnd } from './link';
 import { LinkWatch } from './link-watch';
 import { Snapshot } from './snapshot';
+import { Sound, canPlay } from './sound';
 import { Stream } from './stream';
 
 export interface Screen {
@@ -31,11 +32,17 @@ export interface Screen {
   setClipboard: (content: string) => void;
   sendClipboard: (content: string) => void;
   sendCtrlAltDel: () => void;
+  hearing: Hearing;
+  /** Mutes the desktop, or lets it be heard. */
+  toggleSound: () => void;
   /** Gives the keyboard to the desktop. */
   focus: () => void;
   /** Opens the desktop here after it was opened elsewhere. */
   useHere: () => void;
 }
+
+/** Whether the desktop is heard: it has no sound for this user, it is, the user does not want it, or the browser cannot. */
+export type Hearing = 'none' | 'on' | 'muted' | 'unable';
 
 /** Runs a viewer of `session` in two elements: `target` for the live picture, `last` for the last one. */
 export function useScreen(
@@ -50,6 +57,8 @@ export function useScreen(
   const [sight, setSight] = useState<Extract<Notice, { notice: 'viewers' }>>();
   const [moved, setMoved] = useState<Viewer[]>([]);
   const [takenOverBy, setTakenOverBy] = useState<Viewer>();
+  const [hearing, setHearing] = useState<Hearing>('none');
+  const muted = useRef(false);
   const link = useRef<Link>();
   /** This viewer as the server last saw it: whoever else has the desktop after a loss was there by the user's will. */
   const own = useRef<Viewer>();
@@ -61,6 +70,7 @@ export function useScreen(
     const snapshot = new Snapshot(last.current);
     let watch: LinkWatch | undefined;
     const watching = as === 'shadow' || as === 'control';
+    let sound: Sound | undefined;
 
     const open: LinkDeps['stream'] = (ready, events, signal) =>
       new Promise<StreamEnd>((resolve) => {
@@ -80,6 +90,16 @@ export function useScreen(
           onOpened: events.opened,
           onHeard: () => watch?.heard(),
           onClipboard: setClipboard,
+          audio: {
+            onOffer: () => {
+              if (!canPlay()) return setHearing('unable');
+              sound ??= new Sound();
+              setHearing(muted.current ? 'muted' : 'on');
+              if (!muted.current) opened.listen(true);
+            },
+            onBegin: () => sound?.begin(),
+            onPacket: (packet) => sound?.packet(packet),
+          },
           onPicture: () => {
             snapshot.wipe();
             watch = new LinkWatch({
@@ -164,6 +184,8 @@ export function useScreen(
       running.stop();
       link.current = undefined;
       snapshot.wipe();
+      sound?.close();
+      setHearing('none');
     };
   }, [session, as]);
 
@@ -178,6 +200,12 @@ export function useScreen(
     setClipboard,
     sendClipboard: useCallback((content: string) => stream.current?.sendClipboard(content), []),
     sendCtrlAltDel: useCallback(() => stream.current?.sendCtrlAltDel(), []),
+    hearing,
+    toggleSound: useCallback(() => {
+      muted.current = !muted.current;
+      stream.current?.listen(!muted.current);
+      setHearing(muted.current ? 'muted' : 'on');
+    }, []),
     focus: useCallback(() => stream.current?.focus(), []),
     useHere: useCallback(() => {
       own.current = undefined;

@@ -116,6 +116,7 @@ export function Viewer(props: ViewerProps) {
           canType={typing}
           canCopy={props.as === 'owner'}
           canLogOff={props.as === 'owner' && screen.connection !== undefined}
+          hearing={screen.hearing}
           onBack={toPortal}
           onCtrlAltDel={screen.sendCtrlAltDel}
           onFullScreen={() => {
@@ -123,6 +124,7 @@ export function Viewer(props: ViewerProps) {
           }}
           onClipboard={() => (panelOpen ? closePanel() : setPanelOpen(true))}
           onLogOff={() => setLeaving(true)}
+          onSound={screen.toggleSound}
         >
           {panelOpen && (
             <ClipboardPanel

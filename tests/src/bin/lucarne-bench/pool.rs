@@ -27,6 +27,7 @@ pub async fn make(admin: &mut Client, clones: u32) -> Result<f64> {
         network: NetworkPolicy::User,
         shadow: ShadowPolicy::Off,
         shadow_control: false,
+        audio: None,
         max_desktops: Some(clones),
         entitled_users: Vec::new(),
         entitled_groups: vec!["everyone".into()],

@@ -1,5 +1,6 @@
 //! The whole process but its driver: a fake guest behind the `Vm` trait, real Unix sockets, and RFB's own client side.
 
+mod audio;
 mod clipboard;
 #[cfg(feature = "h264")]
 mod film;
@@ -39,10 +40,14 @@ impl Host {
     }
 
     fn start_with(launcher: FakeLauncher, done: Done) -> Self {
+        Self::start_as(launcher, done, config())
+    }
+
+    fn start_as(launcher: FakeLauncher, done: Done, config: DesktopConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let bind = |name| UnixListener::bind(dir.path().join(name)).unwrap();
         let sockets = Sockets::new(bind(files::DISPLAY_SOCKET), bind(files::CONTROL_SOCKET));
-        let (config, launcher) = (config(), Arc::new(launcher));
+        let launcher = Arc::new(launcher);
         let task = {
             let (dir, config, launcher) = (PathBuf::from(dir.path()), config.clone(), launcher.clone());
             tokio::spawn(async move { serve(dir, config, done, sockets, launcher.as_ref()).await })

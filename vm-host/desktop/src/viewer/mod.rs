@@ -4,6 +4,7 @@
 //! stream ──► reader ──► gate (input), clipboard (text), wanted size
 //!              └─► inbox ──► writer ◄── seat (damage) ◄── picture
 //!                              ▲─────── board (text) ◄── clipboard
+//!                              ▲─────── speaker (sound) ◄── audio
 //! stream ◄──────────────────────┘
 //! ```
 //!
@@ -14,6 +15,7 @@ mod board;
 mod flow;
 mod inbox;
 mod reader;
+mod speaker;
 mod trace;
 mod writer;
 
@@ -24,6 +26,7 @@ use lucarne_control::ids::SessionId;
 use lucarne_rfb::PixelFormat;
 use lucarne_rfb::server::{ClientMessages, Handshake, HandshakeError, HandshakeEvent, Offer, write};
 use reader::{Held, ReadError, Reader};
+use speaker::Speaker;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +141,9 @@ async fn serve_rfb(
     let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
     let clipboard = (able && rights.sharing).then(|| desktop.clipboard.join());
     let own = clipboard.as_ref().map(|(own, _)| *own);
-    let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name, tracer);
+    let speaker = desktop.audio.as_ref().map(|audio| Speaker::new(audio.clone(), wake.clone()));
+    let board = clipboard.map(Board::new);
+    let mut writer = Writer::new(seat, board, speaker, &inbox, wake, &desktop.name, tracer);
     writer.greet();
     let reader = Reader {
         desktop,
