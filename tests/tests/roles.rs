@@ -62,7 +62,8 @@ fn a_desktop_that_is_opened_elsewhere_says_where_and_is_taken_back_by_one_click(
     office.click("presence-end");
     until("the VNC viewer is ended", LIMIT, || vnc.follow().err());
     office.wait_gone("presence-viewer");
-    (office.close(), home.close());
+    office.close();
+    home.close();
     server.stop();
 }
 
@@ -107,7 +108,8 @@ fn an_administrator_watches_with_consent_and_the_user_sees_it_and_ends_it() {
     boss.type_text("touch /home/user/from-boss\n");
     guest.wait("test -e /home/user/from-boss");
     until("both see the same", LIMIT, || (anna.pixels() == boss.pixels()).then_some(()));
-    (anna.screenshot("shadowed"), boss.screenshot("shadow"));
+    anna.screenshot("shadowed");
+    boss.screenshot("shadow");
     boss.order(json!({ "do": "hold", "key": "Shift" }));
     anna.click("presence-end");
     assert!(boss.wait_state("ended").contains("nna ended this viewer"));
@@ -120,7 +122,8 @@ fn an_administrator_watches_with_consent_and_the_user_sees_it_and_ends_it() {
     let log = log["items"].as_array().unwrap().iter();
     let steps: Vec<_> = log.filter_map(|e| e["action"].as_str()?.strip_prefix("shadow.")).collect();
     assert_eq!(steps, ["asked", "denied", "asked", "denied", "asked", "allowed", "began", "ended"]);
-    (anna.close(), boss.close());
+    anna.close();
+    boss.close();
     server.stop();
 }
 
@@ -152,7 +155,8 @@ fn viewers_with_encodings_of_their_own_see_the_same_and_who_only_looks_types_not
 
     let (writer, reader) = (PixelWriter::new(PixelFormat::BGR233), PixelReader::new(PixelFormat::BGR233));
     until("both have the same picture", LIMIT, || {
-        (full.follow_and_ask().unwrap(), small.follow_and_ask().unwrap());
+        full.follow_and_ask().unwrap();
+        small.follow_and_ask().unwrap();
         let coarse = full.picture().pixels().iter().map(|p| reader.rgb(writer.value(*p)));
         coarse.eq(small.picture().pixels().iter().copied()).then_some(())
     });

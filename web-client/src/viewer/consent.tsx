@@ -8,15 +8,18 @@ import { Dialog } from '../ui/dialog';
 export interface ConsentProps {
   session: string;
   question: ShadowQuestion;
+  /** The question is over: the keyboard belongs to the desktop again. */
+  onClosed: () => void;
 }
 
-export function Consent({ session, question }: ConsentProps) {
+export function Consent({ session, question, onClosed }: ConsentProps) {
   const [left, setLeft] = useState(question.answer_within_s);
   const [answered, setAnswered] = useState(false);
   useEffect(() => {
     const timer = setInterval(() => setLeft((seconds) => Math.max(0, seconds - 1)), 1_000);
     return () => clearInterval(timer);
   }, []);
+  useEffect(() => onClosed, [onClosed]);
   const answer = (allow: boolean) => {
     setAnswered(true);
     // The dialog goes when the server closes the question; if the answer got lost, it can be given again.

@@ -17,6 +17,8 @@ export interface PresenceProps {
   others: Viewer[];
   /** The viewers that this one took over from. */
   moved: Viewer[];
+  /** A button was pressed: the keyboard belongs to the desktop again. */
+  onDone: () => void;
 }
 
 export function Presence(props: PresenceProps) {
@@ -49,17 +51,18 @@ export function Presence(props: PresenceProps) {
         </p>
       )}
       {listed.map((viewer) => (
-        <Other key={viewer.id} session={props.session} viewer={viewer} />
+        <Other key={viewer.id} session={props.session} viewer={viewer} onDone={props.onDone} />
       ))}
     </aside>
   );
 }
 
-function Other({ session, viewer }: { session: string; viewer: Viewer }) {
+function Other({ session, viewer, onDone }: { session: string; viewer: Viewer; onDone: () => void }) {
   const [ending, setEnding] = useState(false);
   const watching = viewer.role === 'shadow';
   const end = () => {
     setEnding(true);
+    onDone();
     // It is gone when the server says so; if it does not, the button can be pressed again.
     api.endViewer(session, viewer.id).catch(() => setEnding(false));
   };

@@ -143,10 +143,11 @@ export function Viewer(props: ViewerProps) {
           owner={screen.connection?.session.user ?? ''}
           others={screen.others}
           moved={screen.moved}
+          onDone={screen.focus}
         />
       )}
       {screen.questions.map((question) => (
-        <Consent key={question.id} session={props.session} question={question} />
+        <Consent key={question.id} session={props.session} question={question} onClosed={screen.focus} />
       ))}
       {leaving && (
         <LogOffDialog

@@ -111,14 +111,15 @@ pub async fn run(args: Session) -> Result<()> {
 }
 
 /// Prints a session, and its viewers as a table of their own.
-fn show(mut session: api::Session, output: Output) -> Result<()> {
+fn show(session: api::Session, output: Output) -> Result<()> {
     if output == Output::Json {
         return output::show(&session, output);
     }
-    let viewers = std::mem::take(&mut session.viewers);
-    output::show(&session, output)?;
+    let mut fields = serde_json::to_value(&session)?;
+    fields.as_object_mut().map(|fields| fields.remove("viewers"));
+    output::show(&fields, output)?;
     println!();
-    output::list(&viewers, output)
+    output::list(&session.viewers, output)
 }
 
 fn ticket(connection: Connection, output: Output) -> Result<()> {
