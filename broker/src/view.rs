@@ -62,6 +62,7 @@ pub fn pool(row: PoolRow, fleet: &Fleet) -> Pool {
         image: row.template.image,
         machine: row.template.machine,
         network: row.network,
+        recording: row.recording,
         max_desktops: u32::try_from(row.max_desktops).unwrap_or(u32::MAX),
         entitled_users: row.entitled_users,
         entitled_groups: row.entitled_groups,

@@ -77,6 +77,7 @@ impl Vnc {
                 encodings::RAW,
                 encodings::LAST_RECT,
                 encodings::EXTENDED_CLIPBOARD,
+                encodings::FENCE,
             ],
             &mut out,
         );
@@ -191,6 +192,13 @@ impl Vnc {
             match self.viewer.next_event().map_err(|e| e.to_string())? {
                 Some(ServerEvent::Clipboard(message)) => {
                     self.answer(message)?;
+                    continue;
+                }
+                Some(ServerEvent::Fence { flags, payload }) => {
+                    // What came before it is drawn already.
+                    let mut out = Vec::new();
+                    write::fence(flags & !(1 << 31), &payload, &mut out);
+                    self.send(&out)?;
                     continue;
                 }
                 Some(event) => return Ok(Some(event)),

@@ -4,7 +4,7 @@ use super::*;
 use crate::plan::{HostSeen, World};
 use lucarne_control::agent::{Hello, HostFacts, PROTOCOL_VERSION};
 use lucarne_control::api::{NewPool, NewUser};
-use lucarne_control::spec::{ImageDigest, ImageInfo, NetworkPolicy, TemplateSpec};
+use lucarne_control::spec::{ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
 use lucarne_control::{DesktopId, HostId, SessionId, UserId};
 use tempfile::TempDir;
 
@@ -60,6 +60,7 @@ impl Scene {
             image: "debian-desktop".to_owned(),
             machine: None,
             network: NetworkPolicy::User,
+            recording: RecordingPolicy::default(),
             max_desktops: Some(64),
             entitled_users: Vec::new(),
             entitled_groups: vec!["everyone".to_owned()],

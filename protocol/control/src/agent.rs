@@ -14,8 +14,8 @@
 //! desktop is refused.
 
 use crate::desktop::{DesiredState, Endpoint, ForkTimings, Identity, Phase};
-use crate::ids::DesktopId;
-use crate::spec::{ImageDigest, ImageInfo, NetworkPolicy, TemplateSpec};
+use crate::ids::{DesktopId, PoolId};
+use crate::spec::{ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -123,6 +123,12 @@ pub struct DesktopDesired {
     pub identity: Identity,
     /// What it may reach.
     pub network: NetworkPolicy,
+    /// Whether it is recorded.
+    #[serde(default)]
+    pub recording: RecordingPolicy,
+    /// The pool, whose recordings count together.
+    #[serde(default)]
+    pub pool: Option<PoolId>,
 }
 
 /// What is on a host.

@@ -24,6 +24,7 @@ mod life;
 mod picture;
 mod pointer;
 mod record;
+mod recorder;
 mod run;
 #[cfg(test)]
 mod testing;

@@ -38,6 +38,8 @@ export interface Session {
   desktop: string;
   desktop_name: string;
   state: 'connecting' | 'connected' | 'disconnected' | 'ended';
+  /** What is on the screen is recorded. */
+  recorded?: boolean;
 }
 
 /** A pool that the user may use, and their desktop of it if they have one. */

@@ -1,13 +1,13 @@
 //! `lucarne pool`.
 
-use crate::args::{Pool, PoolCommand};
+use crate::args::{Pool, PoolCommand, Recorded};
 use crate::client::{Client, escape};
 use crate::output::{self, Row};
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{self, NewPool};
-use lucarne_control::spec::{MachineShape, NetworkPolicy};
+use lucarne_control::spec::{MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy};
 use std::time::Duration;
 
 impl Row for api::Pool {
@@ -49,6 +49,9 @@ pub async fn run(args: Pool) -> Result<()> {
             vcpus,
             display,
             no_network,
+            recording,
+            recording_days,
+            recording_mib,
             max_desktops,
             users,
             groups,
@@ -66,6 +69,15 @@ pub async fn run(args: Pool) -> Result<()> {
                 image,
                 machine: Some(MachineShape { memory_mib: memory, vcpus, width, height }),
                 network: if no_network { NetworkPolicy::None } else { NetworkPolicy::User },
+                recording: RecordingPolicy {
+                    mode: match recording {
+                        Recorded::Off => RecordingMode::Off,
+                        Recorded::On => RecordingMode::On,
+                        Recorded::Required => RecordingMode::Required,
+                    },
+                    days: recording_days,
+                    mib: recording_mib,
+                },
                 max_desktops: Some(max_desktops),
                 entitled_users: users,
                 entitled_groups: groups,

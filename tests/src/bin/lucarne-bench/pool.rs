@@ -4,7 +4,7 @@ use crate::http::Client;
 use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{Image, NewPool, Page, Pool};
-use lucarne_control::spec::NetworkPolicy;
+use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
 use std::time::{Duration, Instant};
 
 /// Its name.
@@ -24,6 +24,7 @@ pub async fn make(admin: &mut Client, clones: u32) -> Result<f64> {
         image: image.digest.to_string(),
         machine: None,
         network: NetworkPolicy::User,
+        recording: RecordingPolicy::default(),
         max_desktops: Some(clones),
         entitled_users: Vec::new(),
         entitled_groups: vec!["everyone".into()],
