@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_cut_off_is_no_answer() {
-        let mut answer = vec![0; HEADER + MESSAGE];
+        let mut answer = [0; HEADER + MESSAGE];
         answer[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
         for attribute in [&[][..], &[0, 0], &[0, 0, 0, 0], &[200, 0, 2, 0, 1], &[4, 0, 9, 0]] {
             let all = [&answer[..], attribute].concat();

@@ -27,7 +27,10 @@ pub async fn run(client: &Client, path: &str, last: u32, follow: bool, output: O
         update.id.split_once('.').and_then(|(_, number)| number.parse::<u64>().ok()).unwrap_or_default()
     };
     let mut seen: HashMap<u64, u64> = trace.viewers.iter().map(|v| (v.viewer, v.updates)).collect();
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(PAUSE).await;
         let trace: Trace = client.get(&format!("{path}?last={ALL}")).await?;
         for viewer in &trace.viewers {
@@ -41,7 +44,6 @@ pub async fn run(client: &Client, path: &str, last: u32, follow: bool, output: O
             }
         }
     }
-    Ok(())
 }
 
 fn table(trace: &Trace) -> String {

@@ -14,7 +14,7 @@ fn draw(canvas: &mut Canvas, frame: u32) {
     for y in 0..height {
         for x in 0..width {
             // Nothing that is only moved.
-            let colour = (x * 131 ^ y * 7919 ^ frame * 104_729).wrapping_mul(2_654_435_761) >> 8;
+            let colour = ((x * 131) ^ (y * 7919) ^ (frame * 104_729)).wrapping_mul(2_654_435_761) >> 8;
             canvas.fill((left + x, top + y, 1, 1), colour);
         }
     }

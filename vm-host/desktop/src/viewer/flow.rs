@@ -167,7 +167,7 @@ impl Flow {
             answers: self.last.is_some(),
             round_trip_ms: self.own_time().as_secs_f64() * 1000.0,
             window: self.window(),
-            rate: self.rates.iter().copied().reduce(f64::max).map(|rate| rate as u64),
+            rate: self.rate().map(|rate| rate as u64),
             in_flight: self.sent - self.confirmed,
         }
     }

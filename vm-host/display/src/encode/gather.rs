@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn rectangles_with_plain_pixels_between_are_one() {
-        let screen = screen(|x, y| if x < 30 || x >= 90 { noise(x, y) } else { 7 });
+        let screen = screen(|x, y| if (30..90).contains(&x) { 7 } else { noise(x, y) });
         assert_eq!(gather(&screen, vec![RIGHT, LEFT], true), [LEFT.bounding(&RIGHT)]);
     }
 

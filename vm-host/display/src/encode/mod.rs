@@ -16,6 +16,7 @@ mod hextile;
 pub(crate) mod jpeg;
 mod pace;
 pub(crate) mod palette;
+mod photos;
 pub(crate) mod plan;
 mod share;
 mod tight;

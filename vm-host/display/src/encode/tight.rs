@@ -4,8 +4,9 @@
 //! repetitions.
 
 use super::EncodeError;
-use super::jpeg::{Jpeg, JpegSettings};
+use super::jpeg::JpegSettings;
 use super::palette::Palette;
+use super::photos::Photos;
 use super::plan::{Kind, Piece, plan};
 use super::zlib::ZlibStream;
 use super::zrle::Zrle;
@@ -45,10 +46,16 @@ pub(super) struct Job<'a> {
 /// The Tight encoder of one viewer.
 #[derive(Debug)]
 pub(super) struct Tight {
+    lossless: Lossless,
+    photos: Photos,
+}
+
+/// What is sent as it is, in streams.
+#[derive(Debug)]
+struct Lossless {
     streams: [Option<ZlibStream>; 3],
     /// Each rectangle's streams begin anew.
     anew: bool,
-    jpeg: Jpeg,
     scratch: Scratch,
 }
 
@@ -70,17 +77,18 @@ impl std::fmt::Debug for Scratch {
 impl Tight {
     pub(super) fn new() -> Self {
         let scratch = Scratch { palette: Palette::new(), plain: Vec::new(), packed: Vec::new() };
-        Self { streams: [None, None, None], anew: false, jpeg: Jpeg::default(), scratch }
+        let lossless = Lossless { streams: [None, None, None], anew: false, scratch };
+        Self { lossless, photos: Photos::default() }
     }
 
     /// From now on each rectangle stands for itself.
     pub(super) fn begin_anew(&mut self) {
-        self.anew = true;
+        self.lossless.anew = true;
     }
 
     /// The viewer was sent rectangles that reset its streams.
     pub(super) fn forget(&mut self) {
-        self.streams = [None, None, None];
+        self.lossless.streams = [None, None, None];
     }
 
     /// Writes `rect`, which lies on the screen, and adds what was sent with loss to `lossy`. A viewer that also knows ZRLE
@@ -91,23 +99,51 @@ impl Tight {
         rect: Rect,
         update: &mut Update<'_>,
         lossy: &mut Region,
+        zrle: Option<(&mut Zrle, u32)>,
+    ) -> Result<(), EncodeError> {
+        let Self { lossless, photos } = self;
+        let pieces = plan(job.screen, rect, zrle.is_some(), &mut lossless.scratch.palette);
+        let Some(settings) = job.jpeg else { return lossless.write(job, pieces, update, zrle) };
+        let (pictures, others): (Vec<Piece>, _) = pieces.into_iter().partition(|p| p.kind == Kind::Photo);
+        let rects: Vec<Rect> = pictures.iter().map(|piece| piece.rect).collect();
+        let meanwhile = || lossless.write(job, others, update, zrle);
+        let (jpegs, written) = photos.compress(job.screen, settings, &rects, meanwhile);
+        written?;
+        for (rect, jpeg) in rects.into_iter().zip(jpegs) {
+            let Some(jpeg) = jpeg else {
+                lossless.write_full(job, rect, update)?;
+                continue;
+            };
+            let out = update.rect(rect, TIGHT);
+            out.push(JPEG);
+            out.put_compact_length(jpeg.len());
+            out.extend_from_slice(&jpeg);
+            lossy.add(rect);
+        }
+        Ok(())
+    }
+}
+
+impl Lossless {
+    fn write(
+        &mut self,
+        job: &Job<'_>,
+        pieces: Vec<Piece>,
+        update: &mut Update<'_>,
         mut zrle: Option<(&mut Zrle, u32)>,
     ) -> Result<(), EncodeError> {
-        for Piece { rect, kind } in plan(job.screen, rect, zrle.is_some(), &mut self.scratch.palette) {
-            match (kind, job.jpeg) {
-                (Kind::Solid(colour), _) => {
+        for Piece { rect, kind } in pieces {
+            match kind {
+                Kind::Solid(colour) => {
                     let out = update.rect(rect, TIGHT);
                     out.push(FILL);
                     job.writer.put_tpixels(&[colour], out);
                 }
-                (Kind::Indexed(colours), _) if pays_off(job.writer, &colours, rect) => {
+                Kind::Indexed(colours) if pays_off(job.writer, &colours, rect) => {
                     self.write_indexed(job, rect, &colours, update)?;
                 }
-                (Kind::Photo, Some(settings)) if self.write_jpeg(job.screen, settings, rect, update) => {
-                    lossy.add(rect);
-                }
-                (Kind::Indexed(_) | Kind::Photo | Kind::Full, _) => self.write_full(job, rect, update)?,
-                (Kind::Drawing, _) => match &mut zrle {
+                Kind::Indexed(_) | Kind::Photo | Kind::Full => self.write_full(job, rect, update)?,
+                Kind::Drawing => match &mut zrle {
                     Some((zrle, level)) => zrle.write(job.screen, job.writer, *level, rect, update)?,
                     None => self.write_full(job, rect, update)?,
                 },
@@ -153,28 +189,6 @@ impl Tight {
         out.push((colours.len() - 1) as u8);
         job.writer.put_tpixels(colours, out);
         self.write_compressed(stream, out)
-    }
-
-    /// Writes a JPEG; `false` and nothing when libjpeg-turbo fails, so that the caller sends it without loss.
-    fn write_jpeg(
-        &mut self,
-        screen: &Screen,
-        settings: JpegSettings,
-        rect: Rect,
-        update: &mut Update<'_>,
-    ) -> bool {
-        let plain = &mut self.scratch.plain;
-        plain.clear();
-        for y in rect.y..rect.y + rect.h {
-            plain.extend(screen.row(rect, y).iter().flat_map(|p| p.to_le_bytes()));
-        }
-        let size = (usize::from(rect.w), usize::from(rect.h));
-        let Ok(picture) = self.jpeg.compress(plain, size, settings) else { return false };
-        let out = update.rect(rect, TIGHT);
-        out.push(JPEG);
-        out.put_compact_length(picture.len());
-        out.extend_from_slice(&picture);
-        true
     }
 
     /// Makes the stream ready at that level; gives the control byte's bit that resets the viewer's end when it is new.

@@ -3,7 +3,7 @@
 use super::peer::Peer;
 use super::table::Findings;
 use super::viewer::Viewer;
-use super::work;
+use super::work::{self, Pace};
 use anyhow::{Context, Result};
 use lucarne_player::Workload;
 use lucarne_tests::link::{HOME, Link, LinkError, MOBILE, Preset};
@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 /// The links by the names that figures have.
 const LINKS: [(&str, Preset); 2] = [("home", HOME), ("mobile", MOBILE)];
 
-/// Frames of each span of [`mixed`].
-const FRAMES: u32 = 200;
-
-/// The time between two of them.
+/// The time between two frames.
 const PERIOD: Duration = Duration::from_millis(100);
+
+/// What is shown alone, and then beside others.
+const SHOWN: Pace = Pace::of(200).every(PERIOD);
 
 /// The link, where this machine lets one be made.
 fn link(preset: &Preset) -> Result<Option<Link>> {
@@ -37,12 +37,12 @@ pub fn slow(peer: &Peer, findings: &mut Findings) -> Result<()> {
         let Some(link) = link(&preset)? else { continue };
         eprintln!("  over {}", preset.name);
         let mut viewer = peer.view_over(&link)?;
-        for (workload, frames, period) in [
-            (Workload::Typing, 100, PERIOD),
-            (Workload::Scroll, 40, Duration::ZERO),
-            (Workload::Video, 40, Duration::ZERO),
+        for (workload, pace) in [
+            (Workload::Typing, Pace::of(100).every(PERIOD)),
+            (Workload::Scroll, Pace::of(40)),
+            (Workload::Video, Pace::of(40)),
         ] {
-            let taken = work::paced(peer, &mut viewer, workload, frames, period)?;
+            let taken = work::paced(peer, &mut viewer, workload, pace)?;
             findings.took(peer, &format!("{name}_{}", workload.name()), taken);
         }
         let played = work::play(peer, &mut viewer, Workload::Video, Duration::from_secs(5))?;
@@ -56,13 +56,13 @@ pub fn mixed(peer: &Peer, findings: &mut Findings) -> Result<()> {
     let Some(mobile) = link(&MOBILE)? else { return Ok(()) };
     let mut viewer = peer.view()?;
     findings.put(peer, "rss_before_mib".into(), peer.cpu.resident_mib()?);
-    let alone = work::paced(peer, &mut viewer, Workload::Scroll, FRAMES, PERIOD)?;
+    let alone = work::paced(peer, &mut viewer, Workload::Scroll, SHOWN)?;
     let stalled = peer.view()?;
     let slow = peer.view_over(&mobile)?;
     let done = AtomicBool::new(false);
     let (beside, seen) = std::thread::scope(|scope| {
         let follower = scope.spawn(|| follow(slow, &done));
-        let beside = work::paced(peer, &mut viewer, Workload::Scroll, FRAMES, PERIOD);
+        let beside = work::paced(peer, &mut viewer, Workload::Scroll, SHOWN);
         done.store(true, Ordering::Relaxed);
         (beside, follower.join())
     });

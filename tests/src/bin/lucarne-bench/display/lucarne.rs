@@ -74,6 +74,7 @@ pub async fn start(server: &Server, player: &[u8]) -> Result<Subject> {
         purpose: Purpose::View { view_only: false },
     };
     let peer = Peer {
+        films: true,
         beside: Some((dir.join("display.sock"), open)),
         name: "lucarne",
         what: format!("Lucarne {}", env!("CARGO_PKG_VERSION")),

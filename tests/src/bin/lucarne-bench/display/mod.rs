@@ -31,9 +31,12 @@ use lucarne_player::Workload;
 use peer::Peer;
 pub use quality::{similarity, wrong_pixels};
 use rustix::process::{Pid, Signal, kill_process};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use table::Findings;
+use viewer::{Target, Viewer};
+use work::Pace;
 
 /// What the suite takes.
 #[derive(Args, Clone)]
@@ -46,9 +49,6 @@ pub struct DisplayArgs {
     /// Only these of typing, scroll, drag, video, repaint, play, idle, many, links and mixed; the last two are Lucarne's alone.
     #[arg(long, value_delimiter = ',')]
     work: Vec<String>,
-    /// Lucarne's viewers ask for video too.
-    #[arg(long)]
-    h264: bool,
     /// The program that draws; the one built beside this one when left out.
     #[arg(long)]
     player: Option<PathBuf>,
@@ -80,8 +80,7 @@ pub async fn measure(server: &mut Server, args: &DisplayArgs) -> Result<Report> 
     let program = std::fs::read(&player)
         .with_context(|| format!("{} cannot be read; build it with ops/bench", player.display()))?;
     server.wait_started().await?;
-    let mut subject = lucarne::start(server, &program).await?;
-    subject.peer.target.video = args.h264;
+    let subject = lucarne::start(server, &program).await?;
     let (data_dir, args) = (server.data_dir().to_owned(), args.clone());
     let run = move || compare(subject, &data_dir, &args, &player, &program);
     tokio::task::spawn_blocking(run).await?
@@ -135,17 +134,25 @@ fn one(peer: &Peer, args: &DisplayArgs, findings: &mut Findings) -> Result<()> {
     eprintln!("{}: {}", peer.name, peer.what);
     findings.begin(peer);
     let mut viewer = peer.view()?;
-    for (workload, frames, period) in [
-        (Workload::Typing, 100, Duration::from_millis(100)),
-        (Workload::Scroll, 60, Duration::ZERO),
-        (Workload::Drag, 60, Duration::ZERO),
-        (Workload::Video, 90, Duration::ZERO),
-        (Workload::Repaint, 15, Duration::ZERO),
+    for (workload, pace) in [
+        (Workload::Typing, Pace::of(100).every(Duration::from_millis(100))),
+        (Workload::Scroll, Pace::of(60)),
+        (Workload::Drag, Pace::of(60)),
+        (Workload::Video, Pace::of(90)),
+        (Workload::Repaint, Pace::of(15)),
     ] {
         if args.wants(workload.name()) {
-            let taken = work::paced(peer, &mut viewer, workload, frames, period)?;
+            let taken = work::paced(peer, &mut viewer, workload, pace)?;
             findings.took(peer, workload.name(), taken);
         }
+    }
+    if args.wants("video") && peer.films {
+        let target = Target { video: true, ..peer.target.clone() };
+        viewer = Viewer::open(TcpStream::connect(target.address)?, &target).context("a viewer of films")?;
+        // A film is longer than what it takes to see that it is one.
+        let taken = work::paced(peer, &mut viewer, Workload::Video, Pace::of(90).after(60))?;
+        findings.took(peer, "video_h264", taken);
+        viewer = peer.view()?;
     }
     if args.wants("play") {
         let played = work::play(peer, &mut viewer, Workload::Video, Duration::from_secs(5))?;

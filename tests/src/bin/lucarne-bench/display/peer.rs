@@ -18,6 +18,8 @@ pub struct Peer {
     pub target: Target,
     /// Where several viewers of one desktop come in, if not there: the display socket, and what is said to it.
     pub beside: Option<(PathBuf, Open)>,
+    /// It has video for viewers that ask for it.
+    pub films: bool,
     /// Its processes, as far as they show pictures and do not run the guest.
     pub cpu: cpu::Server,
 }

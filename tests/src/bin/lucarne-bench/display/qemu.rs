@@ -62,6 +62,7 @@ pub fn start(dir: &Path, like: u32, image: &Path, tls: &Path, player: &[u8]) -> 
             login: Login::Anyone,
             video: false,
         },
+        films: false,
         beside: None,
         cpu: cpu::Server::of(vec![process.id()]),
     };

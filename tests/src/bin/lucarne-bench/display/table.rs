@@ -122,7 +122,10 @@ impl Findings {
         add("bytes_text_ratio_tiger", self.bytes_ratio("typing", "xvnc"), Some(Target::AtMost(0.8)));
         add("bytes_scroll_ratio_tiger", self.bytes_ratio("scroll", "xvnc"), Some(Target::AtMost(0.3)));
         add("bytes_drag_ratio_tiger", self.bytes_ratio("drag", "xvnc"), Some(Target::AtMost(0.3)));
-        add("bytes_video_ratio_tiger", self.bytes_ratio("video", "xvnc"), Some(Target::AtMost(0.3)));
+        let films = self.get("lucarne", "video_h264_bytes_per_frame");
+        let video = films.zip(self.get("xvnc", "video_bytes_per_frame")).map(|(own, tiger)| own / tiger);
+        add("bytes_video_ratio_tiger", video, Some(Target::AtMost(0.3)));
+        add("bytes_video_jpeg_ratio_tiger", self.bytes_ratio("video", "xvnc"), None);
         add("bytes_repaint_ratio_tiger", self.bytes_ratio("repaint", "xvnc"), Some(Target::AtMost(0.8)));
         let best = ["qemu", "qemu_lossy", "xvnc"].iter().filter_map(|peer| self.cpu_per_mpx(peer));
         let best = best.min_by(f64::total_cmp);

@@ -41,20 +41,48 @@ pub struct Taken {
     pub wrong: usize,
 }
 
-/// Shows frames one by one, at least `period` apart.
-pub fn paced(
-    peer: &Peer,
-    viewer: &mut Viewer,
-    workload: Workload,
-    frames: u32,
-    period: Duration,
-) -> Result<Taken> {
+/// How frames are shown one by one.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Frames that are shown before those that count.
+    pub before: u32,
+    /// Frames that count.
+    pub frames: u32,
+    /// Time between two, at least.
+    pub period: Duration,
+}
+
+impl Pace {
+    /// So many, as fast as they are shown.
+    pub const fn of(frames: u32) -> Self {
+        Self { before: 0, frames, period: Duration::ZERO }
+    }
+
+    /// With so much time between them.
+    pub const fn every(self, period: Duration) -> Self {
+        Self { period, ..self }
+    }
+
+    /// After so many that do not count.
+    pub const fn after(self, before: u32) -> Self {
+        Self { before, ..self }
+    }
+}
+
+/// Shows frames one by one.
+pub fn paced(peer: &Peer, viewer: &mut Viewer, workload: Workload, pace: Pace) -> Result<Taken> {
+    let Pace { before, frames, period } = pace;
     let mut scene = begin(viewer, workload)?;
+    for frame in 1..=before {
+        viewer.press('n')?;
+        viewer.wait_for(workload, frame)?;
+        scene.step();
+    }
     let mut taken = Taken { frames, ssim: 1.0, ..Taken::default() };
     let (bytes, cpu, began) = (viewer.bytes(), peer.cpu.parts(), Instant::now());
     // Comparing takes time that is not the server's.
     let mut apart = Duration::ZERO;
-    for frame in 1..=frames {
+    for frame in before + 1..=before + frames {
         let pressed = Instant::now();
         viewer.press('n')?;
         viewer.wait_for(workload, frame)?;

@@ -44,8 +44,14 @@ pub fn start(dir: &Path, (width, height): (u16, u16), tls: &Path, player: &Path)
         login: Login::Anyone,
         video: false,
     };
-    let peer =
-        Peer { name: "xvnc", what: version(), target, beside: None, cpu: cpu::Server::of(vec![server.id()]) };
+    let peer = Peer {
+        name: "xvnc",
+        what: version(),
+        target,
+        films: false,
+        beside: None,
+        cpu: cpu::Server::of(vec![server.id()]),
+    };
     let mut xvnc = Xvnc { server, player: None, peer };
     ensure!(!number.trim().is_empty(), "Xvnc did not start; see {}", dir.join("xvnc.log").display());
     let mut playing = Command::new(player)
