@@ -165,6 +165,7 @@ impl Vnc {
             encodings::EXTENDED_CLIPBOARD,
             encodings::EXTENDED_DESKTOP_SIZE,
             encodings::QEMU_LED_STATE,
+            encodings::FENCE,
         ];
         write::set_encodings(&[wanted, &always].concat(), &mut out);
         write::framebuffer_update_request(false, Rect::new(0, 0, size.0, size.1), &mut out);
@@ -401,6 +402,13 @@ impl Vnc {
             match self.viewer.next_event().map_err(|e| e.to_string())? {
                 Some(ServerEvent::Clipboard(message)) => {
                     self.answer(message)?;
+                    continue;
+                }
+                Some(ServerEvent::Fence { flags, payload }) => {
+                    // What came before it is drawn already.
+                    let mut out = Vec::new();
+                    write::fence(flags & !(1 << 31), &payload, &mut out);
+                    self.send(&out)?;
                     continue;
                 }
                 Some(event) => {

@@ -147,6 +147,8 @@ export const text = {
   },
 
   viewer: {
+    recorded: 'Recorded',
+    recordedHint: 'What this desktop shows is recorded. What you type is not.',
     label: (name: string) => `Screen of ${name}`,
     stage: {
       asking: 'Asking for your desktop…',

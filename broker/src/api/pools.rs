@@ -25,6 +25,7 @@ const LONGEST_DESCRIPTION: usize = 500;
 fn check(new: &NewPool) -> Result<(), String> {
     check_name("pool", &new.name)?;
     new.machine.unwrap_or_default().check()?;
+    new.recording.check()?;
     new.entitled_groups.iter().try_for_each(|g| check_name("group", g))?;
     if !(1..=MOST_DESKTOPS).contains(&new.max_desktops.unwrap_or(1)) {
         return Err(format!("max_desktops is from 1 to {MOST_DESKTOPS}"));

@@ -1,6 +1,6 @@
 //! Hosts as they introduced themselves, and what should be on each.
 
-use super::pools::SpecColumns;
+use super::pools::{RecordingColumns, SpecColumns};
 use super::{Error, Result, Store, audit, seconds};
 use lucarne_control::HostId;
 use lucarne_control::agent::{Desired, DesktopDesired, Hello, HostFacts};
@@ -16,9 +16,12 @@ struct DesiredColumns {
     name: String,
     machine_id: String,
     mac: String,
+    pool: String,
     #[sqlx(flatten)]
     spec: SpecColumns,
     audio: bool,
+    #[sqlx(flatten)]
+    recording: RecordingColumns,
 }
 
 /// The word in the database as what is wanted of a desktop.
@@ -85,7 +88,8 @@ impl Store {
         .await?;
         let desktops: Vec<DesiredColumns> = sqlx::query_as(
             "SELECT d.id, pl.generation, d.desired, d.name, d.machine_id, d.mac,
-                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network, p.audio
+                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network, p.audio,
+                 p.id AS pool, p.recording, p.recording_days, p.recording_mib
              FROM placements pl JOIN desktops d ON d.id = pl.desktop_id JOIN pools p ON p.id = d.pool_id
              WHERE pl.host_id = ? AND pl.freed_at IS NULL ORDER BY d.id",
         )
@@ -107,6 +111,8 @@ impl Store {
                         identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
                         network: d.spec.network()?,
                         audio: d.audio,
+                        recording: d.recording.policy()?,
+                        pool: Some(d.pool.parse().map_err(|_| Error::corrupt("pool id", &d.pool))?),
                     })
                 })
                 .collect::<Result<_>>()?,

@@ -3,7 +3,9 @@
 use super::{Ended, Error, Result, Store, Tx, audit, bump_revision, end, seconds, shadows, users};
 use lucarne_control::PoolId;
 use lucarne_control::api::NewPool;
-use lucarne_control::spec::{ImageDigest, MachineShape, NetworkPolicy, TemplateSpec};
+use lucarne_control::spec::{
+    ImageDigest, MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy, TemplateSpec,
+};
 use lucarne_control::viewer::ShadowPolicy;
 use sqlx::FromRow;
 
@@ -26,6 +28,8 @@ pub struct PoolRow {
     pub shadow_control: bool,
     /// Viewers may hear what desktops play.
     pub audio: bool,
+    /// Whether sessions are recorded.
+    pub recording: RecordingPolicy,
     /// At most this many desktops at once.
     pub max_desktops: i64,
     /// Names of users.
@@ -80,6 +84,26 @@ fn network_word(n: NetworkPolicy) -> &'static str {
     }
 }
 
+/// The columns that say whether sessions are recorded.
+#[derive(FromRow)]
+pub(super) struct RecordingColumns {
+    pub recording: String,
+    pub recording_days: Option<i64>,
+    pub recording_mib: Option<i64>,
+}
+
+impl RecordingColumns {
+    pub fn policy(&self) -> Result<RecordingPolicy> {
+        let modes = [RecordingMode::Off, RecordingMode::On, RecordingMode::Required];
+        let mode = modes.into_iter().find(|mode| mode.as_str() == self.recording);
+        Ok(RecordingPolicy {
+            mode: mode.ok_or_else(|| Error::corrupt("recording policy", &self.recording))?,
+            days: self.recording_days.and_then(|days| u32::try_from(days).ok()),
+            mib: self.recording_mib.map(i64::cast_unsigned),
+        })
+    }
+}
+
 #[derive(FromRow)]
 struct Columns {
     id: String,
@@ -90,6 +114,8 @@ struct Columns {
     shadow: String,
     shadow_control: bool,
     audio: bool,
+    #[sqlx(flatten)]
+    recording: RecordingColumns,
     max_desktops: i64,
     created_at: i64,
     entitled_users: String,
@@ -107,6 +133,7 @@ impl Columns {
             shadow: shadows::policy(&self.shadow)?,
             shadow_control: self.shadow_control,
             audio: self.audio,
+            recording: self.recording.policy()?,
             max_desktops: self.max_desktops,
             entitled_users: names(&self.entitled_users)?,
             entitled_groups: names(&self.entitled_groups)?,
@@ -123,7 +150,8 @@ macro_rules! select_pools {
     ($rest:literal) => {
         concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.shadow, p.shadow_control, p.audio, p.max_desktops, p.created_at,
+                p.shadow, p.shadow_control, p.audio, p.recording, p.recording_days, p.recording_mib,
+                p.max_desktops, p.created_at,
                 (SELECT json_group_array(u.name) FROM entitlements e JOIN users u ON u.id = e.user_id
                     WHERE e.pool_id = p.id) AS entitled_users,
                 (SELECT json_group_array(g.name) FROM entitlements e JOIN groups g ON g.id = e.group_id
@@ -149,8 +177,8 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
     let machine = new.machine.unwrap_or_default();
     sqlx::query(
         "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, audio, max_desktops,
-             shadow, shadow_control)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             shadow, shadow_control, recording, recording_days, recording_mib)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
     .bind(&new.name)
@@ -165,6 +193,9 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
     .bind(i64::from(new.max_desktops.unwrap_or(16)))
     .bind(shadows::policy_word(new.shadow))
     .bind(new.shadow_control)
+    .bind(new.recording.mode.as_str())
+    .bind(new.recording.days.map(i64::from))
+    .bind(new.recording.mib.map(u64::cast_signed))
     .execute(&mut **tx)
     .await
     .map_err(|e| Error::name_taken(e, "pool", &new.name))?;
@@ -242,6 +273,7 @@ impl Store {
             shadow: ShadowPolicy::Off,
             shadow_control: false,
             audio: None,
+            recording: RecordingPolicy::default(),
             max_desktops: None,
             entitled_users: Vec::new(),
             entitled_groups: vec![users::EVERYONE.to_owned()],
@@ -284,7 +316,8 @@ impl Store {
     pub async fn pools_of(&self, user: lucarne_control::UserId) -> Result<Vec<PoolRow>> {
         const SQL: &str = concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.shadow, p.shadow_control, p.audio, p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
+                p.shadow, p.shadow_control, p.audio, p.recording, p.recording_days, p.recording_mib,
+                p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
                 (SELECT count(*) FROM desktops d WHERE d.pool_id = p.id AND d.ended_at IS NULL) AS desktops
              FROM pools p WHERE p.deleted_at IS NULL AND (",
             entitled!(),

@@ -25,6 +25,7 @@ struct Columns {
     state: String,
     created_at: i64,
     ended_at: Option<i64>,
+    recorded: bool,
 }
 
 impl Columns {
@@ -43,6 +44,7 @@ impl Columns {
                 viewers: Vec::new(),
                 created_at: seconds(self.created_at),
                 ended_at: self.ended_at.map(seconds),
+                recorded: self.recorded,
             },
         })
     }
@@ -52,7 +54,7 @@ macro_rules! select_sessions {
     ($rest:literal) => {
         concat!(
             "SELECT s.id, s.user_id, u.name AS user, p.name AS pool, d.id AS desktop, d.name AS desktop_name,
-                 s.state, s.created_at, s.ended_at
+                 s.state, s.created_at, s.ended_at, p.recording <> 'off' AS recorded
              FROM sessions s JOIN users u ON u.id = s.user_id JOIN pools p ON p.id = s.pool_id
              JOIN desktops d ON d.id = s.desktop_id ",
             $rest

@@ -4,7 +4,7 @@ use super::*;
 use crate::plan::{HostSeen, World};
 use lucarne_control::agent::{Hello, HostFacts, PROTOCOL_VERSION};
 use lucarne_control::api::{NewPool, NewUser};
-use lucarne_control::spec::{ImageDigest, ImageInfo, NetworkPolicy, TemplateSpec};
+use lucarne_control::spec::{ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
 use lucarne_control::viewer::{ShadowPolicy, ViewerWish};
 use lucarne_control::{DesktopId, HostId, SessionId, UserId};
 use tempfile::TempDir;
@@ -64,6 +64,7 @@ impl Scene {
             shadow: ShadowPolicy::Off,
             shadow_control: false,
             audio: None,
+            recording: RecordingPolicy::default(),
             max_desktops: Some(64),
             entitled_users: Vec::new(),
             entitled_groups: vec!["everyone".to_owned()],
@@ -140,6 +141,7 @@ async fn desktops_have_sound_unless_their_pool_is_made_without() {
         shadow: ShadowPolicy::Off,
         shadow_control: false,
         audio: Some(false),
+        recording: RecordingPolicy::default(),
         max_desktops: None,
         entitled_users: vec!["ada".to_owned()],
         entitled_groups: Vec::new(),

@@ -34,6 +34,8 @@ pub enum Command {
     Session(Session),
     /// The audit log, newest last.
     Audit(Audit),
+    /// What was recorded on this host: list, check, look.
+    Recording(Recording),
     /// Say whether KVM on this machine runs ordinary guests, and why not.
     Probe,
 }
@@ -287,6 +289,14 @@ pub enum ImageCommand {
     },
 }
 
+/// Whether sessions are recorded.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Recorded {
+    Off,
+    On,
+    Required,
+}
+
 /// `lucarne pool`.
 #[derive(ClapArgs)]
 pub struct Pool {
@@ -337,6 +347,15 @@ pub enum PoolCommand {
         /// Nobody hears what desktops play.
         #[arg(long)]
         no_audio: bool,
+        /// Record what is on the screens of sessions: `on` even lets those in that cannot be recorded, `required` does not.
+        #[arg(long, value_enum, default_value_t = Recorded::Off)]
+        recording: Recorded,
+        /// Days that recordings are kept for; for ever when left out.
+        #[arg(long)]
+        recording_days: Option<u32>,
+        /// MiB that the pool's recordings may take on a host, the oldest going first; no limit when left out.
+        #[arg(long)]
+        recording_mib: Option<u64>,
         /// Most desktops at once.
         #[arg(long, default_value_t = 16)]
         max_desktops: u32,
@@ -414,6 +433,8 @@ pub struct Desktop {
     pub display_fd: Option<i32>,
     #[arg(long, hide = true)]
     pub control_fd: Option<i32>,
+    #[arg(long, hide = true)]
+    pub recording_fd: Option<i32>,
     #[command(subcommand)]
     pub command: Option<DesktopCommand>,
 }
@@ -531,6 +552,41 @@ pub enum SessionCommand {
         /// Wait until the desktop is gone.
         #[arg(long)]
         wait: bool,
+    },
+}
+
+/// `lucarne recording`.
+#[derive(ClapArgs)]
+pub struct Recording {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
+    #[command(subcommand)]
+    pub command: RecordingCommand,
+}
+
+/// `lucarne recording …`. Files are on the host that ran the desktop.
+#[derive(Subcommand)]
+pub enum RecordingCommand {
+    /// List this host's recordings, oldest first.
+    List {
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Read all of a recording and say whether it is as it was written.
+    Check {
+        /// The file, such as /var/lib/lucarne/host/recordings/….lrec.
+        file: PathBuf,
+    },
+    /// Write what was on the screen at a time, as PNG.
+    Frame {
+        /// The file.
+        file: PathBuf,
+        /// The PNG to write.
+        out: PathBuf,
+        /// When, since the begin: seconds, minutes:seconds or hours:minutes:seconds, such as 1:30.5.
+        #[arg(long)]
+        at: String,
     },
 }
 

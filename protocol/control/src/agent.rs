@@ -14,8 +14,8 @@
 //! desktop is refused.
 
 use crate::desktop::{DesiredState, Endpoint, ForkTimings, Identity, Phase};
-use crate::ids::DesktopId;
-use crate::spec::{ImageDigest, ImageInfo, NetworkPolicy, TemplateSpec};
+use crate::ids::{DesktopId, PoolId};
+use crate::spec::{ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -126,6 +126,12 @@ pub struct DesktopDesired {
     /// Viewers may hear what it plays. A broker that does not say so has not heard of it.
     #[serde(default)]
     pub audio: bool,
+    /// Whether it is recorded.
+    #[serde(default)]
+    pub recording: RecordingPolicy,
+    /// The pool, whose recordings count together.
+    #[serde(default)]
+    pub pool: Option<PoolId>,
 }
 
 /// What is on a host.

@@ -3,7 +3,7 @@
 use crate::agent::{HostFacts, TemplateObserved};
 use crate::desktop::{ForkTimings, Phase};
 use crate::ids::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};
-use crate::spec::{ImageDigest, MachineShape, NetworkPolicy};
+use crate::spec::{ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -139,6 +139,8 @@ pub struct Pool {
     pub shadow_control: bool,
     /// Viewers may hear what desktops play.
     pub audio: bool,
+    /// Whether sessions are recorded.
+    pub recording: RecordingPolicy,
     /// At most this many desktops at once.
     pub max_desktops: u32,
     /// Names of users who may use it.
@@ -188,6 +190,9 @@ pub struct NewPool {
     /// Viewers may hear what desktops play; they may where nothing is said.
     #[serde(default)]
     pub audio: Option<bool>,
+    /// Whether sessions are recorded; not, when left out.
+    #[serde(default)]
+    pub recording: RecordingPolicy,
     /// At most this many desktops at once; 16 when left out.
     #[serde(default)]
     pub max_desktops: Option<u32>,
@@ -269,6 +274,9 @@ pub struct Session {
     pub created_at: i64,
     /// When it ended.
     pub ended_at: Option<i64>,
+    /// What is on the screen is recorded.
+    #[serde(default)]
+    pub recorded: bool,
 }
 
 /// A wish to use a desktop of a pool: the one the user has, or a fresh one.

@@ -117,6 +117,57 @@ pub enum NetworkPolicy {
     None,
 }
 
+/// Whether desktops are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingMode {
+    /// They are not.
+    #[default]
+    Off,
+    /// They are; one that cannot be recorded is used all the same.
+    On,
+    /// They are; one that cannot be recorded cannot be used.
+    Required,
+}
+
+impl RecordingMode {
+    /// The word used in the API, the CLI and the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+            Self::Required => "required",
+        }
+    }
+}
+
+/// What becomes of what is on a desktop's screen while it has a session. Keys are never recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RecordingPolicy {
+    /// Whether.
+    pub mode: RecordingMode,
+    /// Days that a recording is kept for; for ever when left out.
+    pub days: Option<u32>,
+    /// MiB that all recordings of the pool may take on one host, the oldest going first; no limit when left out.
+    pub mib: Option<u64>,
+}
+
+impl RecordingPolicy {
+    /// Says what is wrong with it.
+    ///
+    /// # Errors
+    /// A sentence for the person who asked for it.
+    pub fn check(&self) -> Result<(), String> {
+        const MOST_MIB: u64 = 1 << 40;
+        if self.days == Some(0) || !(1..=MOST_MIB).contains(&self.mib.unwrap_or(1)) {
+            return Err(format!("recordings are kept for at least 1 day, and in 1 to {MOST_MIB} MiB"));
+        }
+        Ok(())
+    }
+}
+
 /// An image in a store, as its `image.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageInfo {

@@ -51,6 +51,12 @@ impl AgentConfig {
         self.dir.join("templates")
     }
 
+    /// What was recorded of desktops.
+    #[must_use]
+    pub fn recordings(&self) -> PathBuf {
+        self.dir.join("recordings")
+    }
+
     /// The desktops' folders.
     #[must_use]
     pub fn desktops(&self) -> PathBuf {

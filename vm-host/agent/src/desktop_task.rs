@@ -12,10 +12,10 @@
 use crate::config::disk_free;
 use crate::desktops::Shared;
 use crate::templates::Availability;
-use crate::{error_chain, spawn};
+use crate::{error_chain, recordings, spawn};
 use lucarne_control::agent::{DesktopDesired, DesktopObserved};
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
-use lucarne_control::spec::NetworkPolicy;
+use lucarne_control::spec::{NetworkPolicy, RecordingMode};
 use lucarne_desktop::config::{DesktopConfig, files};
 use lucarne_desktop::control::{Command, Status};
 use lucarne_qemu::Template;
@@ -137,6 +137,8 @@ impl DesktopTask {
             qemu_version: self.shared.qemu.version.clone(),
             accel: self.shared.accel,
             requested_at_ms: received_ms,
+            recording: desired.recording,
+            pool: desired.pool,
         };
         let credentials = self.shared.slots.take();
         let made = self.write_folder(&config, credentials.as_ref());
@@ -225,9 +227,26 @@ impl DesktopTask {
     async fn spawn(&self) -> io::Result<(UnixStream, tokio::process::Child)> {
         let _turn = self.shared.starts.acquire().await;
         let credentials = self.shared.slots.of_dir(&self.dir);
-        let child = spawn::desktop_process(&self.shared.program, &self.dir, credentials.as_ref())?;
+        let recording = self.recording();
+        let (program, credentials) = (&self.shared.program, credentials.as_ref());
+        let child = spawn::desktop_process(program, &self.dir, credentials, recording)?;
         let stream = UnixStream::connect(self.dir.join(files::CONTROL_SOCKET)).await?;
         Ok((stream, child))
+    }
+
+    /// The file that the desktop process records to, if it is to. Without one, what its policy says is for the process to do.
+    fn recording(&self) -> Option<std::os::fd::OwnedFd> {
+        let (desktop, policy) = {
+            let wish = self.wish.borrow();
+            (wish.desired.desktop, wish.desired.recording)
+        };
+        if policy.mode == RecordingMode::Off {
+            return None;
+        }
+        let made = recordings::create(&self.shared.recordings_dir, desktop);
+        made.inspect_err(|error| tracing::error!(%desktop, %error, "a recording's file cannot be made"))
+            .map(Into::into)
+            .ok()
     }
 
     /// Reports what the desktop process says, until it says no more.
@@ -275,6 +294,7 @@ impl DesktopTask {
         if let Some(credentials) = credentials {
             self.shared.slots.give_back(&credentials);
         }
+        recordings::forget_empty(&self.shared.recordings_dir, desktop);
         tracing::info!(%desktop, "a desktop is gone with its data");
         self.observe(Phase::Stopped, "", false, ForkTimings::default());
     }

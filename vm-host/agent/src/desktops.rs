@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 /// What every desktop's task uses.
 pub(crate) struct Shared {
     pub(crate) desktops_dir: PathBuf,
+    pub(crate) recordings_dir: PathBuf,
     pub(crate) program: PathBuf,
     pub(crate) qemu: Qemu,
     pub(crate) accel: Accel,
@@ -56,6 +57,7 @@ impl Desktops {
         let starts = std::thread::available_parallelism().map_or(2, |n| n.get() * 2);
         let shared = Shared {
             desktops_dir: config.desktops(),
+            recordings_dir: config.recordings(),
             program: config.program.clone(),
             qemu,
             accel,
@@ -96,6 +98,8 @@ impl Desktops {
                             identity: config.identity,
                             network: config.network,
                             audio: config.audio,
+                            recording: config.recording,
+                            pool: config.pool,
                         },
                         true,
                     );

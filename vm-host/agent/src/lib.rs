@@ -16,6 +16,7 @@ mod desktops;
 mod hub;
 mod link;
 pub mod network;
+mod recordings;
 mod slots;
 mod spawn;
 mod templates;
@@ -151,11 +152,13 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
         desktops: desktops.clone(),
     };
     let confinement = tokio::spawn(keep_confined(confined_range));
+    let sweeper = tokio::spawn(recordings::keep_swept(config.recordings(), config.desktops()));
     let linked = CancellationToken::new();
     let runner = tokio::spawn(link.run(linked.clone()));
     let ending = shutdown.requested().await;
     templates.stop().await;
     confinement.abort();
+    sweeper.abort();
     if ending == Ending::Destroy {
         tracing::info!("the host agent ends and destroys its desktops");
         desktops.destroy_all().await;

@@ -29,12 +29,13 @@ fn bind(path: &Path, owner: Option<&Credentials>) -> io::Result<OwnedFd> {
 /// replaced meanwhile is still the one that runs here.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// Starts `program desktop --dir dir` with its two sockets, `program` being what ps shows. It outlives whoever drops the
+/// Starts `program desktop --dir dir` with its two sockets and the file that it records to, `program` being what ps shows. It outlives whoever drops the
 /// result; tokio collects it when it has ended.
 pub(crate) fn desktop_process(
     program: &Path,
     dir: &Path,
     credentials: Option<&Credentials>,
+    recording: Option<OwnedFd>,
 ) -> io::Result<Child> {
     let display = bind(&dir.join(files::DISPLAY_SOCKET), credentials)?;
     let control = bind(&dir.join(files::CONTROL_SOCKET), credentials)?;
@@ -56,13 +57,17 @@ pub(crate) fn desktop_process(
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
-    let inherited = [display.as_raw_fd(), control.as_raw_fd()];
+    if let Some(recording) = &recording {
+        command.arg("--recording-fd").arg(recording.as_raw_fd().to_string());
+    }
+    let inherited =
+        [Some(display.as_raw_fd()), Some(control.as_raw_fd()), recording.as_ref().map(AsRawFd::as_raw_fd)];
     // SAFETY: only async-signal-safe system calls between fork and exec; the descriptors are open in the parent until
     // after the spawn.
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
-            for fd in inherited {
+            for fd in inherited.into_iter().flatten() {
                 let fd = rustix::fd::BorrowedFd::borrow_raw(fd);
                 rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
             }

@@ -1,8 +1,8 @@
 //! What a desktop process is told when it starts: `desktop.json` in the desktop's folder, written by the host agent.
 
 use lucarne_control::desktop::Identity;
-use lucarne_control::ids::DesktopId;
-use lucarne_control::spec::NetworkPolicy;
+use lucarne_control::ids::{DesktopId, PoolId};
+use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
 use lucarne_qemu::Accel;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -46,6 +46,12 @@ pub struct DesktopConfig {
     pub accel: Accel,
     /// When the agent received the request, milliseconds since the epoch; fork timings count from here.
     pub requested_at_ms: f64,
+    /// Whether it is recorded.
+    #[serde(default)]
+    pub recording: RecordingPolicy,
+    /// Whose recordings count together.
+    #[serde(default)]
+    pub pool: Option<PoolId>,
 }
 
 /// `done.json`: written once each step is done, so that a process that takes over neither repeats nor forgets one.

@@ -15,9 +15,11 @@ use crate::config::DesktopConfig;
 use crate::control::Status;
 use crate::gate::InputGate;
 use crate::picture::Picture;
+use crate::recorder::Recording;
 use crate::viewer::Traces;
 use lucarne_control::desktop::{ForkTimings, Phase};
-use lucarne_control::ids::DesktopId;
+use lucarne_control::ids::{DesktopId, PoolId};
+use lucarne_control::spec::RecordingMode;
 use lucarne_driver::Vm;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -27,7 +29,9 @@ use tokio::sync::watch;
 pub(crate) struct Desktop {
     pub(crate) id: DesktopId,
     pub(crate) generation: u64,
-    /// The guest's host name, which viewers show as the window's title.
+    /// The pool, for what is recorded.
+    pub(crate) pool: Option<PoolId>,
+    /// The guest's host name, which viewers show as the window's title; it says whether the desktop is recorded.
     pub(crate) name: String,
     pub(crate) picture: Arc<Picture>,
     pub(crate) gate: InputGate,
@@ -35,6 +39,7 @@ pub(crate) struct Desktop {
     /// What the guest plays, where the pool's policy lets viewers hear it.
     pub(crate) audio: Option<Arc<Audio>>,
     pub(crate) traces: Traces,
+    pub(crate) recording: Recording,
     vm: watch::Sender<Option<Arc<dyn Vm>>>,
     status: watch::Sender<Status>,
     stop: watch::Sender<bool>,
@@ -45,15 +50,21 @@ impl Desktop {
     pub(crate) fn new(config: &DesktopConfig, timings: ForkTimings) -> Arc<Self> {
         let status =
             Status { phase: Phase::Starting, detail: "starting".into(), picture: false, viewers: 0, timings };
+        let name = match config.recording.mode {
+            RecordingMode::Off => config.identity.hostname.clone(),
+            RecordingMode::On | RecordingMode::Required => format!("{} (recorded)", config.identity.hostname),
+        };
         Arc::new(Self {
             id: config.desktop,
             generation: config.generation,
-            name: config.identity.hostname.clone(),
+            pool: config.pool,
+            name,
             picture: Picture::new(),
             gate: InputGate::closed(),
             clipboard: Arc::default(),
             audio: config.audio.then(Arc::default),
             traces: Traces::default(),
+            recording: Recording::new(config.recording),
             vm: watch::Sender::new(None),
             status: watch::Sender::new(status),
             stop: watch::Sender::new(false),
@@ -138,8 +149,17 @@ impl Desktop {
         let _ = self.status.subscribe().wait_for(|s| s.phase == Phase::Stopped).await;
     }
 
-    /// Waits until there is no guest to view any more, and says why, for the viewer.
+    /// Waits until there is nothing to view any more, or nobody may, and says why, for the viewer.
     pub(crate) async fn ended(&self) -> String {
+        tokio::select! {
+            biased;
+            why = self.guest_ended() => why,
+            why = self.recording.lost() => why,
+        }
+    }
+
+    /// Waits until there is no guest any more, and says why.
+    pub(crate) async fn guest_ended(&self) -> String {
         let over = |s: &Status| !matches!(s.phase, Phase::Starting | Phase::Ready);
         match self.status.subscribe().wait_for(over).await {
             Ok(status) => status.detail.clone(),

@@ -80,6 +80,13 @@ async fn serve_connection(mut stream: UnixStream, desktop: Arc<Desktop>) {
         let _ = answer(&mut stream, &Opened::Refused { reason }).await;
         return;
     }
+    if let Purpose::View { .. } = open.purpose
+        && let Err(reason) = desktop.recording.begin(open.session).await
+    {
+        tracing::warn!(reason, "a viewer was refused");
+        let _ = answer(&mut stream, &Opened::Refused { reason }).await;
+        return;
+    }
     if answer(&mut stream, &Opened::Ok).await.is_err() {
         return;
     }

@@ -47,8 +47,8 @@ pub enum DesktopError {
     },
     /// A descriptor that should have been inherited is something else, or nothing.
     #[error(
-        "descriptor {descriptor} is not a listening socket; a desktop process is started by the host agent, which \
-         passes {name} as one"
+        "descriptor {descriptor} is not what {name} should be; a desktop process is started by the host agent, which \
+         passes sockets that listen and files that are appended to"
     )]
     NotInherited {
         /// Its number.

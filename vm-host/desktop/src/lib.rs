@@ -25,6 +25,7 @@ mod life;
 mod picture;
 mod pointer;
 mod record;
+mod recorder;
 mod run;
 #[cfg(test)]
 mod testing;

@@ -31,6 +31,9 @@ const FORK_GRACE: Duration = Duration::from_secs(5);
 /// A guest that dies while it is given its identity is seen to be dead within this, and then that is what is reported.
 const DEATH_NOTICE: Duration = Duration::from_millis(500);
 
+/// How long the recording may take to its end. The host agent kills this process a little later.
+const RECORDING_END: Duration = Duration::from_secs(5);
+
 /// Keys that change what others do: left and right Ctrl, Shift, Alt and Meta.
 const MODIFIERS: [u32; 8] = [0x1d, 0x9d, 0x2a, 0x36, 0x38, 0xb8, 0xdb, 0xdc];
 
@@ -59,6 +62,9 @@ impl Life<'_> {
             vm.kill().await;
         }
         self.launcher.clear().await;
+        if tokio::time::timeout(RECORDING_END, self.desktop.recording.finished()).await.is_err() {
+            tracing::error!("the recording did not end in time; its last blocks may be missing");
+        }
         self.desktop.set_phase(Phase::Stopped, "the virtual machine has ended");
     }
 

@@ -36,6 +36,8 @@ struct SeatState {
     id: u64,
     damage: ViewerDamage,
     arrival: Option<Arrival>,
+    /// It shares what is encoded with others.
+    shares: bool,
     wake: Arc<Notify>,
 }
 
@@ -117,11 +119,20 @@ impl Picture {
 
     /// A viewer sits down; it has been sent nothing, and `wake` is told of every change.
     pub(crate) fn join(self: &Arc<Self>, wake: Arc<Notify>) -> Seat {
+        self.sit_down(true, wake)
+    }
+
+    /// As [`Self::join`], for one that is encoded for otherwise than all others: for them it is as if it were not here.
+    pub(crate) fn join_apart(self: &Arc<Self>, wake: Arc<Notify>) -> Seat {
+        self.sit_down(false, wake)
+    }
+
+    fn sit_down(self: &Arc<Self>, shares: bool, wake: Arc<Notify>) -> Seat {
         let mut state = self.state();
         let id = state.next_seat;
         state.next_seat += 1;
         let damage = ViewerDamage::new(&state.screen);
-        state.seats.push(SeatState { id, damage, arrival: None, wake });
+        state.seats.push(SeatState { id, damage, arrival: None, shares, wake });
         Seat { picture: self.clone(), id }
     }
 
@@ -210,7 +221,8 @@ impl Seat {
 
     /// What the viewer shares with others, if there are any.
     pub(crate) fn share(&self) -> Option<Arc<Share>> {
-        (self.picture.state().seats.len() > 1).then(|| self.picture.share.clone())
+        (self.picture.state().seats.iter().filter(|seat| seat.shares).count() > 1)
+            .then(|| self.picture.share.clone())
     }
 
     /// What was taken and not sent: the viewer gets it later.

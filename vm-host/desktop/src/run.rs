@@ -10,36 +10,48 @@ use crate::error::DesktopError;
 use crate::launch::{Launcher, QemuLauncher};
 use crate::life::Life;
 use crate::record;
+use crate::recorder;
 use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fs::{FileType, OFlags};
+use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The two sockets that a desktop process listens on. The host agent binds them, so that their paths exist before the
-/// process does and nobody has to wait for them.
+/// The two sockets that a desktop process listens on, and the file that it records to. The host agent binds the sockets, so
+/// that their paths exist before the process does and nobody has to wait for them, and opens the file, which lies where the
+/// process may not go.
 #[derive(Debug)]
 pub struct Sockets {
     display: UnixListener,
     control: UnixListener,
+    recording: Option<File>,
 }
 
 impl Sockets {
     /// These two.
     #[must_use]
     pub fn new(display: UnixListener, control: UnixListener) -> Self {
-        Self { display, control }
+        Self { display, control, recording: None }
+    }
+
+    /// The same with a file, empty and opened to be appended to.
+    #[must_use]
+    pub fn with_recording(self, file: File) -> Self {
+        Self { recording: Some(file), ..self }
     }
 
     /// The ones that the host agent passed as these descriptors. Call it once, before anything else: it takes them for
     /// its own and keeps them from programs that are started later.
     ///
     /// # Errors
-    /// They are not listening sockets.
-    pub fn inherited(display: i32, control: i32) -> Result<Self, DesktopError> {
+    /// They are not listening sockets, or not a file that is only appended to.
+    pub fn inherited(display: i32, control: i32, recording: Option<i32>) -> Result<Self, DesktopError> {
         Ok(Self {
             display: inherited(display, "display.sock")?,
             control: inherited(control, "control.sock")?,
+            recording: recording.map(inherited_file).transpose()?,
         })
     }
 }
@@ -61,6 +73,25 @@ fn inherited(descriptor: i32, name: &'static str) -> Result<UnixListener, Deskto
     Ok(UnixListener::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
+/// The file to record to.
+fn inherited_file(descriptor: i32) -> Result<File, DesktopError> {
+    let name = "the recording's file";
+    let wrong =
+        |source: rustix::io::Errno| DesktopError::NotInherited { descriptor, name, source: source.into() };
+    if descriptor < 0 {
+        return Err(wrong(rustix::io::Errno::BADF));
+    }
+    // SAFETY: as in `inherited`.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let is_file = FileType::from_raw_mode(rustix::fs::fstat(borrowed).map_err(wrong)?.st_mode).is_file();
+    if !is_file || !rustix::fs::fcntl_getfl(borrowed).map_err(wrong)?.contains(OFlags::APPEND) {
+        return Err(wrong(rustix::io::Errno::INVAL));
+    }
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC).map_err(wrong)?;
+    // SAFETY: as in `inherited`.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
 /// Runs the desktop in `dir` with the sockets that the host agent passed as these descriptors: what `lucarne desktop`
 /// does.
 ///
@@ -69,8 +100,13 @@ fn inherited(descriptor: i32, name: &'static str) -> Result<UnixListener, Deskto
 ///
 /// # Errors
 /// It cannot start. A virtual machine that fails is no error but a status, which is served until an agent says stop.
-pub async fn run(dir: PathBuf, display: i32, control: i32) -> Result<(), DesktopError> {
-    let sockets = Sockets::inherited(display, control)?;
+pub async fn run(
+    dir: PathBuf,
+    display: i32,
+    control: i32,
+    recording: Option<i32>,
+) -> Result<(), DesktopError> {
+    let sockets = Sockets::inherited(display, control, recording)?;
     let dir = dir.canonicalize().map_err(|source| DesktopError::Folder { dir: dir.clone(), source })?;
     prepare_process(&dir)?;
     run_in(dir, sockets).await
@@ -113,6 +149,8 @@ pub async fn serve(
     tasks.spawn(door::serve(display, desktop.clone()));
     let note = desktop.clone();
     tasks.spawn(async move { note_picture(&note).await });
+
+    tasks.spawn(recorder::run(desktop.clone(), sockets.recording));
 
     let life = Life { desktop: &desktop, config: &config, dir, done, launcher };
     life.live().await;
@@ -162,7 +200,7 @@ mod tests {
             rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
             listener.into_raw_fd()
         };
-        let sockets = Sockets::inherited(pass("display"), pass("control")).unwrap();
+        let sockets = Sockets::inherited(pass("display"), pass("control"), None).unwrap();
         for socket in [&sockets.display, &sockets.control] {
             assert!(rustix::io::fcntl_getfd(socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         }
@@ -173,9 +211,24 @@ mod tests {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let file = tempfile::tempfile().unwrap();
         for descriptor in [ours.as_raw_fd(), file.as_raw_fd(), -1, i32::MAX] {
-            let error = Sockets::inherited(descriptor, descriptor).unwrap_err().to_string();
+            let error = Sockets::inherited(descriptor, descriptor, None).unwrap_err().to_string();
             assert!(error.contains(&descriptor.to_string()) && error.contains("display.sock"), "{error}");
         }
         file.sync_all().unwrap();
+    }
+
+    #[test]
+    fn only_a_file_that_is_appended_to_is_recorded_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |append| {
+            let mut options = std::fs::OpenOptions::new();
+            options.create(true).append(append).write(true).open(dir.path().join("file")).unwrap()
+        };
+        assert!(inherited_file(open(true).into_raw_fd()).is_ok());
+        let (plain, folder) = (open(false), File::open(dir.path()).unwrap());
+        for descriptor in [plain.as_raw_fd(), folder.as_raw_fd(), -1, i32::MAX] {
+            assert!(inherited_file(descriptor).is_err());
+        }
+        plain.sync_all().unwrap();
     }
 }

@@ -6,7 +6,7 @@ use crate::launch::{Forked, Launcher};
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
 use lucarne_control::ids::DesktopId;
-use lucarne_control::spec::NetworkPolicy;
+use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
 use lucarne_driver::{AudioSink, Capabilities, ClipboardSink, DisplaySink, Frame, InputEvent, Vm, VmError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -216,6 +216,8 @@ pub(crate) fn config() -> DesktopConfig {
         qemu_version: "10.0.2".into(),
         accel: lucarne_qemu::Accel::Tcg,
         requested_at_ms: now.as_secs_f64() * 1000.0,
+        recording: RecordingPolicy::default(),
+        pool: None,
     }
 }
 

@@ -42,6 +42,8 @@ export interface Session {
   state: 'connecting' | 'connected' | 'disconnected' | 'ended';
   /** Its viewers now, in the order in which they came. */
   viewers: Viewer[];
+  /** What is on the screen is recorded. */
+  recorded?: boolean;
 }
 
 /** A viewer that is connected. */

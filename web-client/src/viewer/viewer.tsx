@@ -103,6 +103,11 @@ export function Viewer(props: ViewerProps) {
           onSignIn={props.onSignedOut}
         />
       </div>
+      {screen.connection?.session.recorded && state.name !== 'ended' && (
+        <p class="viewer-recorded" role="note" title={text.viewer.recordedHint} data-testid="viewer-recorded">
+          {text.viewer.recorded}
+        </p>
+      )}
       {(connected || state.name === 'reconnecting') && (
         <Toolbar
           name={name}

@@ -28,9 +28,10 @@ impl Row for api::Desktop {
 
 /// Runs the command.
 pub fn run(args: Desktop) -> Result<()> {
+    let recording = args.recording_fd;
     match (args.dir, args.display_fd, args.control_fd, args.command) {
         (Some(dir), Some(display), Some(control), None) => {
-            block_on(async move { Ok(lucarne_desktop::run(dir, display, control).await?) })
+            block_on(async move { Ok(lucarne_desktop::run(dir, display, control, recording).await?) })
         }
         (None, _, _, Some(command)) => {
             let remote = args.remote;

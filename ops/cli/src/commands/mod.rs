@@ -6,6 +6,7 @@ mod host;
 pub mod image;
 mod import;
 pub mod pool;
+mod recording;
 mod session;
 mod trace;
 mod user;
@@ -43,6 +44,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Desktop(args) => desktop::run(args),
         Command::Session(args) => block_on(session::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),
+        Command::Recording(args) => recording::run(args),
         Command::Probe => {
             println!("{}", lucarne_vmm::probe());
             Ok(())

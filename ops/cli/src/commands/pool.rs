@@ -1,13 +1,13 @@
 //! `lucarne pool`.
 
-use crate::args::{Pool, PoolCommand, Shadow};
+use crate::args::{Pool, PoolCommand, Recorded, Shadow};
 use crate::client::{Client, escape};
 use crate::output::{self, Row};
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{self, NewPool};
-use lucarne_control::spec::{MachineShape, NetworkPolicy};
+use lucarne_control::spec::{MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy};
 use lucarne_control::viewer::ShadowPolicy;
 use std::time::Duration;
 
@@ -53,6 +53,9 @@ pub async fn run(args: Pool) -> Result<()> {
             shadow,
             shadow_control,
             no_audio,
+            recording,
+            recording_days,
+            recording_mib,
             max_desktops,
             users,
             groups,
@@ -77,6 +80,15 @@ pub async fn run(args: Pool) -> Result<()> {
                 },
                 shadow_control,
                 audio: Some(!no_audio),
+                recording: RecordingPolicy {
+                    mode: match recording {
+                        Recorded::Off => RecordingMode::Off,
+                        Recorded::On => RecordingMode::On,
+                        Recorded::Required => RecordingMode::Required,
+                    },
+                    days: recording_days,
+                    mib: recording_mib,
+                },
                 max_desktops: Some(max_desktops),
                 entitled_users: users,
                 entitled_groups: groups,

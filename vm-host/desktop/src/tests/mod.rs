@@ -7,6 +7,7 @@ mod film;
 mod flow;
 mod life;
 mod links;
+mod recording;
 mod trace;
 mod viewing;
 
@@ -19,6 +20,7 @@ use lucarne_control::link::{Open, Opened, Purpose};
 use lucarne_driver::DisplaySink;
 use lucarne_rfb::Rect;
 use lucarne_rfb::client::{Codecs, H264Frames, Handshake, HandshakeEvent, ServerEvent, Viewer, Want, write};
+use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,9 +46,14 @@ impl Host {
     }
 
     fn start_as(launcher: FakeLauncher, done: Done, config: DesktopConfig) -> Self {
+        Self::start_of(launcher, done, config, None)
+    }
+
+    fn start_of(launcher: FakeLauncher, done: Done, config: DesktopConfig, recording: Option<File>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let bind = |name| UnixListener::bind(dir.path().join(name)).unwrap();
         let sockets = Sockets::new(bind(files::DISPLAY_SOCKET), bind(files::CONTROL_SOCKET));
+        let sockets = recording.into_iter().fold(sockets, Sockets::with_recording);
         let launcher = Arc::new(launcher);
         let task = {
             let (dir, config, launcher) = (PathBuf::from(dir.path()), config.clone(), launcher.clone());
