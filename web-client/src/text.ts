@@ -248,9 +248,9 @@ export const text = {
 
   shadow: {
     heading: (user: string) => `${user} asks to see your desktop`,
-    look: 'They would see everything on it, as you do, until one of you ends it. They could not type or copy.',
+    look: 'They would see and hear everything on it, as you do, until one of you ends it. They could not type or copy.',
     control:
-      'They would see everything on it, as you do, and could use keyboard and mouse too, until one of you ends it.',
+      'They would see and hear everything on it, as you do, and could use keyboard and mouse too, until one of you ends it.',
     reason: (words: string) => `The reason given: “${words}”`,
     allow: 'Allow',
     deny: 'Don’t allow',
