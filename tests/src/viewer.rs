@@ -363,14 +363,14 @@ impl Vnc {
         self.send(bytes)
     }
 
-    /// Follows the stream to its end; says how it ended.
+    /// Follows the stream to its end, asking for nothing; says how it ended.
     ///
     /// # Panics
     /// It does not end within the limit.
     pub fn until_closed(mut self) -> String {
         let began = Instant::now();
         loop {
-            match self.step(LIMIT) {
+            match self.event(LIMIT) {
                 Ok(_) => assert!(began.elapsed() < LIMIT, "the server does not close the stream"),
                 Err(end) => return end,
             }
