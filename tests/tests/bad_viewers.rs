@@ -283,7 +283,10 @@ fn viewers_that_break_the_protocol_are_closed_with_a_reason_and_others_unharmed(
         viewer.send_raw(half).unwrap();
         drop(viewer);
         let line = one_more(&server, &connection, before);
-        assert!(line.contains("in the middle of a message"), "{half:?}: {line}");
+        // The gateway may go with something of the server's unread, which is a reset.
+        let told =
+            ["in the middle of a message", "its connection broke"].iter().any(|why| line.contains(why));
+        assert!(told, "{half:?}: {line}");
     }
     healthy.works();
 
