@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +15,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The pause after a failure, which is mostly a lack of descriptors that only others can give back.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long refused connections are counted before the log tells of them. Shorter: more lines under a flood. Longer: an
+/// administrator who looks sees nothing yet.
+const TOGETHER: Duration = Duration::from_secs(5);
 
 /// Bytes that the kernel takes of a connection beyond those that are on the network. What waits there is an old picture by
 /// the time it goes: at 20 Mbit/s this much goes in 13 ms. Much less costs a wake-up for every few packets.
@@ -32,20 +36,32 @@ pub struct Limits {
 /// A connection's place among those that are in their handshake; dropped when it is done.
 pub struct Handshaking(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
-/// Accepts until `shutdown` and serves each connection in a task of its own; then waits a moment for the tasks to end.
+/// Accepts `whom` until `shutdown` and serves each connection in a task of its own; then waits a moment for the tasks to
+/// end.
 ///
-/// Newcomers beyond the limits are closed at once, so that under a flood those inside go on.
-pub async fn accept<F, S>(listener: TcpListener, limits: Limits, shutdown: CancellationToken, serve: F)
-where
+/// Newcomers beyond the limits are closed at once, so that under a flood those inside go on; the log tells of them in one
+/// line for many.
+pub async fn accept<F, S>(
+    whom: &'static str,
+    listener: TcpListener,
+    limits: Limits,
+    shutdown: CancellationToken,
+    serve: F,
+) where
     F: Fn(TcpStream, SocketAddr, Handshaking) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
     let connections = Arc::new(Semaphore::new(limits.connections));
     let handshaking = Arc::new(Semaphore::new(limits.handshaking));
     let tasks = TaskTracker::new();
+    let mut refused = Refused::default();
     loop {
         let (stream, address) = tokio::select! {
             () = shutdown.cancelled() => break,
+            () = refused.due() => {
+                refused.log(whom, limits);
+                continue;
+            }
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(e) => {
@@ -57,6 +73,7 @@ where
         let (Ok(place), Ok(shaking)) =
             (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&handshaking).try_acquire_owned())
         else {
+            refused.add(address);
             continue;
         };
         if let Err(e) = prepare(&stream) {
@@ -72,6 +89,42 @@ where
     }
     tasks.close();
     let _ = timeout(FAREWELL, tasks.wait()).await;
+}
+
+/// Connections that were closed because there are too many, and that the log has not told of.
+#[derive(Default)]
+struct Refused {
+    count: u64,
+    /// The last one's.
+    address: Option<SocketAddr>,
+    log_at: Option<Instant>,
+}
+
+impl Refused {
+    fn add(&mut self, address: SocketAddr) {
+        self.count += 1;
+        self.address = Some(address);
+        self.log_at.get_or_insert_with(|| Instant::now() + TOGETHER);
+    }
+
+    /// Waits until the log has to tell; for ever when there is nothing to tell.
+    async fn due(&self) {
+        match self.log_at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn log(&mut self, whom: &str, limits: Limits) {
+        let Self { count, address, .. } = std::mem::take(self);
+        tracing::warn!(
+            count,
+            last = address.map(tracing::field::display),
+            "connections for {whom} were closed at once: at most {} may be in their handshake, and {} in all",
+            limits.handshaking,
+            limits.connections
+        );
+    }
 }
 
 /// Nothing waits for more to go with it, and little waits at all.
@@ -100,7 +153,7 @@ mod tests {
         let stop = shutdown.clone();
         let accepting = tokio::spawn(async move {
             let limits = Limits { connections: 1, handshaking: 1 };
-            accept(listener, limits, stop, |mut stream, _, _| async move {
+            accept("tests", listener, limits, stop, |mut stream, _, _| async move {
                 let socket = socket2::SockRef::from(&stream);
                 let good = stream.nodelay().unwrap() && socket.tcp_notsent_lowat().unwrap() == UNSENT;
                 stream.write_u8(good.into()).await.unwrap();
@@ -121,7 +174,7 @@ mod tests {
         let (keep, stop) = (held.clone(), shutdown.clone());
         let limits = Limits { connections: 8, handshaking: 1 };
         let accepting = tokio::spawn(async move {
-            accept(listener, limits, stop.clone(), move |mut stream, _, shaking| {
+            accept("tests", listener, limits, stop.clone(), move |mut stream, _, shaking| {
                 keep.lock().unwrap().push(shaking);
                 let stop = stop.clone();
                 async move {

@@ -25,7 +25,9 @@ mod reconcile;
 mod rsa;
 mod secret;
 mod server;
+mod shadow;
 mod store;
+mod throttle;
 mod tls;
 mod view;
 mod viewers;
@@ -154,6 +156,7 @@ impl Broker {
         let boxed = |e: store::Error| Error::Store(Box::new(e));
         let store = store::Store::open(&config.data_dir.join("broker.db")).await.map_err(boxed)?;
         store.disconnect_all_sessions().await.map_err(boxed)?;
+        store.end_all_shadows().await.map_err(boxed)?;
         let identity = tls::load_or_make(&config.data_dir, config.listen.ip())
             .map_err(|e| Error::Certificate(Box::new(e)))?;
         let auth = auth::Auth::new(store.clone()).await.map_err(|e| Error::Administrator(Box::new(e)))?;

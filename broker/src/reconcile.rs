@@ -87,7 +87,7 @@ pub async fn round(app: &App) -> Result<(), store::Error> {
 pub fn tell(app: &App, ended: impl IntoIterator<Item = Ended>, why: crate::viewers::End) {
     for e in ended {
         if let Some(session) = e.session {
-            app.viewers.end(session, why);
+            app.viewers.end(session, &why);
         }
         match e.host {
             Some(host) => app.agents.push(host),

@@ -46,7 +46,7 @@ pub async fn https(
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let stop = shutdown.clone();
-    accept(listener, LIMITS, shutdown, move |stream, address, shaking| {
+    accept("browsers", listener, LIMITS, shutdown, move |stream, address, shaking| {
         let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
         async move {
             let ends = Ends::of(&stream).ok();

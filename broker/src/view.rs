@@ -3,7 +3,8 @@
 use crate::app::App;
 use crate::fleet::{Fleet, Sight};
 use crate::store::{DesktopRow, PoolRow};
-use lucarne_control::api::{Desktop, Host, Pool, PoolTemplate};
+use crate::viewers::Viewers;
+use lucarne_control::api::{Desktop, Host, Pool, PoolTemplate, Session};
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 
 /// A desktop with what its host sees of it now.
@@ -48,6 +49,12 @@ pub fn desktop(row: DesktopRow, fleet: &Fleet) -> Desktop {
     shown
 }
 
+/// A session with its viewers.
+pub fn session(mut session: Session, viewers: &Viewers) -> Session {
+    session.viewers = viewers.of(session.id);
+    session
+}
+
 /// A pool with its templates on the connected hosts.
 pub fn pool(row: PoolRow, fleet: &Fleet) -> Pool {
     let templates = fleet
@@ -62,6 +69,9 @@ pub fn pool(row: PoolRow, fleet: &Fleet) -> Pool {
         image: row.template.image,
         machine: row.template.machine,
         network: row.network,
+        shadow: row.shadow,
+        shadow_control: row.shadow_control,
+        audio: row.audio,
         recording: row.recording,
         max_desktops: u32::try_from(row.max_desktops).unwrap_or(u32::MAX),
         entitled_users: row.entitled_users,

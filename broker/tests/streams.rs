@@ -114,6 +114,8 @@ async fn a_thumbnail_is_passed_on_and_kept_nowhere() {
     assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, JPEG));
     assert_eq!(answer.headers["content-type"], "image/jpeg");
     assert_eq!(answer.headers["cache-control"], "no-store");
+    let watched = server.local().get(&format!("/desktops/{desktop}/thumbnail")).await;
+    watched.problem(403, "not_your_desktop");
     ada.get(&format!("/desktops/{desktop}/thumbnail?width=9999")).await.problem(400, "invalid_request");
 }
 

@@ -24,6 +24,7 @@ build_needs=(
     "make|builds C libraries|has make"
     "pkg-config|finds C libraries|has pkg-config"
     "libturbojpeg0-dev|encodes pictures as JPEG|pkg-config --exists libturbojpeg"
+    "libopus-dev|encodes sound|pkg-config --exists opus"
     "libssl-dev|TLS for VNC viewers without certificates|pkg-config --exists openssl"
     "nodejs|builds the web client (Node 18 or newer)|node_is_new_enough"
     "npm|builds the web client|has npm"
@@ -32,8 +33,12 @@ build_needs=(
 test_needs=(
     "chromium|tests the web client|has chromium"
     "tigervnc-viewer|tests with an ordinary VNC viewer|has xtigervncviewer"
-    "xvfb|a screen for the VNC viewer|has Xvfb"
-    "xdotool|types into the VNC viewer|has xdotool"
+    "gvncviewer|tests with gtk-vnc's viewer|has gvncviewer"
+    "remmina|tests with libvncclient's viewer|has remmina"
+    "remmina-plugin-vnc|tests with libvncclient's viewer|has_remmina_vnc"
+    "xvfb|a screen for the VNC viewers|has Xvfb"
+    "xdotool|types into the VNC viewers|has xdotool"
+    "xclip|copies and pastes beside the VNC viewers|has xclip"
     "openssh-client|checks host keys|has ssh-keygen"
     "iproute2|makes network namespaces|has ip"
 )
@@ -54,6 +59,10 @@ compiles_cpp() {
 # The encoder is built without it too, so where it is not installed for them nobody has to look for it.
 has_nasm_or_no_apt() {
     has nasm || ! has apt-get
+}
+
+has_remmina_vnc() {
+    compgen -G "/usr/lib/*/remmina/plugins/remmina-plugin-vnc.so"
 }
 
 node_is_new_enough() {

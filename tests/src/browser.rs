@@ -3,6 +3,9 @@
 //! The script reads one JSON order a line and answers each with one JSON line, `{"ok": …}` or `{"error": …}`.
 
 use crate::server::{Server, password_of, root};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lucarne_rfb::client::Framebuffer;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -80,6 +83,16 @@ impl Browser {
         self.order(json!({ "do": "pixels" }))["digest"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Whether the viewer shows exactly this picture.
+    #[must_use]
+    pub fn shows(&mut self, picture: &Framebuffer) -> bool {
+        let shown = self.order(json!({ "do": "picture" }));
+        let rgba = STANDARD.decode(shown["rgba"].as_str().unwrap_or_default()).unwrap_or_default();
+        shown["width"] == picture.width()
+            && rgba.len() == picture.pixels().len() * 4
+            && rgba.chunks_exact(4).zip(picture.pixels()).all(|(a, b)| a[..3] == b.to_be_bytes()[1..])
+    }
+
     /// How many streams the viewer has opened so far, if the last of them shows the desktop.
     #[must_use]
     pub fn stream(&mut self) -> Option<u64> {
@@ -106,6 +119,53 @@ impl Browser {
     #[must_use]
     pub fn clipboard(&mut self) -> String {
         self.order(json!({ "do": "clipboard" }))["text"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Opens the desktop of a session at an address of the web client: `view`, `shadow` or `control`.
+    pub fn open(&mut self, server: &Server, session: &str, way: &str) {
+        let url = format!("{}desktop/{session}/{way}", server.url());
+        self.order(json!({ "do": "open", "url": url }));
+    }
+
+    /// Waits until the viewer is in a state, such as `connected` or `ended`; gives the words that it ends with.
+    pub fn wait_state(&mut self, state: &str) -> String {
+        let seen = self.order(json!({ "do": "state", "state": state }));
+        seen["detail"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits for an element, by its test id; gives its words.
+    pub fn words(&mut self, id: &str) -> String {
+        self.order(json!({ "do": "words", "id": id }))["text"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Clicks an element, by its test id.
+    pub fn click(&mut self, id: &str) {
+        self.order(json!({ "do": "click", "id": id }));
+    }
+
+    /// Waits until an element is not there, by its test id.
+    pub fn wait_gone(&mut self, id: &str) {
+        self.order(json!({ "do": "gone", "id": id }));
+    }
+
+    /// Keeps a picture of the page, if `LUCARNE_TEST_SCREENSHOTS` names a folder.
+    pub fn screenshot(&mut self, name: &str) {
+        if let Some(folder) = std::env::var_os("LUCARNE_TEST_SCREENSHOTS") {
+            let path = Path::new(&folder).join(format!("{name}.png"));
+            self.order(json!({ "do": "screenshot", "path": path }));
+        }
+    }
+
+    /// The loudest frequency that the page plays now, Hz; `None` while it plays nothing.
+    #[must_use]
+    pub fn hears(&mut self) -> Option<f64> {
+        self.order(json!({ "do": "hears" }))["hz"].as_f64()
+    }
+
+    /// Presses the toolbar's button for sound; gives what it says then.
+    #[must_use]
+    pub fn toggle_sound(&mut self) -> String {
+        self.order(json!({ "do": "toggle_sound" }))["says"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Logs off by the viewer's toolbar; the portal is there then.

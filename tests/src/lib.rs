@@ -11,4 +11,6 @@ pub mod poll;
 pub mod process;
 pub mod screen;
 pub mod server;
+pub mod stock;
+pub mod tone;
 pub mod viewer;

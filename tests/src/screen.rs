@@ -1,7 +1,9 @@
-//! A screen of its own for programs with windows: Xvfb, and xdotool to press keys on it.
+//! A screen of its own for programs with windows: Xvfb, xdotool to press keys on it, and xclip to copy and paste.
 
 use crate::poll::{LIMIT, until};
-use std::io::{BufRead, BufReader};
+use lucarne_rfb::client::Framebuffer;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -19,8 +21,10 @@ impl Screen {
     /// Xvfb is missing or does not come up.
     #[must_use]
     pub fn start() -> Self {
+        let home = tempfile::tempdir().expect("a folder for the programs' settings");
         let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp"])
+            .args(["-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp", "-fbdir"])
+            .arg(home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -30,7 +34,6 @@ impl Screen {
         let stdout = server.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut number).expect("Xvfb says its number");
         assert!(!number.trim().is_empty(), "Xvfb did not start");
-        let home = tempfile::tempdir().expect("a folder for the programs' settings");
         Self { server, name: format!(":{}", number.trim()), home }
     }
 
@@ -60,6 +63,66 @@ impl Screen {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    /// Where on the screen a picture is, with every pixel of it; `None` when it is nowhere.
+    ///
+    /// # Panics
+    /// The X server's image cannot be read.
+    #[must_use]
+    pub fn find(&self, picture: &Framebuffer) -> Option<(usize, usize)> {
+        let image = fs::read(self.home().join("Xvfb_screen0")).expect("the X server's image is there");
+        Image::of(&image).expect("the X server's image is an XWD file").find(picture)
+    }
+
+    /// Clicks there.
+    ///
+    /// # Panics
+    /// It cannot be.
+    pub fn click(&self, (x, y): (usize, usize)) {
+        let (x, y) = (x.to_string(), y.to_string());
+        assert!(self.xdotool(&["mousemove", &x, &y, "click", "1"]).is_some(), "xdotool click {x} {y}");
+    }
+
+    /// Moves the pointer to the screen's far corner, where no window should be.
+    ///
+    /// # Panics
+    /// It cannot be.
+    pub fn hide_pointer(&self) {
+        assert!(self.xdotool(&["mousemove", "1599", "1199"]).is_some(), "xdotool mousemove");
+    }
+
+    /// Copies a text, as a program on this screen would.
+    ///
+    /// # Panics
+    /// xclip is missing.
+    pub fn copy(&self, text: &str) {
+        let mut xclip = self.xclip();
+        // It stays to serve the text; what it inherits must not keep anybody waiting.
+        xclip.args(["-in"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut xclip = xclip.spawn().expect("xclip is there: use ops/test");
+        let mut stdin = xclip.stdin.take().expect("piped");
+        stdin.write_all(text.as_bytes()).expect("xclip takes the text");
+        drop(stdin);
+        assert!(xclip.wait().expect("xclip can be waited for").success(), "xclip copies");
+    }
+
+    /// The text that was copied last; `None` if there is none.
+    ///
+    /// # Panics
+    /// xclip is missing.
+    #[must_use]
+    pub fn copied(&self) -> Option<String> {
+        let mut xclip = self.xclip();
+        let output = xclip.args(["-out"]).output().expect("xclip is there: use ops/test");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn xclip(&self) -> Command {
+        let mut xclip = Command::new("xclip");
+        xclip.args(["-selection", "clipboard", "-target", "UTF8_STRING"]).env("DISPLAY", &self.name);
+        xclip.stdin(Stdio::null()).stderr(Stdio::null());
+        xclip
+    }
+
     /// Gives a window the keyboard.
     pub fn focus(&self, window: &str) {
         until("the window has the keyboard", LIMIT, || {
@@ -76,13 +139,12 @@ impl Screen {
         assert!(self.xdotool(&["key", keys]).is_some(), "xdotool key {keys}");
     }
 
-    /// Types a line and ends it by Return.
+    /// Types a text.
     ///
     /// # Panics
     /// It cannot be.
-    pub fn type_line(&self, text: &str) {
+    pub fn type_text(&self, text: &str) {
         assert!(self.xdotool(&["type", "--delay", "40", text]).is_some(), "xdotool type {text}");
-        self.key("Return");
     }
 }
 
@@ -90,5 +152,38 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
+    }
+}
+
+/// An image of the X server's screen, 32 bits a pixel (XWD version 7, X11/XWDFile.h).
+struct Image<'a> {
+    width: usize,
+    height: usize,
+    stride: usize,
+    pixels: &'a [u8],
+}
+
+impl<'a> Image<'a> {
+    fn of(file: &'a [u8]) -> Option<Self> {
+        let field =
+            |n: usize| Some(u32::from_be_bytes(file.get(n * 4..n * 4 + 4)?.try_into().ok()?) as usize);
+        let (header, version, bits, colours) = (field(0)?, field(1)?, field(11)?, field(19)?);
+        let (width, height, least_first, stride) = (field(4)?, field(5)?, field(7)? == 0, field(12)?);
+        let pixels = file.get(header + colours * 12..)?;
+        let good = version == 7 && bits == 32 && least_first && pixels.len() >= stride * height;
+        good.then_some(Self { width, height, stride, pixels })
+    }
+
+    fn find(&self, picture: &Framebuffer) -> Option<(usize, usize)> {
+        let (width, height) = (usize::from(picture.width()), usize::from(picture.height()));
+        let is_at = |x: usize, y: usize| {
+            picture.pixels().chunks_exact(width).enumerate().all(|(row, pixels)| {
+                let line = &self.pixels[(y + row) * self.stride + x * 4..];
+                pixels.iter().zip(line.chunks_exact(4)).all(|(a, b)| a.to_le_bytes()[..3] == b[..3])
+            })
+        };
+        let (right, below) = (self.width.checked_sub(width)?, self.height.checked_sub(height)?);
+        let mut places = (0..=below).flat_map(|y| (0..=right).map(move |x| (x, y)));
+        places.find(|(x, y)| is_at(*x, *y))
     }
 }

@@ -252,6 +252,12 @@ impl Server {
         found.remove(0)
     }
 
+    /// What the broker has logged.
+    #[must_use]
+    pub fn broker_log(&self) -> String {
+        fs::read_to_string(self.data.join("log/broker.log")).unwrap_or_default()
+    }
+
     /// The last lines of what broker and agent have logged.
     #[must_use]
     pub fn logs(&self) -> String {

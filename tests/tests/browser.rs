@@ -5,7 +5,8 @@
 use lucarne_tests::browser::Browser;
 use lucarne_tests::poll::{LIMIT, until};
 use lucarne_tests::server::{POOL, Server, password_of};
-use serde_json::Value;
+use lucarne_tests::viewer::Vnc;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,9 @@ fn people_get_desktops_of_their_own_and_a_fresh_one_after_logging_off() {
     anna.type_text("echo hello > /home/user/typed\n");
     assert_eq!(guest.wait_file("/home/user/typed"), "hello");
     until("what was typed is in the picture", LIMIT, || (anna.pixels() != before).then_some(()));
+    let mut beside = Vnc::beside(&server, &json!({ "desktop": first }), true).unwrap();
+    until("the picture is exactly the guest's", LIMIT, || anna.shows(beside.newest().unwrap()).then_some(()));
+    drop(beside);
 
     let mut bert = Browser::start(&profiles.path().join("bert"));
     bert.sign_in(&server, "bert");

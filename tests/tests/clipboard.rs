@@ -7,6 +7,8 @@ use lucarne_tests::guest::Guest;
 use lucarne_tests::poll::{LIMIT, until, urging};
 use lucarne_tests::server::Server;
 use lucarne_tests::viewer::{Vnc, keys};
+use std::cell::RefCell;
+use std::time::Instant;
 
 /// More than one line, and more than Latin-1.
 const OURS: &str = "Grüße, 你好 €\nsecond line";
@@ -95,5 +97,82 @@ fn the_browsers_panel_sends_text_into_a_guest_and_shows_what_was_copied_there() 
         (browser.clipboard() == THEIRS).then_some(())
     });
     browser.close();
+    server.stop();
+}
+
+/// A text of exactly so many bytes: lines of many scripts, with what takes more than one code point to show.
+fn long_text(bytes: usize) -> String {
+    let line = "Grüße, Ελληνικά, русский, עברית, العربية, देवनागरी, ไทย, 你好, こんにちは, 한국어, \
+                🦊👩‍👩‍👧‍👦🏳️‍🌈👍🏽🇪🇺, 𝒜𝔅ℂ 𠀀𪛖, e\u{301}, \t\"'\\$`\n";
+    let mut text = line.repeat(bytes / line.len());
+    text.push_str(&"x".repeat(bytes - text.len()));
+    text
+}
+
+/// Does something that takes a guest long, and asks what comes of it; again when nothing does, because a guest that is just
+/// hearing of a text may miss it.
+fn patiently<T>(what: &str, mut act: impl FnMut(), mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..4 {
+        act();
+        let began = Instant::now();
+        while began.elapsed() < LIMIT / 4 {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+        }
+    }
+    panic!("not within {} s: {what}", LIMIT.as_secs());
+}
+
+#[test]
+fn a_megabyte_of_many_scripts_goes_both_ways_byte_for_byte_and_more_is_refused_with_a_ring() {
+    const MEGABYTE: usize = 1 << 20;
+    let server = Server::start();
+    let connection = server.connect(&server.user("anna"));
+    let guest = server.guest(&connection);
+    let viewer = RefCell::new(Vnc::connect(&server, "anna").unwrap());
+    let follow = || viewer.borrow_mut().follow().unwrap();
+    // On the wire each line ends in CR LF, and a zero ends it all.
+    let lines = long_text(MEGABYTE).matches('\n').count();
+    let ours = long_text(MEGABYTE - lines - 1);
+
+    guest.put("/home/user/expected", ours.as_bytes());
+    guest.edit("pasted");
+    let began = Instant::now();
+    viewer.borrow_mut().copy(&ours).unwrap();
+    follow();
+    // The editor may end the last line.
+    let same = format!("head -c {} /home/user/pasted | cmp -s /home/user/expected -", ours.len());
+    patiently(
+        "the viewer's text is pasted",
+        || control(&mut viewer.borrow_mut(), "avs"),
+        || {
+            follow();
+            guest.shell(&same)
+        },
+    );
+    println!("{} bytes copied by the viewer are saved in the guest in {:?}", ours.len(), began.elapsed());
+
+    let theirs: String = ours.chars().rev().collect();
+    guest.put("/home/user/theirs", theirs.as_bytes());
+    guest.edit("theirs");
+    let began = Instant::now();
+    patiently(
+        "the guest's text is copied",
+        || control(&mut viewer.borrow_mut(), "ac"),
+        || {
+            follow();
+            (viewer.borrow().clipboard() == Some(theirs.as_str())).then_some(())
+        },
+    );
+    println!("{} bytes copied in the guest are the viewer's in {:?}", theirs.len(), began.elapsed());
+
+    let mut viewer = viewer.into_inner();
+    assert_eq!(viewer.bells(), 0);
+    viewer.copy(&long_text(MEGABYTE + 1)).unwrap();
+    until("the server rings", LIMIT, || {
+        viewer.follow().unwrap();
+        (viewer.bells() == 1).then_some(())
+    });
     server.stop();
 }

@@ -1,17 +1,16 @@
-//! Other people's viewers: TigerVNC over TLS, and vnc-rs over the browser's WebSocket. Each types into a real guest.
+//! Viewers without a window: vnc-rs, which is other people's, over the browser's WebSocket, and ours in a busy guest. Both
+//! type into a real one.
 
 #![allow(clippy::unwrap_used)]
 
 use futures_util::{SinkExt, StreamExt};
-use lucarne_tests::guest::Guest;
+use lucarne_rfb::client::Framebuffer;
 use lucarne_tests::http::tls_config;
-use lucarne_tests::poll::{LIMIT, until};
-use lucarne_tests::screen::Screen;
-use lucarne_tests::server::{Server, password_of};
+use lucarne_tests::poll::LIMIT;
+use lucarne_tests::server::Server;
 use lucarne_tests::viewer::{Vnc, keys};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::block_in_place;
@@ -23,68 +22,6 @@ use vnc::{ClientKeyEvent, PixelFormat, VncConnector, VncEncoding, VncError, VncE
 /// Has a symbol on a key of its own, one that needs Shift, and capitals.
 const TYPED: &str = "echo \"From $USER|\" > ~/typed";
 const SEEN: &str = "From user|";
-
-/// The guest of the user's live desktop.
-fn guest_of(server: &Server, user: &str) -> Guest {
-    until(&format!("{user} has a desktop"), LIMIT, || {
-        let page = server.admin().get("/api/v1/desktops");
-        let mine = page["items"].as_array().unwrap().iter().find(|d| d["user"] == user)?;
-        let dir = server.desktop_dir(mine["id"].as_str().unwrap());
-        dir.join("qga.sock").exists().then(|| Guest::of(&dir))
-    })
-}
-
-/// A running TigerVNC; dropped it is killed.
-struct TigerVnc(Child);
-
-impl TigerVnc {
-    fn start(screen: &Screen, server: &Server, security: &str, user: &str) -> Self {
-        let mut viewer = Command::new("xtigervncviewer");
-        viewer.args(["-SecurityTypes", security, "-RemoteResize=0", "-ReconnectOnError=0"]);
-        viewer.arg(format!("-X509CA={}", server.cert().display()));
-        viewer.arg(format!("localhost::{}", server.vnc.port()));
-        viewer.env("VNC_USERNAME", user).env("VNC_PASSWORD", password_of(user));
-        viewer.env("HOME", screen.home()).env("DISPLAY", screen.name()).stdin(Stdio::null());
-        Self(viewer.spawn().expect("xtigervncviewer is there: use ops/test"))
-    }
-}
-
-impl Drop for TigerVnc {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn types_by_tigervnc(security: &str) {
-    let server = Server::start();
-    let _anna = server.user("anna");
-    let screen = Screen::start();
-    let mut viewer = TigerVnc::start(&screen, &server, security, "anna");
-    let window = until("TigerVNC shows the desktop", LIMIT, || {
-        assert!(viewer.0.try_wait().unwrap().is_none(), "TigerVNC ended; {}", server.logs());
-        screen.xdotool(&["search", "--onlyvisible", "--name", " - TigerVNC$"])
-    });
-    let window = window.lines().next().unwrap();
-    let guest = guest_of(&server, "anna");
-    screen.focus(window);
-    screen.key("ctrl+alt+t");
-    guest.wait_terminal();
-    screen.type_line(TYPED);
-    assert_eq!(guest.wait_file("/home/user/typed"), SEEN);
-    drop(viewer);
-    server.stop();
-}
-
-#[test]
-fn tigervnc_types_into_a_desktop_over_tls_with_the_servers_certificate() {
-    types_by_tigervnc("X509Plain");
-}
-
-#[test]
-fn tigervnc_types_into_a_desktop_over_anonymous_tls() {
-    types_by_tigervnc("TLSPlain");
-}
 
 #[test]
 fn text_that_is_typed_at_once_arrives_whole_in_a_busy_guest() {
@@ -176,8 +113,11 @@ impl Picture {
         self.bytes[at..at + line.len()].copy_from_slice(line);
     }
 
-    fn is_painted(&self) -> bool {
-        self.bytes.chunks_exact(4).any(|pixel| pixel[..3] != self.bytes[..3])
+    /// Whether it has every pixel of another picture.
+    fn is(&self, other: &Framebuffer) -> bool {
+        self.width == usize::from(other.width())
+            && self.bytes.len() == other.pixels().len() * 4
+            && self.bytes.chunks_exact(4).zip(other.pixels()).all(|(a, b)| a[..3] == b.to_le_bytes()[..3])
     }
 }
 
@@ -201,7 +141,7 @@ impl VncRs {
     }
 
     /// Follows the stream until the picture is as wanted.
-    async fn follow(&mut self, what: &str, done: impl Fn(&Picture) -> bool) {
+    async fn follow(&mut self, what: &str, mut done: impl FnMut(&Picture) -> bool) {
         let began = Instant::now();
         while !done(&self.picture) {
             assert!(began.elapsed() < LIMIT, "not within {} s: {what}", LIMIT.as_secs());
@@ -239,13 +179,13 @@ async fn vnc_rs_types_into_a_desktop_over_the_websocket() {
     let connection = server.connect(&anna);
     let guest = server.guest(&connection);
     let mut viewer = VncRs::start(stream(&server, &connection).await).await;
-    viewer.follow("the desktop is painted", Picture::is_painted).await;
+    let mut beside = Vnc::beside(&server, &connection, true).unwrap();
+    viewer.follow("exactly the desktop", |now| now.is(beside.newest().unwrap())).await;
     viewer.press(&[keys::CONTROL, keys::ALT, u32::from('t')]).await;
     block_in_place(|| guest.wait_terminal());
-    let before = viewer.picture.bytes.clone();
     viewer.type_line(TYPED).await;
     assert_eq!(block_in_place(|| guest.wait_file("/home/user/typed")), SEEN);
-    viewer.follow("what was typed is in the picture", |now| now.bytes != before).await;
+    viewer.follow("exactly what was typed", |now| now.is(beside.newest().unwrap())).await;
     viewer.client.close().await.unwrap();
     block_in_place(|| server.stop());
 }

@@ -63,7 +63,13 @@ export function App() {
       );
     case 'desktop':
       return (
-        <Viewer key={route.session} session={route.session} onLoggedOff={setNotice} onSignedOut={signedOut} />
+        <Viewer
+          key={`${route.session}/${route.as}`}
+          session={route.session}
+          as={route.as}
+          onLoggedOff={setNotice}
+          onSignedOut={signedOut}
+        />
       );
     case 'unknown':
       return <NotFound />;

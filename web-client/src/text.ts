@@ -1,4 +1,11 @@
 // Every English sentence of the client, in one place for translation. Plain data and small functions; no markup.
+import type { Viewer } from './api/types';
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const at = (seconds: number) => clock.format(new Date(seconds * 1000));
+const kinds = { browser: 'a browser', vnc: 'a VNC viewer' };
+const place = (viewer: Viewer) => `${kinds[viewer.kind]} at ${viewer.address}`;
+
 const percent = (share: number) => `${Math.max(0, Math.min(100, Math.round(share)))}\u202f%`;
 
 export const text = {
@@ -79,7 +86,11 @@ export const text = {
     logOff: 'Log off',
     stopWaiting: 'Stop waiting',
     preview: (name: string) => `Live picture of ${name}`,
-    inUse: 'It is open in another window or on another device. Connecting here moves it to this one.',
+    inUse: (viewers: Viewer[]) =>
+      viewers.length === 0
+        ? 'It is open in another window or on another device. Connecting here moves it to this one.'
+        : `It is open in ${viewers.map(place).join(' and in ')}. Connecting here moves it to this window.`,
+    view: 'View only',
     loggedOff: (name: string) => `Logged off from ${name}. The desktop and its data were destroyed.`,
   },
 
@@ -165,6 +176,10 @@ export const text = {
         heading: 'Your desktop is open somewhere else',
         detail: 'It was opened in another window or on another device. It is still running.',
       },
+      stopped: {
+        heading: 'This viewer was ended',
+        detail: 'The desktop is still running.',
+      },
       signed_out: {
         heading: 'You were signed out',
         detail: 'Your desktop keeps running. Sign in to go back to it.',
@@ -182,7 +197,9 @@ export const text = {
         detail: 'Go back to your desktops and connect again.',
       },
     },
-    useHere: 'Use here',
+    takenOverBy: (by: Viewer) =>
+      `It was opened at ${at(by.since)} in ${place(by)}. It is still running, and nothing you did is gone.`,
+    useHere: 'Use it here',
     signIn: 'Sign in',
     toPortal: 'Your desktops',
     cancel: 'Cancel',
@@ -198,8 +215,55 @@ export const text = {
     fullScreen: 'Full screen',
     leaveFullScreen: 'Leave full screen',
     clipboard: 'Clipboard',
+    sound: { on: 'Mute', muted: 'Unmute', unable: 'No sound' },
+    soundHint: {
+      on: 'Mute the desktop',
+      muted: 'Hear the desktop',
+      unable:
+        'This browser can’t play the desktop’s sound: it has no audio decoder (WebCodecs). A newer one can.',
+    },
     logOff: 'Log off',
     shortcut: 'Ctrl+Alt+Shift opens this bar from the keyboard.',
+  },
+
+  presence: {
+    label: 'Who else sees this desktop',
+    watching: (viewer: Viewer) =>
+      viewer.control
+        ? `${viewer.user} watches this desktop and may type`
+        : `${viewer.user} watches this desktop`,
+    also: (viewer: Viewer) =>
+      viewer.control
+        ? `Also open since ${at(viewer.since)} in ${place(viewer)}`
+        : `Also shown since ${at(viewer.since)} in ${place(viewer)}, view only`,
+    stop: 'Stop',
+    end: 'End it',
+    viewOnly: 'View only',
+    shadowed: (user: string, control: boolean) =>
+      control
+        ? `You share ${user}’s desktop; ${user} sees that`
+        : `You watch ${user}’s desktop; ${user} sees that`,
+    moved: (viewers: Viewer[]) => `It was open in ${viewers.map(place).join(' and in ')}, and is here now.`,
+  },
+
+  shadow: {
+    heading: (user: string) => `${user} asks to see your desktop`,
+    look: 'They would see and hear everything on it, as you do, until one of you ends it. They could not type or copy.',
+    control:
+      'They would see and hear everything on it, as you do, and could use keyboard and mouse too, until one of you ends it.',
+    reason: (words: string) => `The reason given: “${words}”`,
+    allow: 'Allow',
+    deny: 'Don’t allow',
+    left: (seconds: number) => `Without an answer it is not allowed, in ${seconds} s.`,
+    again: 'Ask again',
+    broken: 'the connection broke',
+    stage: {
+      asking: 'Waiting for the user’s answer…',
+      preparing: 'Waiting for the user’s answer…',
+      linking: 'Opening the connection…',
+      painting: 'Waiting for the first picture…',
+      retrying: 'No connection yet…',
+    },
   },
 
   clipboard: {

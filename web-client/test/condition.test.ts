@@ -17,7 +17,15 @@ const card = (more: Partial<Card>): Card => ({
 const withDesktop = (phase: Phase, detail = '', more: Partial<Card> = {}): Card =>
   card({
     desktop: { id: 'd', name: 'office-1', pool: 'office', phase, detail },
-    session: { id: 's', pool: 'office', desktop: 'd', desktop_name: 'office-1', state: 'disconnected' },
+    session: {
+      id: 's',
+      user: 'ada',
+      pool: 'office',
+      desktop: 'd',
+      desktop_name: 'office-1',
+      state: 'disconnected',
+      viewers: [],
+    },
     ...more,
   });
 

@@ -59,6 +59,9 @@ describe('the end', () => {
     [4001, 'logged_off'],
     [4002, 'desktop_ended'],
     [4003, 'taken_over'],
+    [4004, 'stopped'],
+    [4005, 'refused'],
+    [4006, 'stopped'],
   ])('close code %i means %s', (code, reason) => {
     expect(after(...seen, closed(code))).toMatchObject({ name: 'ended', reason });
   });
@@ -71,6 +74,11 @@ describe('the end', () => {
   ])('status %i %s means %s', (status, code, reason) => {
     const state = after(...seen, closed(1006), { type: 'failed', error: problem(status, code) });
     expect(state).toMatchObject({ name: 'ended', reason });
+  });
+
+  it('comes without a fight when somebody else has the desktop now', () => {
+    const error = problem(409, 'used_elsewhere', '');
+    expect(after(...seen, closed(1006), { type: 'failed', error })).toMatchObject({ reason: 'taken_over' });
   });
 
   it.each([429, 500, 502, 503])('status %i does not end it', (status) => {

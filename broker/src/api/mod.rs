@@ -17,6 +17,7 @@ mod portal;
 pub mod problem;
 mod security;
 mod sessions;
+mod shadows;
 mod stream;
 mod thumbnail;
 mod trace;
@@ -38,11 +39,14 @@ use utoipa_axum::routes;
 const LARGEST_BODY: usize = 64 << 10;
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Lucarne",
-    description = "Desktops on demand: users, pools, desktops, sessions. Errors are application/problem+json (RFC 9457).",
-    license(name = "Apache-2.0", identifier = "Apache-2.0")
-))]
+#[openapi(
+    components(schemas(lucarne_control::viewer::Notice)),
+    info(
+        title = "Lucarne",
+        description = "Desktops on demand: users, pools, desktops, sessions. Errors are application/problem+json (RFC 9457).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    )
+)]
 struct Document;
 
 fn routes() -> OpenApiRouter<Arc<App>> {
@@ -57,6 +61,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::log_off))
         .routes(routes!(sessions::ticket))
+        .routes(routes!(shadows::shadow))
+        .routes(routes!(shadows::answer))
+        .routes(routes!(shadows::end_viewer))
         .routes(routes!(trace::trace))
         .routes(routes!(viewer_password::viewer_password))
         .routes(routes!(stream::stream))

@@ -29,7 +29,7 @@ pub async fn portal(State(app): State<Arc<App>>, caller: SignedIn) -> Result<Jso
         let session = sessions
             .iter()
             .find(|s| desktop.as_ref().is_some_and(|d| d.id == s.session.desktop))
-            .map(|s| s.session.clone());
+            .map(|s| view::session(s.session.clone(), &app.viewers));
         card(&app, pool, desktop, session)
     });
     Ok(Json(cards.collect()))

@@ -1,7 +1,8 @@
 //! Errors as RFC 9457 documents: each has a stable code, a status, and what to do.
 
 use crate::auth::{Fault, Refused, password};
-use crate::{connect, store};
+use crate::viewers::NotAsked;
+use crate::{connect, shadow, store};
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -67,6 +68,8 @@ impl From<store::Error> for ApiError {
             E::NotEntitled { .. } => (StatusCode::FORBIDDEN, "not_entitled".to_owned()),
             E::NoHost { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_host".to_owned()),
             E::TemplateFailed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "desktop_failed".to_owned()),
+            E::ShadowOff { .. } => (StatusCode::FORBIDDEN, "shadow_off".to_owned()),
+            E::ShadowControlOff { .. } => (StatusCode::FORBIDDEN, "shadow_control_off".to_owned()),
             E::SessionEnded(_) => (StatusCode::GONE, "session_ended".to_owned()),
         };
         Self::new(status, &code, e.to_string())
@@ -81,6 +84,24 @@ impl From<connect::Error> for ApiError {
             connect::Error::HostSilent { .. } => "no_host",
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, e.to_string())
+    }
+}
+
+impl From<shadow::Error> for ApiError {
+    fn from(e: shadow::Error) -> Self {
+        let (status, code) = match e {
+            shadow::Error::Store(e) => return e.into(),
+            shadow::Error::Random(e) => return e.into(),
+            shadow::Error::Denied(_) => (StatusCode::FORBIDDEN, "shadow_denied"),
+            shadow::Error::Unanswered | shadow::Error::Withdrawn => {
+                (StatusCode::FORBIDDEN, "shadow_unanswered")
+            }
+            shadow::Error::NotAsked(NotAsked::Nobody) => (StatusCode::CONFLICT, "nobody_to_ask"),
+            shadow::Error::NotAsked(NotAsked::Busy) => (StatusCode::CONFLICT, "already_asking"),
+            shadow::Error::Unseen => (StatusCode::CONFLICT, "shadow_unseen"),
+            shadow::Error::Unreachable(_) => (StatusCode::SERVICE_UNAVAILABLE, "desktop_unreachable"),
+        };
+        Self::new(status, code, e.to_string())
     }
 }
 

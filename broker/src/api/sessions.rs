@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::connect::{self, Outcome};
 use crate::reconcile;
 use crate::store::{Assigned, DesktopRow, SessionRow};
-use crate::viewers::End;
+use crate::viewers::{End, Entry};
 use crate::{secret, view};
 use axum::Json;
 use axum::extract::State;
@@ -15,6 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lucarne_control::api::{Connection, NewSession, Page, Problem, Role, Session, SessionState};
 use lucarne_control::desktop::DesiredState;
+use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{DesktopId, SessionId};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ const LONGEST_WAIT: u32 = 60_000;
 const END_WAIT: Duration = Duration::from_secs(60);
 
 /// The WebSocket's path.
-const STREAM: &str = "/api/v1/stream";
+pub(super) const STREAM: &str = "/api/v1/stream";
 
 /// Connect to a pool: the desktop that the caller has of it, or a fresh one.
 #[utoipa::path(post, path = "/sessions", tag = "sessions", security(("cookie" = []), ("token" = [])),
@@ -43,7 +44,7 @@ const STREAM: &str = "/api/v1/stream";
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "pool_full"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "pool_full, too_many_viewers"),
     (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended: logged off meanwhile"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
 ))]
@@ -55,7 +56,7 @@ pub async fn create(
     let user = caller.user()?;
     let wait = wait(new.wait_ms)?;
     let outcome = connect::connect(&app, user, &caller.0.name, &new.pool, wait).await?;
-    answer(&app, outcome).await
+    answer(&app, outcome, new.viewers).await
 }
 
 fn wait(ms: Option<u32>) -> Result<Duration> {
@@ -65,22 +66,28 @@ fn wait(ms: Option<u32>) -> Result<Duration> {
     }
 }
 
-async fn answer(app: &App, outcome: Outcome) -> Result<Response> {
+async fn answer(app: &App, outcome: Outcome, wish: ViewerWish) -> Result<Response> {
+    let mut takes_over = Vec::new();
     let (assigned, ticket, detail, progress) = match outcome {
         Outcome::Ready { assigned, at } => {
             let ticket = secret::generate()?;
             let session = session(&assigned)?.id;
-            app.store.create_ticket(session, at.placed.generation, &secret::hash(&ticket)).await?;
+            takes_over = app.viewers.in_the_way(session, Entry::User(wish)).map_err(|full| {
+                let detail = format!("{full}; end one of them, or take over");
+                ApiError::new(StatusCode::CONFLICT, "too_many_viewers", detail)
+            })?;
+            app.store.create_ticket(session, at.placed.generation, &secret::hash(&ticket), wish).await?;
             (assigned, Some(ticket), String::new(), None)
         }
         Outcome::Waiting { assigned, detail, progress } => (assigned, None, detail, progress),
     };
     let ready = ticket.is_some();
     let connection = Json(Connection {
-        session: session(&assigned)?.clone(),
+        session: view::session(session(&assigned)?.clone(), &app.viewers),
         desktop: view::desktop(assigned.desktop, &app.fleet),
         ticket,
         websocket: STREAM.to_owned(),
+        takes_over,
         detail,
         progress,
     });
@@ -128,10 +135,15 @@ pub async fn list(
     let everyones = listing.all && caller.0.role == Role::Administrator;
     let user = if everyones { None } else { Some(caller.user()?) };
     let rows = app.store.sessions(user, listing.ended, &listing.after, n + 1).await?;
-    Ok(page(rows.into_iter().map(|r| r.session).collect(), n, |s: &Session| s.id.to_string()))
+    Ok(page(rows.into_iter().map(|r| view::session(r.session, &app.viewers)).collect(), n, |s: &Session| {
+        s.id.to_string()
+    }))
 }
 
 /// The session, if the caller may see it; else it does not exist for them.
+///
+/// # Errors
+/// `session_not_found`.
 pub async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<SessionRow> {
     let row = app.store.session(id).await?;
     if caller.may_see(Some(row.user)) {
@@ -156,7 +168,7 @@ pub async fn own_live(app: &App, caller: &SignedIn, id: SessionId) -> Result<(Se
     Ok((row, desktop))
 }
 
-/// One session.
+/// One session and its viewers.
 #[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", security(("cookie" = []), ("token" = [])),
     params(("id" = String, Path, description = "The session's id")), responses(
     (status = 200, body = Session),
@@ -168,16 +180,26 @@ pub async fn show(
     caller: SignedIn,
     InPath(id): InPath<SessionId>,
 ) -> Result<Json<Session>> {
-    Ok(Json(visible(&app, &caller, id).await?.session))
+    Ok(Json(view::session(visible(&app, &caller, id).await?.session, &app.viewers)))
+}
+
+/// What a newcomer wants.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Wish {
+    /// What happens to the viewers that are there already: `take_over` when left out.
+    #[serde(default)]
+    viewers: ViewerWish,
 }
 
 /// Reconnect to the session's desktop: a new ticket.
 #[utoipa::path(post, path = "/sessions/{id}/ticket", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id")), responses(
+    params(("id" = String, Path, description = "The session's id"), Wish), responses(
     (status = 201, body = Connection, description = "The same desktop; redeem the ticket within 30 s"),
     (status = 202, body = Connection, description = "Not ready; ask again"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "too_many_viewers"),
     (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
 ))]
@@ -185,12 +207,13 @@ pub async fn ticket(
     State(app): State<Arc<App>>,
     caller: SignedIn,
     InPath(id): InPath<SessionId>,
+    InQuery(Wish { viewers }): InQuery<Wish>,
 ) -> Result<Response> {
     let (row, desktop) = own_live(&app, &caller, id).await?;
     let template = app.store.pool(&row.session.pool).await?.template;
     let assigned = Assigned { desktop, session: Some(row), template, fresh: false, replaced: None };
     let outcome = connect::wait_for_picture(&app, assigned, Duration::from_millis(WAIT.into())).await?;
-    answer(&app, outcome).await
+    answer(&app, outcome, viewers).await
 }
 
 /// Log off: the desktop is destroyed with everything in it. When this answers, that is decided and on record.

@@ -1,5 +1,6 @@
 //! `/stream`: a ticket becomes a WebSocket that carries RFB.
 
+use super::caller::Peer;
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::gateway::tcp::Ends;
@@ -29,9 +30,12 @@ fn ticket(headers: &HeaderMap) -> Option<&str> {
         .find_map(|p| p.trim().strip_prefix(TICKET))
 }
 
-/// The desktop's screen, keyboard and mouse: a WebSocket of binary frames that carry RFB (RFC 6143). Offer the
-/// subprotocols `binary` and `lucarne.ticket.<ticket>`. Close codes: 4001 logged off, 4002 the desktop ended, 4003
-/// taken over by a newer viewer, 1012 the stream broke or the server goes away: reconnect with a new ticket.
+/// The desktop's screen, keyboard and mouse: a WebSocket of binary messages that carry RFB (RFC 6143). Offer the
+/// subprotocols `binary` and `lucarne.ticket.<ticket>`, and `lucarne.notices` too for text messages, each a `Notice` as
+/// JSON; only who shows those is asked and told when an administrator wants to watch. Close codes: 4001 logged off, 4002
+/// the desktop ended, 4003 taken over by a newer viewer, 4004 ended by the user or an administrator, 4005 too many
+/// viewers, 4006 the user could not see a shadow any more, 1012 the stream broke or the server goes away: reconnect with
+/// a new ticket.
 #[utoipa::path(get, path = "/stream", tag = "sessions", responses(
     (status = 101, description = "The stream follows"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request: not a WebSocket"),
@@ -39,6 +43,7 @@ fn ticket(headers: &HeaderMap) -> Option<&str> {
 ))]
 pub async fn stream(
     State(app): State<Arc<App>>,
+    peer: Peer,
     headers: HeaderMap,
     ends: Option<Extension<Ends>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -51,13 +56,24 @@ pub async fn stream(
     };
     let ticket = ticket(&headers).ok_or_else(invalid)?;
     let redeemed = app.store.redeem_ticket(&secret::hash(ticket)).await?.ok_or_else(invalid)?;
-    Ok(upgrade.protocols(["binary"]).max_message_size(LARGEST).max_frame_size(LARGEST).on_upgrade(
-        move |socket| {
-            let streams = app.streams.clone();
-            streams.track_future(async move {
-                let _known = app.connections.enter(redeemed.session, ends.map(|Extension(ends)| ends));
-                ws::run(&app, socket, redeemed).await;
-            })
-        },
-    ))
+    let upgrade =
+        upgrade.protocols([ws::NOTICES, "binary"]).max_message_size(LARGEST).max_frame_size(LARGEST);
+    let (shadow, failed) = (redeemed.shadow, Arc::clone(&app));
+    let upgrade = upgrade.on_failed_upgrade(move |e| {
+        tracing::debug!(error = %e, "a WebSocket was not opened");
+        if let Some(shadow) = shadow {
+            failed.clone().streams.spawn(async move {
+                if let Err(e) = failed.store.end_shadow(shadow, "its stream did not open").await {
+                    tracing::error!(error = %e, "cannot put the end of a shadow on record");
+                }
+            });
+        }
+    });
+    Ok(upgrade.on_upgrade(move |socket| {
+        let streams = app.streams.clone();
+        streams.track_future(async move {
+            let _known = app.connections.enter(redeemed.session, ends.map(|Extension(ends)| ends));
+            ws::run(&app, socket, redeemed, peer.ip()).await;
+        })
+    }))
 }

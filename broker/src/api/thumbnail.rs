@@ -35,10 +35,12 @@ pub struct Size {
     width: Option<u32>,
 }
 
-/// A picture of the desktop as it is now.
+/// A picture of the desktop as it is now, for its user. Administrators ask to watch its session instead, so that nobody is
+/// watched without seeing it.
 #[utoipa::path(get, path = "/desktops/{id}/thumbnail", tag = "desktops", security(("cookie" = []), ("token" = [])),
     params(("id" = String, Path, description = "The desktop's id"), Size), responses(
     (status = 200, content_type = "image/jpeg", body = Vec<u8>),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_your_desktop"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "desktop_not_found"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "no_picture"),
 ))]
@@ -54,6 +56,10 @@ pub async fn thumbnail(
     }
     let no_picture = |detail: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_picture", detail);
     let row = visible(&app, &caller, &id).await?;
+    if row.user.as_ref().map(|(id, _)| *id) != caller.0.user {
+        let detail = "a desktop's picture is for its user; ask to watch the session instead";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "not_your_desktop", detail));
+    }
     let host = row.host.map(|(id, _)| id).filter(|_| row.desired == DesiredState::Running);
     let endpoint = host.and_then(|host| match app.fleet.sight(host, row.id, row.generation) {
         Sight::Seen(seen) => {

@@ -13,7 +13,7 @@ use crate::rsa::{self, RsaKey};
 use lucarne_rfb::security::rsa_aes::Rsa;
 use lucarne_rfb::security::vnc_auth::CHALLENGE;
 use lucarne_rfb::security::{Password, RsaAes, Subtype};
-use lucarne_rfb::server::{Handshake, HandshakeError, HandshakeEvent, Method, Offer};
+use lucarne_rfb::server::{Handshake, HandshakeError, HandshakeEvent, Method, Offer, Security};
 use rustls::ServerConfig;
 use std::io;
 use std::path::Path;
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 /// The longest handshake up to the password, and from the answer to ClientInit. People type the password before the
@@ -38,6 +39,22 @@ pub enum VncSecurity {
     VncAuth,
 }
 
+/// How viewers name what secures their connection.
+pub(super) fn name(security: Security) -> &'static str {
+    match security {
+        Security::None => "None",
+        Security::VncAuth => "VncAuth",
+        Security::VeNCrypt(Subtype::TlsNone) => "TLSNone",
+        Security::VeNCrypt(Subtype::TlsPlain) => "TLSPlain",
+        Security::VeNCrypt(Subtype::X509None) => "X509None",
+        Security::VeNCrypt(Subtype::X509Plain) => "X509Plain",
+        Security::RsaAes(RsaAes::Ra2) => "RA2",
+        Security::RsaAes(RsaAes::Ra2ne) => "RA2ne",
+        Security::RsaAes(RsaAes::Ra2_256) => "RA2_256",
+        Security::RsaAes(RsaAes::Ra2ne_256) => "RA2ne_256",
+    }
+}
+
 /// Why a viewer got nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -45,8 +62,14 @@ pub(super) enum Error {
     Io(#[from] io::Error),
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
-    #[error("the handshake took more than {} s", PATIENCE.as_secs())]
-    Slow,
+    #[error("TLS failed: {0}")]
+    Tls(io::Error),
+    #[error("it went before its {0}")]
+    Left(&'static str),
+    #[error("its connection broke before its {0}: {1}")]
+    Broke(&'static str, io::Error),
+    #[error("its {awaited} did not come within {} s", PATIENCE.as_secs())]
+    Slow { awaited: &'static str },
 }
 
 /// A viewer's connection, whatever secures it.
@@ -126,21 +149,25 @@ impl Door {
         Ok(Offer(methods))
     }
 
-    /// Begins a handshake, and runs it up to the viewer's claim.
+    /// Begins a handshake, and runs it up to the viewer's claim, which has to be there by `deadline`.
     pub(super) async fn sign_in(
         &self,
         mut tcp: TcpStream,
+        deadline: Instant,
     ) -> Result<(Box<dyn Stream>, Handshake, Claim), Error> {
         let mut out = Vec::new();
         let mut shake = Handshake::new(self.offer()?, &mut out);
         tcp.write_all(&out).await?;
-        let mut stream: Box<dyn Stream> = match pump(&mut tcp, &mut shake).await? {
-            HandshakeEvent::StartTls(subtype) => self.start_tls(tcp, subtype, &mut shake).await?,
+        let mut stream: Box<dyn Stream> = match pump(&mut tcp, &mut shake, deadline).await? {
+            HandshakeEvent::StartTls(subtype) => {
+                let started = timeout_at(deadline, self.start_tls(tcp, subtype, &mut shake)).await;
+                started.map_err(|_| Error::Slow { awaited: shake.awaits() })??
+            }
             HandshakeEvent::StartAes => Box::new(AesStream::new(tcp, shake.channel()?)),
             // VncAuth, and the RSA-AES types that go on unencrypted.
             event => return Ok((Box::new(tcp), shake, claim(event)?)),
         };
-        let claim = claim(pump(&mut stream, &mut shake).await?)?;
+        let claim = claim(pump(&mut stream, &mut shake, deadline).await?)?;
         Ok((stream, shake, claim))
     }
 
@@ -155,9 +182,9 @@ impl Door {
         let (read, write) = tcp.into_split();
         let stream = tokio::io::join(early.chain(read), write);
         let mut stream: Box<dyn Stream> = if subtype.has_certificate() {
-            Box::new(self.certified.accept(stream).await?)
+            Box::new(self.certified.accept(stream).await.map_err(Error::Tls)?)
         } else {
-            Box::new(self.anonymous.accept(stream).await?)
+            Box::new(self.anonymous.accept(stream).await.map_err(Error::Tls)?)
         };
         let mut out = Vec::new();
         shake.tls_started(&mut out)?;
@@ -174,8 +201,17 @@ fn claim(event: HandshakeEvent) -> Result<Claim, HandshakeError> {
     }
 }
 
-/// Feeds the handshake until it has an event.
+/// Feeds the handshake until it has an event, at most until `deadline`.
 pub(super) async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    shake: &mut Handshake,
+    deadline: Instant,
+) -> Result<HandshakeEvent, Error> {
+    let pumped = timeout_at(deadline, pump_on(stream, shake)).await;
+    pumped.map_err(|_| Error::Slow { awaited: shake.awaits() })?
+}
+
+async fn pump_on<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     shake: &mut Handshake,
 ) -> Result<HandshakeEvent, Error> {
@@ -188,9 +224,14 @@ pub(super) async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
         if let Some(event) = polled? {
             return Ok(event);
         }
-        let n = stream.read(&mut buffer).await?;
+        let n = match stream.read(&mut buffer).await {
+            Ok(n) => n,
+            // TLS without its proper end.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => 0,
+            Err(e) => return Err(Error::Broke(shake.awaits(), e)),
+        };
         if n == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the viewer went").into());
+            return Err(Error::Left(shake.awaits()));
         }
         shake.feed(&buffer[..n])?;
     }

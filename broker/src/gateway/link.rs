@@ -1,6 +1,7 @@
 //! The gateway's side of [`lucarne_control::link`]: a connection to a desktop process, after it checked who is meant.
 
 use crate::store::PlacedDesktop;
+use crate::viewers::Entry;
 use lucarne_control::SessionId;
 use lucarne_control::desktop::Endpoint;
 use lucarne_control::link::{MAX_LINE, Open, Opened, Purpose};
@@ -27,6 +28,11 @@ pub enum Error {
     /// It said something else.
     #[error("the desktop's display gave an answer that cannot be read: {0}")]
     Unreadable(String),
+}
+
+/// What a viewer that comes in like this may do at the desktop.
+pub fn view(entry: Entry) -> Purpose {
+    Purpose::View { view_only: !entry.control(), shadow: matches!(entry, Entry::Shadow { .. }) }
 }
 
 /// Connects to a desktop's display and says which desktop, generation and session are meant. What was asked for

@@ -1,9 +1,9 @@
-//! What every viewer's stream has in common, whatever carries it: the session's one place, the session's state on
-//! record, and the reasons for which it ends.
+//! What every viewer's stream has in common, whatever carries it: its place among the session's viewers, the session's
+//! state on record, and the reasons for which it ends.
 
 use crate::app::App;
 use crate::store::{self, PlacedDesktop};
-use crate::viewers::End;
+use crate::viewers::{End, Newcomer, Place};
 use lucarne_control::SessionId;
 use std::fmt;
 use std::future::Future;
@@ -18,6 +18,8 @@ pub enum Over {
     Viewer,
     /// The desktop's side went; why, for people.
     Desktop(String),
+    /// A connection broke; why.
+    Broken(String),
     /// The server goes away.
     Shutdown,
 }
@@ -25,9 +27,10 @@ pub enum Over {
 impl fmt::Display for Over {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended(end) => f.write_str(end.reason()),
+            Self::Ended(end) => end.fmt(f),
             Self::Viewer => f.write_str("the viewer went"),
             Self::Desktop(why) => f.write_str(why),
+            Self::Broken(why) => write!(f, "a connection broke: {why}"),
             Self::Shutdown => f.write_str("the server is going away"),
         }
     }
@@ -36,21 +39,30 @@ impl fmt::Display for Over {
 /// Resolves when the broker ends the stream; selected against the copying of bytes.
 pub type Ending<'a> = Pin<Box<dyn Future<Output = Over> + Send + 'a>>;
 
-/// Takes the session's place (an earlier viewer is told), runs `copy` to its end, and keeps the session's state on
-/// record. `copy` gets the future that it has to end with.
-pub async fn run<'a, F, C>(app: &'a App, session: SessionId, placed: PlacedDesktop, copy: C) -> Over
+/// Takes a place among the session's viewers (those who have to go for it are told), runs `copy` to its end, and keeps the
+/// session's state on record. `copy` gets the future that it has to end with, and the viewer's number and sight.
+pub async fn run<'a, F, C>(
+    app: &'a App,
+    session: SessionId,
+    placed: PlacedDesktop,
+    newcomer: Newcomer,
+    copy: C,
+) -> Over
 where
-    C: FnOnce(Ending<'a>) -> F,
+    C: FnOnce(Ending<'a>, &Place) -> F,
     F: Future<Output = Over>,
 {
-    let (place, end) = app.viewers.enter(session);
+    let (place, end) = match app.viewers.enter(session, newcomer) {
+        Ok(entered) => entered,
+        Err(why) => return Over::Ended(why),
+    };
     // Between the permission and taking the place the session may have ended, with nobody there to be told.
     match app.store.session_desktop(session).await {
         Ok(now) if now == placed => {}
         Ok(_) | Err(store::Error::SessionEnded(_)) => return Over::Ended(End::LoggedOff),
         Err(e) => return Over::Desktop(e.to_string()),
     }
-    connected(app, session, true).await;
+    record(app, session).await;
     let ending = Box::pin(async move {
         tokio::select! {
             biased;
@@ -58,15 +70,22 @@ where
             () = app.shutdown.cancelled() => Over::Shutdown,
         }
     });
-    let over = copy(ending).await;
-    if place.leave() {
-        connected(app, session, false).await;
-    }
+    let over = copy(ending, &place).await;
+    drop(place);
+    record(app, session).await;
     over
 }
 
-async fn connected(app: &App, session: SessionId, is: bool) {
-    if let Err(e) = app.store.set_session_connected(session, is).await {
-        tracing::error!(error = %e, %session, "cannot put the viewer's state on record");
+/// Puts on record whether the session is in use. Others may do so at the same time; the last to look is right.
+async fn record(app: &App, session: SessionId) {
+    loop {
+        let used = app.viewers.in_use(session);
+        if let Err(e) = app.store.set_session_connected(session, used).await {
+            tracing::error!(error = %e, %session, "cannot put the viewer's state on record");
+            return;
+        }
+        if app.viewers.in_use(session) == used {
+            return;
+        }
     }
 }

@@ -7,10 +7,13 @@
 //! viewer ◄═ bytes from ClientInit on ═══════════════════════► desktop
 //! ```
 //!
+//! A viewer that is willing to share joins those that are there; one that is not takes over from them. After ClientInit RFB
+//! has no words for why a stream ends, so a viewer that has to go gets a clean close.
+//!
 //! The user name is `name` (the pool of which the user has a desktop, else the first that they may use) or
 //! `name/pool`. A one-time password names its session by itself.
 
-use super::door::{Claim, Door, Error, PATIENCE, pump};
+use super::door::{self, Claim, Door, Error, PATIENCE, pump};
 use super::link;
 use super::splice::{self, Over};
 use super::tcp::Ends;
@@ -19,19 +22,22 @@ use crate::app::App;
 use crate::auth::{self, Refused};
 use crate::connect::{self, At, Outcome};
 use crate::store::{self, Assigned, PoolRow};
+use crate::throttle::Throttle;
+use crate::viewers::{Entry, Newcomer};
 use lucarne_control::desktop::DesiredState;
-use lucarne_control::link::Purpose;
+use lucarne_control::viewer::{ViewerKind, ViewerWish};
 use lucarne_control::{SessionId, UserId};
 use lucarne_rfb::client;
 use lucarne_rfb::security::vnc_auth::CHALLENGE;
+use lucarne_rfb::server::HandshakeEvent;
 use rustix::net::sockopt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Viewers at once, and those of them that are not signed in yet.
@@ -45,12 +51,14 @@ const DEAD: Duration = Duration::from_secs(60);
 
 /// Accepts viewers until `shutdown`.
 pub async fn listen(app: Arc<App>, listener: TcpListener, door: Door, shutdown: CancellationToken) {
-    let door = Arc::new(door);
-    accept(listener, LIMITS, shutdown, move |stream, address, shaking| {
-        let (app, door) = (Arc::clone(&app), Arc::clone(&door));
+    let (door, failures) = (Arc::new(door), Arc::new(Throttle::default()));
+    accept("VNC viewers", listener, LIMITS, shutdown, move |stream, address, shaking| {
+        let (app, door, failures) = (Arc::clone(&app), Arc::clone(&door), Arc::clone(&failures));
         async move {
-            if let Err(e) = viewer(&app, stream, address, &door, shaking).await {
-                tracing::info!(error = %e, %address, "a VNC viewer did not get a desktop");
+            if let Err(e) = viewer(&app, stream, address, &door, shaking).await
+                && let Some(unlogged) = failures.pass(Instant::now())
+            {
+                tracing::info!(error = %e, %address, unlogged, "a VNC viewer did not get a desktop");
             }
         }
     })
@@ -68,9 +76,9 @@ async fn viewer(
     sockopt::set_tcp_keepidle(&stream, DEAD).map_err(io::Error::from)?;
     sockopt::set_tcp_user_timeout(&stream, DEAD.as_millis() as u32).map_err(io::Error::from)?;
     let ends = Ends::of(&stream).ok();
-    let secured = timeout(PATIENCE, door.sign_in(stream)).await;
+    let secured = door.sign_in(stream, Instant::now() + PATIENCE).await;
     drop(shaking);
-    let (mut viewer, mut shake, claim) = secured.map_err(|_| Error::Slow)??;
+    let (mut viewer, mut shake, claim) = secured?;
     let from = address.ip().to_canonical();
     let (name, found) = match claim {
         Claim::Password(name, password) => {
@@ -95,27 +103,53 @@ async fn viewer(
     shake.accept(&mut out)?;
     viewer.write_all(&out).await?;
     viewer.flush().await?;
-    timeout(PATIENCE, pump(&mut viewer, &mut shake)).await.map_err(|_| Error::Slow)??;
-    // Always shared: whether another viewer has to go is decided here, by session, and told to it.
+    let init = pump(&mut viewer, &mut shake, Instant::now() + PATIENCE).await?;
+    // What the viewer's user wants (RFC 6143, section 7.3.1).
+    let wish = match init {
+        HandshakeEvent::ClientInit { shared: true } => ViewerWish::Share,
+        _ => ViewerWish::TakeOver,
+    };
+    let newcomer = Newcomer {
+        entry: Entry::User(wish),
+        user: app.store.session(session).await.map(|row| row.session.user).map_err(io::Error::other)?,
+        address: from.to_string(),
+        kind: ViewerKind::Vnc,
+        security: door::name(shake.security()).to_owned(),
+        notices: false,
+    };
+    // Always shared at the desktop: whether another viewer has to go is decided here, by session, and told to it.
     let mut init = Vec::new();
     client::write::client_init(true, &mut init);
     init.extend(shake.take_rest());
     desktop.write_all(&init).await?;
     let _known = app.connections.enter(session, ends);
-    let over = splice::run(app, session, at.placed, |end| async {
+    let over = splice::run(app, session, at.placed, newcomer, |end, _| async {
         tokio::select! {
             over = end => over,
-            copied = tokio::io::copy_bidirectional(&mut viewer, &mut desktop) => match copied {
-                Ok(_) => Over::Viewer,
-                Err(e) => Over::Desktop(e.to_string()),
-            },
+            over = copy(&mut viewer, &mut desktop) => over,
         }
     })
     .await;
-    tracing::debug!(user = name, %address, over = %over, "a VNC viewer's stream ended");
+    tracing::info!(user = name, %address, %session, over = %over, "a VNC viewer's stream ended");
     // It may be gone already.
     let _ = timeout(Duration::from_secs(2), viewer.shutdown()).await;
     Ok(())
+}
+
+/// Copies bytes until one side goes. A viewer that does not go although its desktop did keeps nothing.
+async fn copy(viewer: &mut (impl AsyncRead + AsyncWrite + Unpin), desktop: &mut UnixStream) -> Over {
+    let (mut from_viewer, mut to_viewer) = tokio::io::split(viewer);
+    let (mut from_desktop, mut to_desktop) = desktop.split();
+    tokio::select! {
+        up = tokio::io::copy(&mut from_viewer, &mut to_desktop) => match up {
+            Ok(_) => Over::Viewer,
+            Err(e) => Over::Broken(e.to_string()),
+        },
+        down = tokio::io::copy(&mut from_desktop, &mut to_viewer) => match down {
+            Ok(_) => Over::Desktop("the desktop's display closed the stream".to_owned()),
+            Err(e) => Over::Broken(e.to_string()),
+        },
+    }
 }
 
 /// What a fault on our side is to the viewer's user.
@@ -220,7 +254,7 @@ enum OpenError {
 
 /// Connects to the desktop's display and runs the client's handshake (3.8, None) up to ClientInit.
 async fn open(at: &At, session: SessionId) -> Result<UnixStream, OpenError> {
-    let view = Purpose::View { view_only: false };
+    let view = link::view(Entry::User(ViewerWish::TakeOver));
     let mut stream = link::open(&at.endpoint, &at.placed, Some(session), view).await?;
     let shaken = timeout(PATIENCE, async {
         let mut shake = client::Handshake::new(client::Want::None);

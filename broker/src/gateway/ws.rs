@@ -1,20 +1,29 @@
 //! A browser's viewer: WebSocket binary messages on one side, the desktop's byte stream on the other.
 //!
+//! A viewer that offered the subprotocol [`NOTICES`] gets a text message, a [`Notice`], whenever the session's viewers change.
+//!
 //! One message or one buffer is in flight in each direction, so a slow side slows the other and memory is bounded.
 
 use super::link;
 use super::splice::{self, Over};
 use crate::app::App;
 use crate::connect::{self, At};
-use crate::store::Redeemed;
+use crate::store::{PlacedDesktop, Redeemed};
+use crate::viewers::{End, Entry, Newcomer, Sight};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use lucarne_control::link::Purpose;
+use lucarne_control::SessionId;
+use lucarne_control::viewer::{Notice, ViewerKind, ViewerRole};
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, interval_at, timeout};
+
+/// The subprotocol of viewers that show notices.
+pub const NOTICES: &str = "lucarne.notices";
 
 /// How often a viewer is pinged; proxies close what is silent for a minute.
 const PING: Duration = Duration::from_secs(20);
@@ -29,45 +38,113 @@ const BUFFER: usize = 64 << 10;
 /// restart").
 const RESTART: u16 = 1012;
 
-/// Runs a viewer's stream to its end.
-pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed) {
+/// What a viewer may know of the others.
+struct Told {
+    you: u64,
+    questions: bool,
+    sight: watch::Receiver<Sight>,
+}
+
+impl Told {
+    /// What is to be told now.
+    fn notice(&mut self) -> Notice {
+        let Sight { viewers, mut questions } = self.sight.borrow_and_update().clone();
+        if !self.questions {
+            questions.clear();
+        }
+        Notice::Viewers { you: self.you, viewers, questions }
+    }
+
+    /// Waits for something new.
+    async fn next(&mut self) -> Notice {
+        match self.sight.changed().await {
+            Ok(()) => self.notice(),
+            // The session's viewers are all gone, this one too: its end comes another way.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Runs a viewer's stream to its end; `address` is where it comes from.
+pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed, address: IpAddr) {
+    let notices = socket.protocol().is_some_and(|p| p == NOTICES);
+    let Redeemed { session, placed, entry, user, shadow } = redeemed;
     let (mut tx, rx) = socket.split();
-    let over = match reach(app, redeemed).await {
+    let over = match reach(app, session, placed, entry).await {
         Ok(desktop) => {
             let (from_desktop, to_desktop) = tokio::io::split(desktop);
-            splice::run(app, redeemed.session, redeemed.placed, |end| async {
-                tokio::select! {
-                    biased;
-                    over = end => over,
-                    over = upward(rx, to_desktop) => over,
-                    over = downward(from_desktop, &mut tx) => over,
+            let (kind, security) = (ViewerKind::Browser, "TLS".to_owned());
+            let address = address.to_string();
+            let newcomer = Newcomer { entry, user, address, kind, security, notices };
+            splice::run(app, session, placed, newcomer, |end, place| {
+                let told = notices.then(|| Told {
+                    you: place.id,
+                    questions: entry.role() == ViewerRole::Owner,
+                    sight: place.sight.clone(),
+                });
+                let tx = &mut tx;
+                async move {
+                    tokio::select! {
+                        biased;
+                        over = end => over,
+                        over = upward(rx, to_desktop) => over,
+                        over = downward(from_desktop, tx, told) => over,
+                    }
                 }
             })
             .await
         }
         Err(why) => Over::Desktop(why),
     };
+    if let Some(shadow) = shadow
+        && let Err(e) = app.store.end_shadow(shadow, &over.to_string()).await
+    {
+        tracing::error!(error = %e, %session, "cannot put the end of a shadow on record");
+    }
+    tracing::info!(%address, %session, over = %over, "a browser's stream ended");
+    // It may be gone already.
+    let _ = timeout(Duration::from_secs(2), farewell(&mut tx, over, notices)).await;
+}
+
+/// Closes the stream with what there is to say.
+async fn farewell(
+    tx: &mut SplitSink<WebSocket, Message>,
+    over: Over,
+    notices: bool,
+) -> Result<(), axum::Error> {
     let code = match &over {
         Over::Ended(end) => end.code(),
         Over::Desktop(_) | Over::Shutdown => RESTART,
-        Over::Viewer => return,
+        Over::Viewer | Over::Broken(_) => return Ok(()),
     };
     // A reason has at most 123 bytes (RFC 6455, section 5.5).
     let mut reason = over.to_string();
     while reason.len() > 120 {
         reason.pop();
     }
-    let frame = CloseFrame { code, reason: reason.into() };
-    // It may be gone already.
-    let _ = timeout(Duration::from_secs(2), tx.send(Message::Close(Some(frame)))).await;
+    if let Over::Ended(End::TakenOver(by)) = over
+        && notices
+        && let Some(message) = message(&Notice::TakenOver { by: *by })
+    {
+        tx.send(message).await?;
+    }
+    tx.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await
+}
+
+fn message(notice: &Notice) -> Option<Message> {
+    serde_json::to_string(notice).ok().map(|text| Message::Text(text.into()))
 }
 
 /// Connects to the desktop's display.
-async fn reach(app: &App, redeemed: Redeemed) -> Result<UnixStream, String> {
-    let At { placed, endpoint } = connect::reach(app, redeemed.placed)?;
-    let view = Purpose::View { view_only: false };
-    link::open(&endpoint, &placed, Some(redeemed.session), view).await.map_err(|e| {
-        tracing::warn!(error = %e, session = %redeemed.session, "a viewer did not reach its desktop");
+async fn reach(
+    app: &App,
+    session: SessionId,
+    placed: PlacedDesktop,
+    entry: Entry,
+) -> Result<UnixStream, String> {
+    let At { placed, endpoint } = connect::reach(app, placed)?;
+    link::open(&endpoint, &placed, Some(session), link::view(entry)).await.map_err(|e| {
+        tracing::warn!(error = %e, %session, "a viewer did not reach its desktop");
         e.to_string()
     })
 }
@@ -76,7 +153,9 @@ async fn reach(app: &App, redeemed: Redeemed) -> Result<UnixStream, String> {
 async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixStream>) -> Over {
     loop {
         // A live viewer at least answers pings.
-        let Ok(message) = timeout(PING + STUCK, rx.next()).await else { return Over::Viewer };
+        let Ok(message) = timeout(PING + STUCK, rx.next()).await else {
+            return Over::Broken(format!("the viewer was silent for {} s", (PING + STUCK).as_secs()));
+        };
         match message {
             Some(Ok(Message::Binary(bytes))) => {
                 if let Err(e) = to_desktop.write_all(&bytes).await {
@@ -84,17 +163,35 @@ async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixSt
                 }
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Text(_) | Message::Close(_)) | Err(_)) | None => return Over::Viewer,
+            Some(Ok(Message::Close(_))) | None => return Over::Viewer,
+            Some(Ok(Message::Text(_))) => {
+                return Over::Broken("the viewer sent text where RFB is binary".to_owned());
+            }
+            Some(Err(e)) => return Over::Broken(e.to_string()),
         }
     }
 }
 
 /// Desktop to viewer.
-async fn downward(mut from_desktop: ReadHalf<UnixStream>, tx: &mut SplitSink<WebSocket, Message>) -> Over {
+async fn downward(
+    mut from_desktop: ReadHalf<UnixStream>,
+    tx: &mut SplitSink<WebSocket, Message>,
+    mut told: Option<Told>,
+) -> Over {
+    let mut first = told.as_mut().and_then(|told| message(&told.notice()));
     let mut ping = interval_at(Instant::now() + PING, PING);
     let mut buffer = vec![0; BUFFER];
     loop {
+        let next = async {
+            match (first.take(), &mut told) {
+                (Some(first), _) => Some(first),
+                (None, Some(told)) => message(&told.next().await),
+                (None, None) => std::future::pending().await,
+            }
+        };
         let message = tokio::select! {
+            biased;
+            Some(notice) = next => notice,
             read = from_desktop.read(&mut buffer) => match read {
                 Ok(0) => return Over::Desktop("the desktop's display went".to_owned()),
                 Ok(n) => Message::Binary(buffer[..n].to_vec().into()),
@@ -104,7 +201,8 @@ async fn downward(mut from_desktop: ReadHalf<UnixStream>, tx: &mut SplitSink<Web
         };
         match timeout(STUCK, tx.send(message)).await {
             Ok(Ok(())) => {}
-            _ => return Over::Viewer,
+            Ok(Err(e)) => return Over::Broken(e.to_string()),
+            Err(_) => return Over::Broken(format!("the viewer took nothing for {} s", STUCK.as_secs())),
         }
     }
 }

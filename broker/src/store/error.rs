@@ -107,6 +107,18 @@ pub enum Error {
     /// The image's name or digest prefix stands for none or for several.
     #[error("{0}")]
     ImageUnclear(String),
+    /// The pool lets nobody watch.
+    #[error("sessions of the pool {pool:?} cannot be watched: its shadow policy is off")]
+    ShadowOff {
+        /// The pool's name.
+        pool: String,
+    },
+    /// The pool lets nobody type for the user.
+    #[error("sessions of the pool {pool:?} can be watched, but not controlled; ask without control")]
+    ShadowControlOff {
+        /// The pool's name.
+        pool: String,
+    },
     /// The last administrator stays.
     #[error("{0:?} is the last administrator; make another user an administrator first")]
     LastAdministrator(String),

@@ -19,6 +19,7 @@ struct DesiredColumns {
     pool: String,
     #[sqlx(flatten)]
     spec: SpecColumns,
+    audio: bool,
     #[sqlx(flatten)]
     recording: RecordingColumns,
 }
@@ -87,7 +88,7 @@ impl Store {
         .await?;
         let desktops: Vec<DesiredColumns> = sqlx::query_as(
             "SELECT d.id, pl.generation, d.desired, d.name, d.machine_id, d.mac,
-                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
+                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network, p.audio,
                  p.id AS pool, p.recording, p.recording_days, p.recording_mib
              FROM placements pl JOIN desktops d ON d.id = pl.desktop_id JOIN pools p ON p.id = d.pool_id
              WHERE pl.host_id = ? AND pl.freed_at IS NULL ORDER BY d.id",
@@ -109,6 +110,7 @@ impl Store {
                         template: d.spec.template()?,
                         identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
                         network: d.spec.network()?,
+                        audio: d.audio,
                         recording: d.recording.policy()?,
                         pool: Some(d.pool.parse().map_err(|_| Error::corrupt("pool id", &d.pool))?),
                     })

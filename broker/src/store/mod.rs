@@ -14,6 +14,7 @@ mod images;
 mod logins;
 mod pools;
 mod sessions;
+mod shadows;
 mod snapshot;
 mod tickets;
 mod users;
@@ -25,6 +26,7 @@ pub use error::{Error, Result};
 pub use logins::{Caller, LoginKind};
 pub use pools::PoolRow;
 pub use sessions::SessionRow;
+pub use shadows::ShadowRequest;
 pub use tickets::Redeemed;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};

@@ -1,11 +1,12 @@
 //! Pools: what their desktops are made of, and who may use them.
 
-use super::{Ended, Error, Result, Store, Tx, audit, bump_revision, end, seconds, users};
+use super::{Ended, Error, Result, Store, Tx, audit, bump_revision, end, seconds, shadows, users};
 use lucarne_control::PoolId;
 use lucarne_control::api::NewPool;
 use lucarne_control::spec::{
     ImageDigest, MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy, TemplateSpec,
 };
+use lucarne_control::viewer::ShadowPolicy;
 use sqlx::FromRow;
 
 /// A pool without what hosts know of it.
@@ -21,6 +22,12 @@ pub struct PoolRow {
     pub template: TemplateSpec,
     /// What desktops may reach.
     pub network: NetworkPolicy,
+    /// Whether administrators may watch.
+    pub shadow: ShadowPolicy,
+    /// Whether those who watch may type too.
+    pub shadow_control: bool,
+    /// Viewers may hear what desktops play.
+    pub audio: bool,
     /// Whether sessions are recorded.
     pub recording: RecordingPolicy,
     /// At most this many desktops at once.
@@ -104,6 +111,9 @@ struct Columns {
     description: String,
     #[sqlx(flatten)]
     spec: SpecColumns,
+    shadow: String,
+    shadow_control: bool,
+    audio: bool,
     #[sqlx(flatten)]
     recording: RecordingColumns,
     max_desktops: i64,
@@ -120,6 +130,9 @@ impl Columns {
             id: self.id.parse().map_err(|_| Error::corrupt("pool id", &self.id))?,
             template: self.spec.template()?,
             network: self.spec.network()?,
+            shadow: shadows::policy(&self.shadow)?,
+            shadow_control: self.shadow_control,
+            audio: self.audio,
             recording: self.recording.policy()?,
             max_desktops: self.max_desktops,
             entitled_users: names(&self.entitled_users)?,
@@ -137,7 +150,8 @@ macro_rules! select_pools {
     ($rest:literal) => {
         concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.recording, p.recording_days, p.recording_mib, p.max_desktops, p.created_at,
+                p.shadow, p.shadow_control, p.audio, p.recording, p.recording_days, p.recording_mib,
+                p.max_desktops, p.created_at,
                 (SELECT json_group_array(u.name) FROM entitlements e JOIN users u ON u.id = e.user_id
                     WHERE e.pool_id = p.id) AS entitled_users,
                 (SELECT json_group_array(g.name) FROM entitlements e JOIN groups g ON g.id = e.group_id
@@ -162,9 +176,9 @@ pub(super) use entitled;
 async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &ImageDigest) -> Result<()> {
     let machine = new.machine.unwrap_or_default();
     sqlx::query(
-        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, max_desktops,
-             recording, recording_days, recording_mib)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, audio, max_desktops,
+             shadow, shadow_control, recording, recording_days, recording_mib)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
     .bind(&new.name)
@@ -175,7 +189,10 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
     .bind(i64::from(machine.width))
     .bind(i64::from(machine.height))
     .bind(network_word(new.network))
+    .bind(new.audio.unwrap_or(true))
     .bind(i64::from(new.max_desktops.unwrap_or(16)))
+    .bind(shadows::policy_word(new.shadow))
+    .bind(new.shadow_control)
     .bind(new.recording.mode.as_str())
     .bind(new.recording.days.map(i64::from))
     .bind(new.recording.mib.map(u64::cast_signed))
@@ -212,7 +229,11 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
             .await?;
     }
     bump_revision(tx).await?;
-    let detail = format!("image {}, {} MiB, {} vcpus", image.short(), machine.memory_mib, machine.vcpus);
+    let mut detail = format!("image {}, {} MiB, {} vcpus", image.short(), machine.memory_mib, machine.vcpus);
+    if new.shadow != ShadowPolicy::Off {
+        let control = if new.shadow_control { " and control" } else { "" };
+        detail += &format!(", shadow {}{control}", shadows::policy_word(new.shadow));
+    }
     audit::write(tx, actor, "pool.created", &new.name, &detail).await
 }
 
@@ -249,6 +270,9 @@ impl Store {
             image: digest.to_string(),
             machine: None,
             network: NetworkPolicy::User,
+            shadow: ShadowPolicy::Off,
+            shadow_control: false,
+            audio: None,
             recording: RecordingPolicy::default(),
             max_desktops: None,
             entitled_users: Vec::new(),
@@ -292,8 +316,8 @@ impl Store {
     pub async fn pools_of(&self, user: lucarne_control::UserId) -> Result<Vec<PoolRow>> {
         const SQL: &str = concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.recording, p.recording_days, p.recording_mib, p.max_desktops, p.created_at,
-                '[]' AS entitled_users, '[]' AS entitled_groups,
+                p.shadow, p.shadow_control, p.audio, p.recording, p.recording_days, p.recording_mib,
+                p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
                 (SELECT count(*) FROM desktops d WHERE d.pool_id = p.id AND d.ended_at IS NULL) AS desktops
              FROM pools p WHERE p.deleted_at IS NULL AND (",
             entitled!(),

@@ -41,6 +41,7 @@ impl Columns {
                 desktop: self.desktop.parse().map_err(|_| Error::corrupt("desktop id", &self.desktop))?,
                 desktop_name: self.desktop_name,
                 state,
+                viewers: Vec::new(),
                 created_at: seconds(self.created_at),
                 ended_at: self.ended_at.map(seconds),
                 recorded: self.recorded,
@@ -129,12 +130,15 @@ impl Store {
         })
     }
 
-    /// Notes that a viewer came (`connected`) or that none is left; nothing for an ended session.
+    /// Notes that a viewer with control came (`connected`) or that none is left; nothing for an ended session, and none is
+    /// left where none has been.
     ///
     /// # Errors
     /// A database fault.
     pub async fn set_session_connected(&self, id: SessionId, connected: bool) -> Result<()> {
-        sqlx::query("UPDATE sessions SET state = ? WHERE id = ? AND ended_at IS NULL")
+        const SQL: &str = "UPDATE sessions SET state = ?1
+            WHERE id = ?2 AND ended_at IS NULL AND (?1 = 'connected' OR state = 'connected')";
+        sqlx::query(SQL)
             .bind(if connected { "connected" } else { "disconnected" })
             .bind(id.to_string())
             .execute(&self.writer)

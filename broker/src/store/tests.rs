@@ -5,6 +5,7 @@ use crate::plan::{HostSeen, World};
 use lucarne_control::agent::{Hello, HostFacts, PROTOCOL_VERSION};
 use lucarne_control::api::{NewPool, NewUser};
 use lucarne_control::spec::{ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
+use lucarne_control::viewer::{ShadowPolicy, ViewerWish};
 use lucarne_control::{DesktopId, HostId, SessionId, UserId};
 use tempfile::TempDir;
 
@@ -60,6 +61,9 @@ impl Scene {
             image: "debian-desktop".to_owned(),
             machine: None,
             network: NetworkPolicy::User,
+            shadow: ShadowPolicy::Off,
+            shadow_control: false,
+            audio: None,
             recording: RecordingPolicy::default(),
             max_desktops: Some(64),
             entitled_users: Vec::new(),
@@ -124,6 +128,41 @@ async fn nothing_can_be_doubled() {
 }
 
 #[tokio::test]
+async fn desktops_have_sound_unless_their_pool_is_made_without() {
+    let scene = Scene::new().await;
+    let ada = scene.user("ada").await;
+    let image = scene.store.pool("desk").await.unwrap().template.image;
+    let quiet = NewPool {
+        name: "quiet".to_owned(),
+        description: String::new(),
+        image: image.to_string(),
+        machine: None,
+        network: NetworkPolicy::User,
+        shadow: ShadowPolicy::Off,
+        shadow_control: false,
+        audio: Some(false),
+        recording: RecordingPolicy::default(),
+        max_desktops: None,
+        entitled_users: vec!["ada".to_owned()],
+        entitled_groups: Vec::new(),
+    };
+    assert!(!scene.store.create_pool("admin", &quiet, &image).await.unwrap().audio);
+    let mut desktops = Vec::new();
+    for (pool, audio) in [("desk", true), ("quiet", false)] {
+        let request = ConnectRequest { user: ada, actor: "test", pool, session: true };
+        desktops.push((scene.store.connect(&request, &Fine).await.unwrap().desktop.id, audio));
+    }
+    let host: String = sqlx::query_scalar("SELECT DISTINCT host_id FROM placements")
+        .fetch_one(&scene.store.reader)
+        .await
+        .unwrap();
+    let desired = scene.store.desired(host.parse().unwrap()).await.unwrap();
+    let told: Vec<_> = desired.desktops.iter().map(|d| (d.desktop, d.audio)).collect();
+    desktops.sort_by_key(|(id, _)| id.to_string());
+    assert_eq!(told, desktops);
+}
+
+#[tokio::test]
 async fn a_desktop_that_had_a_user_cannot_be_assigned_again_even_when_it_is_free() {
     let scene = Scene::new().await;
     let (ada, ben) = (scene.user("ada").await, scene.user("ben").await);
@@ -150,7 +189,11 @@ async fn of_a_thousand_redemptions_at_once_one_wins() {
     let ada = scene.user("ada").await;
     let first = scene.connect(ada).await.unwrap();
     let hash = crate::secret::hash("ticket");
-    scene.store.create_ticket(session(&first), first.desktop.generation, &hash).await.unwrap();
+    scene
+        .store
+        .create_ticket(session(&first), first.desktop.generation, &hash, ViewerWish::TakeOver)
+        .await
+        .unwrap();
     let tries = (0..1000).map(|_| {
         let (store, hash) = (scene.store.clone(), hash.clone());
         tokio::spawn(async move { store.redeem_ticket(&hash).await.unwrap() })
@@ -169,11 +212,11 @@ async fn a_ticket_dies_with_its_time_its_session_and_its_placement() {
     let (id, generation) = (session(&first), first.desktop.generation);
     let hash = |name: &str| crate::secret::hash(name);
     for name in ["expired", "ended"] {
-        scene.store.create_ticket(id, generation, &hash(name)).await.unwrap();
+        scene.store.create_ticket(id, generation, &hash(name), ViewerWish::TakeOver).await.unwrap();
     }
     assert!(
         matches!(
-            scene.store.create_ticket(id, generation + 1, &hash("x")).await,
+            scene.store.create_ticket(id, generation + 1, &hash("x"), ViewerWish::TakeOver).await,
             Err(Error::SessionEnded(_))
         ),
         "no ticket for a placement that is not there"
@@ -187,7 +230,7 @@ async fn a_ticket_dies_with_its_time_its_session_and_its_placement() {
     scene.store.log_off("ada", id).await.unwrap();
     assert_eq!(scene.store.redeem_ticket(&hash("ended")).await.unwrap(), None);
     assert!(matches!(
-        scene.store.create_ticket(id, generation, &hash("y")).await,
+        scene.store.create_ticket(id, generation, &hash("y"), ViewerWish::TakeOver).await,
         Err(Error::SessionEnded(_))
     ));
 }

@@ -351,7 +351,8 @@ async fn send(ws: &mut Ws, message: &FromAgent) -> Option<()> {
     ws.send(Message::text(serde_json::to_string(message).unwrap())).await.ok()
 }
 
-/// A desktop process: checks who is meant; then a thumbnail, or RFB with security None and an echo after a greeting.
+/// A desktop process: checks who is meant; then a thumbnail, or RFB with security None and, after a greeting, an
+/// echo of what viewers with control type.
 async fn display(listener: UnixListener, expected: (DesktopId, u64), name: String) {
     while let Ok((stream, _)) = listener.accept().await {
         let name = name.clone();
@@ -370,14 +371,14 @@ async fn display(listener: UnixListener, expected: (DesktopId, u64), name: Strin
             match open.purpose {
                 _ if !meant => Ok(()),
                 Purpose::Thumbnail { .. } => stream.write_all(JPEG).await,
-                Purpose::View { .. } => view(stream, &name).await,
+                Purpose::View { view_only, .. } => view(stream, &name, view_only).await,
                 Purpose::Trace { last } => stream.write_all(&trace(open.session, last)).await,
             }
         });
     }
 }
 
-async fn view(mut stream: BufReader<UnixStream>, name: &str) -> std::io::Result<()> {
+async fn view(mut stream: BufReader<UnixStream>, name: &str, view_only: bool) -> std::io::Result<()> {
     let mut out = Vec::new();
     let mut shake = server::Handshake::new(server::Offer::none(), &mut out);
     let mut buffer = vec![0; 64 << 10];
@@ -394,13 +395,18 @@ async fn view(mut stream: BufReader<UnixStream>, name: &str) -> std::io::Result<
         }
     }
     stream.write_all(format!("desktop {name}\n").as_bytes()).await?;
-    stream.write_all(&shake.take_rest()).await?;
+    let early = shake.take_rest();
+    if !view_only {
+        stream.write_all(&early).await?;
+    }
     loop {
         let n = stream.read(&mut buffer).await?;
         if n == 0 {
             return Ok(());
         }
-        stream.write_all(&buffer[..n]).await?;
+        if !view_only {
+            stream.write_all(&buffer[..n]).await?;
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 use super::{LIMIT, Server};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::api::Connection;
+use lucarne_control::viewer::{Notice, ShadowQuestion, Viewer};
 use lucarne_rfb::client::{Handshake, HandshakeError, HandshakeEvent, Want, write};
 use lucarne_rfb::security::eax::Channel;
 use lucarne_rfb::security::{Password, Subtype};
+use std::collections::VecDeque;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -18,20 +20,34 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 pub struct Browser {
     ws: WebSocketStream<TlsStream<TcpStream>>,
     pending: Vec<u8>,
+    notices: VecDeque<Notice>,
+    /// The words with which the stream was closed.
+    pub reason: String,
 }
 
 /// Opens the WebSocket with a ticket; a refusal gives its HTTP status and body.
 pub async fn open(server: &Server, ticket: &str, origin: Option<&str>) -> Result<Browser, (u16, String)> {
+    open_with(server, ticket, origin, "binary").await
+}
+
+/// The same with other subprotocols, of which the first is agreed on.
+pub async fn open_with(
+    server: &Server,
+    ticket: &str,
+    origin: Option<&str>,
+    protocols: &str,
+) -> Result<Browser, (u16, String)> {
+    let agreed = protocols.split(',').next().unwrap().to_owned();
     let mut request = format!("wss://{}/api/v1/stream", server.address).into_client_request().unwrap();
-    let protocols = format!("binary, lucarne.ticket.{ticket}");
+    let protocols = format!("{protocols}, lucarne.ticket.{ticket}");
     request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());
     if let Some(origin) = origin {
         request.headers_mut().insert("origin", origin.parse().unwrap());
     }
     match tokio_tungstenite::client_async(request, server.connect().await).await {
         Ok((ws, answer)) => {
-            assert_eq!(answer.headers()["sec-websocket-protocol"], "binary");
-            Ok(Browser { ws, pending: Vec::new() })
+            assert_eq!(answer.headers()["sec-websocket-protocol"], agreed);
+            Ok(Browser { ws, pending: Vec::new(), notices: VecDeque::new(), reason: String::new() })
         }
         Err(Error::Http(answer)) => {
             let body = answer.body().as_deref().map(String::from_utf8_lossy);
@@ -44,8 +60,17 @@ pub async fn open(server: &Server, ticket: &str, origin: Option<&str>) -> Result
 impl Browser {
     /// Opens the stream of a connection and runs RFB up to the desktop's greeting, which it checks.
     pub async fn view(server: &Server, connection: &Connection) -> Self {
+        Self::view_with(server, connection, "binary").await
+    }
+
+    /// The same for a browser that shows notices, as the web client does.
+    pub async fn told(server: &Server, connection: &Connection) -> Self {
+        Self::view_with(server, connection, "lucarne.notices, binary").await
+    }
+
+    async fn view_with(server: &Server, connection: &Connection, protocols: &str) -> Self {
         let ticket = connection.ticket.as_deref().expect("the connection has a ticket");
-        let mut browser = open(server, ticket, None).await.unwrap();
+        let mut browser = open_with(server, ticket, None, protocols).await.unwrap();
         let mut shake = Handshake::new(Want::None);
         loop {
             let mut out = Vec::new();
@@ -77,7 +102,13 @@ impl Browser {
             let next = timeout(LIMIT, self.ws.next()).await.expect("the broker says something");
             match next {
                 Some(Ok(Message::Binary(bytes))) => return Ok(bytes.to_vec()),
-                Some(Ok(Message::Close(Some(frame)))) => return Err(frame.code.into()),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    self.reason = frame.reason.to_string();
+                    return Err(frame.code.into());
+                }
+                Some(Ok(Message::Text(text))) => {
+                    self.notices.push_back(serde_json::from_str(&text).unwrap());
+                }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("{other:?}"),
             }
@@ -102,6 +133,56 @@ impl Browser {
         self.ws.close(None).await.unwrap();
     }
 
+    /// Reads on until a notice comes that `fits`.
+    pub async fn notice<T>(&mut self, fits: impl Fn(&Notice) -> Option<T>) -> T {
+        loop {
+            while let Some(notice) = self.notices.pop_front() {
+                if let Some(found) = fits(&notice) {
+                    return found;
+                }
+            }
+            let next = timeout(LIMIT, self.ws.next()).await.expect("the broker tells something");
+            match next {
+                Some(Ok(Message::Text(text))) => {
+                    self.notices.push_back(serde_json::from_str(&text).unwrap());
+                }
+                Some(Ok(Message::Binary(bytes))) => self.pending.extend(bytes),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Waits until the session has this many viewers; gives them.
+    pub async fn sees(&mut self, n: usize) -> Vec<Viewer> {
+        let among = |notice: &Notice| match notice {
+            Notice::Viewers { you, viewers, .. } if viewers.len() == n => {
+                assert!(viewers.iter().any(|v| v.id == *you));
+                Some(viewers.clone())
+            }
+            _ => None,
+        };
+        self.notice(among).await
+    }
+
+    /// Waits until it is asked something.
+    pub async fn asked(&mut self) -> ShadowQuestion {
+        let question = |notice: &Notice| match notice {
+            Notice::Viewers { questions, .. } => questions.first().cloned(),
+            Notice::TakenOver { .. } => None,
+        };
+        self.notice(question).await
+    }
+
+    /// Waits until no question is open.
+    pub async fn unasked(&mut self) {
+        let none = |notice: &Notice| match notice {
+            Notice::Viewers { questions, .. } => questions.is_empty().then_some(()),
+            Notice::TakenOver { .. } => None,
+        };
+        self.notice(none).await;
+    }
+
     /// Reads on until the stream is closed, and gives the code.
     pub async fn closed(&mut self) -> u16 {
         loop {
@@ -117,6 +198,16 @@ pub async fn vnc(
     server: &Server,
     user: &str,
     password: &str,
+) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    vnc_sharing(server, user, password, false).await
+}
+
+/// The same, with the shared flag of ClientInit (RFC 6143, section 7.3.1).
+pub async fn vnc_sharing(
+    server: &Server,
+    user: &str,
+    password: &str,
+    shared: bool,
 ) -> Result<TlsStream<TcpStream>, HandshakeError> {
     let mut tcp = TcpStream::connect(server.vnc).await.unwrap();
     let want = Want::VeNCrypt {
@@ -152,7 +243,7 @@ pub async fn vnc(
         }
     }
     let mut out = Vec::new();
-    write::client_init(false, &mut out);
+    write::client_init(shared, &mut out);
     tls.write_all(&out).await.unwrap();
     tls.flush().await.unwrap();
     Ok(tls)

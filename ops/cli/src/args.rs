@@ -77,6 +77,28 @@ pub enum Output {
     Json,
 }
 
+/// Whether administrators may watch a pool's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shadow {
+    /// They may not.
+    Off,
+    /// When the user allows it, each time.
+    WithConsent,
+    /// When the user's browser shows it, or the user is not there.
+    WithNotice,
+}
+
+/// What happens to the viewers with control that are there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Viewers {
+    /// They end, and are told who came.
+    TakeOver,
+    /// They stay, and both may type.
+    Share,
+    /// They stay, and the newcomer only looks.
+    ViewOnly,
+}
+
 /// Which accelerator.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Accel {
@@ -316,6 +338,15 @@ pub enum PoolCommand {
         /// Desktops have no network.
         #[arg(long)]
         no_network: bool,
+        /// Whether administrators may watch sessions of it.
+        #[arg(long, value_enum, default_value_t = Shadow::Off)]
+        shadow: Shadow,
+        /// Who watches may use keyboard and pointer too.
+        #[arg(long)]
+        shadow_control: bool,
+        /// Nobody hears what desktops play.
+        #[arg(long)]
+        no_audio: bool,
         /// Record what is on the screens of sessions: `on` even lets those in that cannot be recorded, `required` does not.
         #[arg(long, value_enum, default_value_t = Recorded::Off)]
         recording: Recorded,
@@ -458,7 +489,7 @@ pub enum SessionCommand {
         #[arg(long)]
         all: bool,
     },
-    /// Show a session.
+    /// Show a session and its viewers.
     Show {
         /// Id.
         id: String,
@@ -476,6 +507,32 @@ pub enum SessionCommand {
     Password {
         /// Pool's name or id.
         pool: String,
+    },
+    /// Get a ticket to a session of the user of --user, for a program that is a viewer (docs/api.md).
+    Ticket {
+        /// Id.
+        id: String,
+        /// What happens to the viewers that are there already.
+        #[arg(long, value_enum, default_value_t = Viewers::TakeOver)]
+        viewers: Viewers,
+    },
+    /// Ask to watch a session, as its pool allows, and get a ticket. In a browser: /desktop/ID/shadow.
+    Shadow {
+        /// Id.
+        id: String,
+        /// Keyboard and pointer too.
+        #[arg(long)]
+        control: bool,
+        /// What for, shown to the user.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// End one viewer of a session; the desktop runs on.
+    Disconnect {
+        /// The session's id.
+        id: String,
+        /// The viewer's number, as `show` names it.
+        viewer: u64,
     },
     /// Say what the last updates of a session's viewers cost, stage by stage from a key to its present.
     Trace {

@@ -123,6 +123,9 @@ pub struct DesktopDesired {
     pub identity: Identity,
     /// What it may reach.
     pub network: NetworkPolicy,
+    /// Viewers may hear what it plays. A broker that does not say so has not heard of it.
+    #[serde(default)]
+    pub audio: bool,
     /// Whether it is recorded.
     #[serde(default)]
     pub recording: RecordingPolicy,

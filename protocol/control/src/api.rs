@@ -4,6 +4,7 @@ use crate::agent::{HostFacts, TemplateObserved};
 use crate::desktop::{ForkTimings, Phase};
 use crate::ids::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};
 use crate::spec::{ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
+use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -132,6 +133,12 @@ pub struct Pool {
     pub machine: MachineShape,
     /// What desktops may reach.
     pub network: NetworkPolicy,
+    /// Whether administrators may watch its sessions.
+    pub shadow: ShadowPolicy,
+    /// Whether those who watch may type too.
+    pub shadow_control: bool,
+    /// Viewers may hear what desktops play.
+    pub audio: bool,
     /// Whether sessions are recorded.
     pub recording: RecordingPolicy,
     /// At most this many desktops at once.
@@ -174,6 +181,15 @@ pub struct NewPool {
     /// What desktops may reach.
     #[serde(default)]
     pub network: NetworkPolicy,
+    /// Whether administrators may watch its sessions.
+    #[serde(default)]
+    pub shadow: ShadowPolicy,
+    /// Whether those who watch may type too.
+    #[serde(default)]
+    pub shadow_control: bool,
+    /// Viewers may hear what desktops play; they may where nothing is said.
+    #[serde(default)]
+    pub audio: Option<bool>,
     /// Whether sessions are recorded; not, when left out.
     #[serde(default)]
     pub recording: RecordingPolicy,
@@ -228,9 +244,9 @@ pub struct NewDesktop {
 pub enum SessionState {
     /// A viewer was asked for and has not come yet.
     Connecting,
-    /// A viewer is there.
+    /// A viewer with control is there.
     Connected,
-    /// The viewer went; the desktop runs on and waits.
+    /// None is; the desktop runs on and waits.
     Disconnected,
     /// Logged off; the desktop is destroyed.
     Ended,
@@ -251,6 +267,9 @@ pub struct Session {
     pub desktop_name: String,
     /// What is going on.
     pub state: SessionState,
+    /// Its viewers now, in the order in which they came.
+    #[serde(default)]
+    pub viewers: Vec<Viewer>,
     /// When it began.
     pub created_at: i64,
     /// When it ended.
@@ -268,6 +287,9 @@ pub struct NewSession {
     /// Longest wait for the picture, milliseconds; 20,000 when left out, 60,000 at most.
     #[serde(default)]
     pub wait_ms: Option<u32>,
+    /// What happens to the viewers that are there already.
+    #[serde(default)]
+    pub viewers: ViewerWish,
 }
 
 /// The answer to a connect.
@@ -282,6 +304,9 @@ pub struct Connection {
     pub ticket: Option<String>,
     /// Path of the WebSocket.
     pub websocket: String,
+    /// The viewers that end when the ticket is redeemed.
+    #[serde(default)]
+    pub takes_over: Vec<Viewer>,
     /// With status 202: what is being waited for, for people.
     pub detail: String,
     /// With status 202: estimated share that is done, 0 to 100, where known.

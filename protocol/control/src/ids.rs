@@ -52,4 +52,6 @@ typed_id! {
     SessionId,
     /// One node that runs desktops.
     HostId,
+    /// One administrator's wish to watch a session, from the question to its end.
+    ShadowId,
 }

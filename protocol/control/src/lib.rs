@@ -10,5 +10,6 @@ pub mod ids;
 pub mod link;
 pub mod spec;
 pub mod trace;
+pub mod viewer;
 
-pub use ids::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};
+pub use ids::{DesktopId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId};

@@ -18,7 +18,7 @@ pub struct Open {
     pub desktop: DesktopId,
     /// The placement's generation.
     pub generation: u64,
-    /// The session on whose behalf; none for an administrator's thumbnail.
+    /// The session on whose behalf; none for a thumbnail.
     pub session: Option<SessionId>,
     /// What for.
     pub purpose: Purpose,
@@ -33,6 +33,10 @@ pub enum Purpose {
         /// Input from this viewer is dropped.
         #[serde(default)]
         view_only: bool,
+        /// It is not the user's: it takes no part in the clipboard and does not change the display's size, even where
+        /// its input counts.
+        #[serde(default)]
+        shadow: bool,
     },
     /// One JPEG of the present picture, at most this wide, pixels.
     Thumbnail {

@@ -9,7 +9,12 @@
 //!   │ ── Disable ────────────────► │   what is under way may still come
 //! ```
 //!
+//! A server that puts the empty rectangle [`OPUS_AUDIO`] beside that one, for a client that lists it, takes another sample
+//! format too: Opus. Each Data message then is one packet. This extension is Lucarne's own (`docs/decisions/0008-audio.md`).
+//!
 //! Knows nothing of what makes the sound or plays it.
+//!
+//! [`OPUS_AUDIO`]: crate::encodings::OPUS_AUDIO
 
 use crate::wire::{Put, Reader};
 
@@ -21,6 +26,12 @@ pub const MAX_DATA: usize = 1 << 20;
 
 /// The most samples a second that a client may ask for. The protocol names no bound; this is QEMU's own.
 pub const MAX_FREQUENCY: u32 = 48_000;
+
+/// The number that stands for Opus among the sample formats, far from those that others may add.
+const OPUS: u8 = 128;
+
+/// The only format of Opus: stereo, whose packets any decoder gives at 48 kHz (RFC 6716 section 2).
+const OPUS_FORMAT: (u8, u32) = (2, 48_000);
 
 /// How a sample is stored. The protocol says nothing of byte order; QEMU sends little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +86,9 @@ pub enum AudioRequest {
     Disable,
     /// What sound is to be like, before it is enabled.
     Format(AudioFormat),
+    /// Sound is to be packets of Opus (RFC 6716), stereo at 48 kHz, before it is enabled. Only for clients that were told
+    /// of it.
+    Opus,
 }
 
 /// From a server.
@@ -84,7 +98,7 @@ pub enum Audio {
     Begin,
     /// Sound ends.
     End,
-    /// Whole samples of all channels, at least one.
+    /// Whole samples of all channels, at least one; or one packet of Opus.
     Data(Vec<u8>),
 }
 
@@ -97,6 +111,9 @@ pub enum AudioError {
     /// A sample format that is not known.
     #[error("the audio sample format {0} does not exist")]
     Sample(u8),
+    /// Opus in another form than the one that there is.
+    #[error("Opus with {0} channels at {1} samples a second is not possible; it is stereo at 48000")]
+    Opus(u8, u32),
     /// Neither mono nor stereo.
     #[error("{0} audio channels are not possible; there may be one or two")]
     Channels(u8),
@@ -122,6 +139,14 @@ impl AudioRequest {
                 let (Some(sample), Some(channels), Some(frequency)) = (r.u8(), r.u8(), r.u32()) else {
                     return Ok(None);
                 };
+                if sample == OPUS {
+                    let fits = (channels, frequency) == OPUS_FORMAT;
+                    return if fits {
+                        Ok(Some(Self::Opus))
+                    } else {
+                        Err(AudioError::Opus(channels, frequency))
+                    };
+                }
                 let known = Sample::ALL.into_iter().find(|s| *s as u8 == sample);
                 let sample = known.ok_or(AudioError::Sample(sample))?;
                 if !(1..=2).contains(&channels) {
@@ -146,6 +171,11 @@ impl AudioRequest {
                 out.put_u16(2);
                 out.put_bytes(&[*sample as u8, *channels]);
                 out.put_u32(*frequency);
+            }
+            Self::Opus => {
+                out.put_u16(2);
+                out.put_bytes(&[OPUS, OPUS_FORMAT.0]);
+                out.put_u32(OPUS_FORMAT.1);
             }
         }
     }
@@ -199,6 +229,7 @@ mod tests {
             (AudioRequest::Enable, &[255, 1, 0, 0][..]),
             (AudioRequest::Disable, &[255, 1, 0, 1]),
             (AudioRequest::Format(format), &[255, 1, 0, 2, 3, 2, 0, 0, 0xac, 0x44]),
+            (AudioRequest::Opus, &[255, 1, 0, 2, 128, 2, 0, 0, 0xbb, 0x80]),
         ] {
             let mut out = Vec::new();
             request.write(&mut out);
@@ -235,6 +266,8 @@ mod tests {
         let parse = |bytes: &[u8]| AudioRequest::parse(&mut Reader::new(bytes));
         assert_eq!(parse(&[0, 3]), Err(AudioError::Operation(3)));
         assert_eq!(parse(&[0, 2, 6, 1, 0, 0, 0, 1]), Err(AudioError::Sample(6)));
+        assert_eq!(parse(&[0, 2, 128, 1, 0, 0, 0xbb, 0x80]), Err(AudioError::Opus(1, 48_000)));
+        assert_eq!(parse(&[0, 2, 128, 2, 0, 0, 0xac, 0x44]), Err(AudioError::Opus(2, 44_100)));
         assert_eq!(parse(&[0, 2, 0, 3, 0, 0, 0, 1]), Err(AudioError::Channels(3)));
         assert_eq!(parse(&[0, 2, 0, 1, 0, 0, 0, 0]), Err(AudioError::Frequency(0)));
         assert_eq!(parse(&[0, 2, 0, 1, 0, 0, 0xbb, 0x81]), Err(AudioError::Frequency(48_001)));

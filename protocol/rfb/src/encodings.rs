@@ -38,6 +38,8 @@ pub const QEMU_EXTENDED_KEY: i32 = -258;
 pub const QEMU_AUDIO: i32 = -259;
 /// QEMU LED State.
 pub const QEMU_LED_STATE: i32 = -261;
+/// Sound as Opus, by the messages of QEMU Audio: an extension of Lucarne's own (`docs/decisions/0008-audio.md`). ASCII `LCOP`.
+pub const OPUS_AUDIO: i32 = 0x4c43_4f50;
 /// DesktopName.
 pub const DESKTOP_NAME: i32 = -307;
 /// ExtendedDesktopSize.

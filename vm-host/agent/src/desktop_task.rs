@@ -131,6 +131,7 @@ impl DesktopTask {
             generation: desired.generation,
             identity: desired.identity.clone(),
             network: if self.shared.confined { desired.network } else { NetworkPolicy::None },
+            audio: desired.audio,
             template: template.dir.clone(),
             qemu: self.shared.qemu.path.clone(),
             qemu_version: self.shared.qemu.version.clone(),

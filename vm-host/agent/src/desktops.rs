@@ -97,6 +97,7 @@ impl Desktops {
                             template: template.unwrap_or_else(|| unknown_template(&config.template)),
                             identity: config.identity,
                             network: config.network,
+                            audio: config.audio,
                             recording: config.recording,
                             pool: config.pool,
                         },

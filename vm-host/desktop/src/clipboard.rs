@@ -43,23 +43,24 @@ impl Clipboard {
         (Seat(self.seats.fetch_add(1, Ordering::Relaxed)), content)
     }
 
-    /// A viewer copied this. A text that is too long is refused.
-    pub(crate) fn offer(&self, from: Seat, text: &str) {
+    /// A viewer copied this. A text that is too long is refused: `false`.
+    pub(crate) fn offer(&self, from: Seat, text: &str) -> bool {
         let text = text.replace("\r\n", "\n");
         if text.len() > MAX_CLIPBOARD {
             tracing::warn!(bytes = text.len(), "a viewer's clipboard was not taken: its text is too long");
-            return;
+            return false;
         }
         let guest = self.guest();
         if self.content.borrow().text.as_deref() == Some(text.as_str()) {
             // Viewers that tell back whatever they hear would otherwise keep each other busy for ever.
-            return;
+            return true;
         }
         let text: Arc<str> = text.into();
         self.content.send_replace(Content { text: Some(text.clone()), from: Some(from) });
         if let Some(guest) = &*guest {
             guest.offer_clipboard(text);
         }
+        true
     }
 
     /// The guest has its identity: exchanges texts with it from now on.
@@ -131,9 +132,9 @@ mod tests {
         clipboard.open(vm.clone());
         let (seat, mut content) = clipboard.join();
         content.borrow_and_update();
-        clipboard.offer(seat, &"x".repeat(MAX_CLIPBOARD + 1));
+        assert!(!clipboard.offer(seat, &"x".repeat(MAX_CLIPBOARD + 1)));
         assert!(vm.offered().is_empty() && !content.has_changed().unwrap());
-        clipboard.offer(seat, &"x".repeat(MAX_CLIPBOARD));
+        assert!(clipboard.offer(seat, &"x".repeat(MAX_CLIPBOARD)));
         assert_eq!(vm.offered()[0].len(), MAX_CLIPBOARD);
     }
 }

@@ -32,6 +32,10 @@ pub struct DesktopConfig {
     pub identity: Identity,
     /// What it may reach.
     pub network: NetworkPolicy,
+    /// Viewers may hear what the guest plays. A configuration of an earlier version says nothing of it, and has a guest
+    /// without a sound card.
+    #[serde(default)]
+    pub audio: bool,
     /// The template's folder, absolute.
     pub template: PathBuf,
     /// The hypervisor's program.

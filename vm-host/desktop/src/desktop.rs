@@ -1,14 +1,15 @@
-//! What the parts of one desktop process share: the picture, the input gate, the clipboard, the status, and the wish to
-//! stop.
+//! What the parts of one desktop process share: the picture, the input gate, the clipboard, the sound, the status, and
+//! the wish to stop.
 //!
 //! ```text
 //!             ┌─► agents   (status out, stop in)
-//! Desktop ────┼─► viewers  (picture out, input in, copied text both ways)
+//! Desktop ────┼─► viewers  (picture and sound out, input in, copied text both ways)
 //!             └─► life     (the only one that changes the phase)
 //! ```
 //!
 //! It holds state and starts nothing.
 
+use crate::audio::Audio;
 use crate::clipboard::Clipboard;
 use crate::config::DesktopConfig;
 use crate::control::Status;
@@ -35,6 +36,8 @@ pub(crate) struct Desktop {
     pub(crate) picture: Arc<Picture>,
     pub(crate) gate: InputGate,
     pub(crate) clipboard: Arc<Clipboard>,
+    /// What the guest plays, where the pool's policy lets viewers hear it.
+    pub(crate) audio: Option<Arc<Audio>>,
     pub(crate) traces: Traces,
     pub(crate) recording: Recording,
     vm: watch::Sender<Option<Arc<dyn Vm>>>,
@@ -59,6 +62,7 @@ impl Desktop {
             picture: Picture::new(),
             gate: InputGate::closed(),
             clipboard: Arc::default(),
+            audio: config.audio.then(Arc::default),
             traces: Traces::default(),
             recording: Recording::new(config.recording),
             vm: watch::Sender::new(None),

@@ -91,7 +91,10 @@ async fn serve_connection(mut stream: UnixStream, desktop: Arc<Desktop>) {
         return;
     }
     match open.purpose {
-        Purpose::View { view_only } => viewer::serve(stream, desktop, open.session, view_only).await,
+        Purpose::View { view_only, shadow } => {
+            let rights = viewer::Rights { input: !view_only, sharing: !view_only && !shadow };
+            viewer::serve(stream, desktop, open.session, rights).await;
+        }
         Purpose::Thumbnail { width } => {
             if let Err(error) = send_thumbnail(&mut stream, &desktop, width).await {
                 tracing::warn!(%error, "a thumbnail was not sent");

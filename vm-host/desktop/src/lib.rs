@@ -11,6 +11,7 @@
 //! users, of TLS, and of how pixels are encoded.
 
 mod agents;
+mod audio;
 mod clipboard;
 pub mod config;
 pub mod control;

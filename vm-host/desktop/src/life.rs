@@ -89,6 +89,9 @@ impl Life<'_> {
         }
         desktop.gate.open(vm.clone());
         desktop.clipboard.open(vm.clone());
+        if let Some(audio) = &desktop.audio {
+            vm.connect_audio(audio.clone());
+        }
         desktop.set_phase(Phase::Ready, "the desktop runs");
         tokio::select! {
             biased;

@@ -8,7 +8,7 @@
 use lucarne_display::{
     Changes, CursorShape, FilmDetector, Rect, Region, Screen, ScreenError, Share, Source, ViewerDamage,
 };
-use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
+use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame, Leds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -27,6 +27,7 @@ struct State {
     screen: Arc<Screen>,
     films: FilmDetector,
     cursor: Option<Arc<CursorShape>>,
+    leds: Option<u8>,
     seats: Vec<SeatState>,
     next_seat: u64,
 }
@@ -76,6 +77,8 @@ pub(crate) struct Pending {
     pub(crate) size: (u16, u16),
     /// The pointer's shape, once the guest has set one.
     pub(crate) cursor: Option<Arc<CursorShape>>,
+    /// The lock keys' lights as RFB has them, once they are known: bit 0 scroll, 1 num, 2 caps.
+    pub(crate) leds: Option<u8>,
 }
 
 impl Picture {
@@ -84,7 +87,14 @@ impl Picture {
         let screen = Arc::new(Screen::new(1, 1).expect("one pixel is a valid size"));
         let films = FilmDetector::new(screen.width(), screen.height());
         Arc::new(Self {
-            state: Mutex::new(State { screen, films, cursor: None, seats: Vec::new(), next_seat: 0 }),
+            state: Mutex::new(State {
+                screen,
+                films,
+                cursor: None,
+                leds: None,
+                seats: Vec::new(),
+                next_seat: 0,
+            }),
             share: Arc::default(),
             present: watch::Sender::new(false),
             began: Instant::now(),
@@ -206,7 +216,7 @@ impl Seat {
         let mut state = self.picture.state();
         let damaged = !state.seat(self.id).damage.is_empty();
         let size = (state.screen.width(), state.screen.height());
-        Pending { damaged, size, cursor: state.cursor.clone() }
+        Pending { damaged, size, cursor: state.cursor.clone(), leds: state.leds }
     }
 
     /// What the viewer shares with others, if there are any.
@@ -284,6 +294,14 @@ impl DisplaySink for Picture {
         // Some hypervisors tell the shape again with every move.
         if state.cursor.as_deref() != Some(&shape) {
             state.cursor = Some(Arc::new(shape));
+            state.seats.iter().for_each(|seat| seat.wake.notify_one());
+        }
+    }
+
+    fn leds(&self, leds: Leds) {
+        let bits = u8::from(leds.scroll) | u8::from(leds.num) << 1 | u8::from(leds.caps) << 2;
+        let mut state = self.state();
+        if state.leds.replace(bits) != Some(bits) {
             state.seats.iter().for_each(|seat| seat.wake.notify_one());
         }
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
-use lucarne_driver::{Capabilities, ClipboardSink, DisplaySink, Frame, InputEvent, Vm, VmError};
+use lucarne_driver::{AudioSink, Capabilities, ClipboardSink, DisplaySink, Frame, InputEvent, Vm, VmError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -35,6 +35,8 @@ pub(crate) struct FakeVm {
     offered: Mutex<Vec<String>>,
     /// Where it tells what it copies.
     clipboard: Mutex<Option<Arc<dyn ClipboardSink>>>,
+    /// Where it plays to.
+    audio: Mutex<Option<Arc<dyn AudioSink>>>,
     capabilities: Capabilities,
 }
 
@@ -47,11 +49,13 @@ impl FakeVm {
             ended: watch::Sender::new(None),
             offered: Mutex::default(),
             clipboard: Mutex::default(),
+            audio: Mutex::default(),
             capabilities: Capabilities {
                 shared_framebuffer: true,
                 resize: true,
                 identity: true,
                 clipboard: true,
+                audio: true,
             },
         })
     }
@@ -75,6 +79,11 @@ impl FakeVm {
     pub(crate) fn copy(&self, text: Option<&str>) -> bool {
         let sink = self.clipboard.lock().unwrap().clone();
         sink.map(|sink| sink.clipboard(text.map(Arc::from))).is_some()
+    }
+
+    /// Where it plays to, if anybody listens.
+    pub(crate) fn audio(&self) -> Option<Arc<dyn AudioSink>> {
+        self.audio.lock().unwrap().clone()
     }
 
     fn note(&self, what: impl Into<String>) {
@@ -125,6 +134,10 @@ impl Vm for FakeVm {
     fn offer_clipboard(&self, text: Arc<str>) {
         assert!(self.clipboard.lock().unwrap().is_some(), "the clipboard is connected first");
         self.offered.lock().unwrap().push(text.to_string());
+    }
+
+    fn connect_audio(&self, sink: Arc<dyn AudioSink>) {
+        *self.audio.lock().unwrap() = Some(sink);
     }
 
     async fn ended(&self) -> String {
@@ -197,6 +210,7 @@ pub(crate) fn config() -> DesktopConfig {
             mac: "52:54:00:00:00:01".into(),
         },
         network: NetworkPolicy::User,
+        audio: true,
         template: "/nowhere/template".into(),
         qemu: "/nowhere/qemu".into(),
         qemu_version: "10.0.2".into(),

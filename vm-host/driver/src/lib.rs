@@ -1,7 +1,7 @@
 //! What every VM driver offers to the desktop process: a running guest with a display, input, an identity and an
 //! end. It knows nothing of any hypervisor, of RFB, or of sockets.
 //!
-//! A driver gives frames to a [`DisplaySink`] and takes [`InputEvent`]s. Nothing outside a driver branches on which
+//! A driver gives frames to a [`DisplaySink`], sound to an [`AudioSink`], and takes [`InputEvent`]s. Nothing outside a driver branches on which
 //! driver it is; what differs is told by [`Capabilities`].
 
 mod input;
@@ -27,6 +27,8 @@ pub struct Capabilities {
     pub identity: bool,
     /// Text can be exchanged with the guest's clipboard.
     pub clipboard: bool,
+    /// What the guest plays can be heard.
+    pub audio: bool,
 }
 
 /// Memory that holds a picture and that others may write to meanwhile: it is only ever copied out.
@@ -120,6 +122,17 @@ pub struct CursorImage {
     pub argb: Vec<u8>,
 }
 
+/// The lights of the keyboard's lock keys, as the guest sets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leds {
+    /// Scroll lock.
+    pub scroll: bool,
+    /// Num lock.
+    pub num: bool,
+    /// Caps lock.
+    pub caps: bool,
+}
+
 /// Where a driver puts what the guest shows. Calls come in order, from one task; they must return soon, because a
 /// hypervisor may wait for them. A frame's pixels may change while they are read; the driver tells of that afterwards.
 pub trait DisplaySink: Send + Sync {
@@ -131,6 +144,8 @@ pub trait DisplaySink: Send + Sync {
     fn blank(&self);
     /// The guest's cursor has this shape; `None` hides it.
     fn cursor(&self, cursor: Option<CursorImage>);
+    /// The keyboard's lights are like this; called from any task.
+    fn leds(&self, _leds: Leds) {}
 }
 
 /// Where a driver tells what programs in the guest copy. Calls come in order and must return soon.
@@ -138,6 +153,21 @@ pub trait ClipboardSink: Send + Sync {
     /// The guest's clipboard holds this text, lines ending in `\n`, of at most [`MAX_CLIPBOARD`] bytes; `None` when it
     /// holds none any more. A text that came by [`Vm::offer_clipboard`] is not told.
     fn clipboard(&self, text: Option<Arc<str>>);
+}
+
+/// Samples a second, of each channel, that an [`AudioSink`] is given.
+pub const SAMPLE_RATE: u32 = 48_000;
+
+/// Channels that an [`AudioSink`] is given: left and right.
+pub const CHANNELS: usize = 2;
+
+/// Where a driver puts what the guest plays. Calls come in order, from one task, as fast as the sound is played; they must
+/// return soon.
+pub trait AudioSink: Send + Sync {
+    /// The next samples, of at most a second, at [`SAMPLE_RATE`]: left and right alternate.
+    fn samples(&self, samples: &[i16]);
+    /// The guest plays nothing more for now.
+    fn stopped(&self);
 }
 
 /// Why a driver could not do what it was asked.
@@ -193,6 +223,9 @@ pub trait Vm: Send + Sync {
     /// Puts a viewer's text of at most [`MAX_CLIPBOARD`] bytes, lines ending in `\n`, into the guest's clipboard, after
     /// [`Vm::connect_clipboard`]; never waits. The guest has it as soon as it listens, and of several texts the last.
     fn offer_clipboard(&self, text: Arc<str>);
+    /// Begins to hand out what the guest plays; never waits. To be called once; does nothing without
+    /// [`Capabilities::audio`].
+    fn connect_audio(&self, sink: Arc<dyn AudioSink>);
     /// Waits until the guest has ended and says how.
     async fn ended(&self) -> String;
     /// Ends the guest at once, without asking it, and waits until it has ended.

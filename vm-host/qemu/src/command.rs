@@ -53,6 +53,9 @@ const PORTS: [(&str, &str, &str); 3] = [
     ("vdagent", files::VDAGENT, "com.redhat.spice.0"),
 ];
 
+/// The audio backend, which hands out what the sound card plays through the display's D-Bus.
+const SOUND: &str = "sound";
+
 /// PCI Express root ports, for what is plugged after a fork: network, home disk, one spare.
 const ROOT_PORTS: u32 = 3;
 
@@ -127,7 +130,11 @@ impl Machine<'_> {
         arg("m", format!("{}M", self.shape.memory_mib));
         arg("object", self.memory_object());
         arg("rtc", "base=utc,driftfix=slew".into());
-        arg("display", "dbus,p2p=yes".into());
+        // QEMU mixes and resamples to what [`lucarne_driver::AudioSink`] takes, 10 ms at a time.
+        let fixed =
+            "out.mixing-engine=on,out.fixed-settings=on,out.frequency=48000,out.channels=2,out.format=s16";
+        arg("audiodev", format!("dbus,id={SOUND},{fixed},out.voices=1,in.voices=0,nsamples=480"));
+        arg("display", format!("dbus,p2p=yes,audiodev={SOUND}"));
         arg(
             "device",
             format!("virtio-vga,id=gpu,edid=on,xres={},yres={}", self.shape.width, self.shape.height),
@@ -147,6 +154,10 @@ impl Machine<'_> {
             arg("chardev", format!("socket,id={chardev},path={file},server=on,wait=off"));
             arg("device", format!("virtserialport,chardev={chardev},name={port},id=port-{chardev}"));
         }
+        // Intel HD Audio, because virtio-sound's streams are not part of its device state (QEMU 10.0). Without a mixer: what
+        // the guest plays arrives as loud as it is, whatever its driver makes of amplifiers.
+        arg("device", "ich9-intel-hda,id=hda".into());
+        arg("device", format!("hda-output,id=speaker,bus=hda.0,audiodev={SOUND},mixer=off"));
         for port in 1..=ROOT_PORTS {
             arg("device", format!("pcie-root-port,id=slot{port},chassis={port},slot={port}"));
         }

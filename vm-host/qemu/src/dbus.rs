@@ -1,10 +1,12 @@
 //! QEMU's D-Bus display, peer to peer (`-display dbus,p2p=yes`; QEMU's `ui/dbus-display1.xml`): registering the
-//! listener and asking for another size. Keyboard and mouse are in `input`.
+//! listener and asking for another size. Keyboard and mouse are in `input`, sound is in `audio`.
 
+use crate::audio::Audio;
 use crate::input::Input;
+use crate::leds;
 use crate::listener::Listener;
 use crate::qmp::{Qmp, QmpError};
-use lucarne_driver::{DisplaySink, InputEvent};
+use lucarne_driver::{AudioSink, DisplaySink, InputEvent};
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use zbus::Connection;
 use zbus::connection::Builder;
 
-const CONSOLE: &str = "/org/qemu/Display1/Console_0";
+pub(crate) const CONSOLE: &str = "/org/qemu/Display1/Console_0";
 
 /// How long attaching may take; it takes milliseconds, seconds on a host that is out of processor time.
 const ATTACH_LIMIT: Duration = Duration::from_secs(30);
@@ -40,11 +42,13 @@ pub(crate) struct Display {
     connection: Connection,
     input: Input,
     listener: tokio::task::JoinHandle<()>,
+    lights: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Display {
     fn drop(&mut self) {
         self.listener.abort();
+        self.lights.abort();
     }
 }
 
@@ -82,11 +86,17 @@ impl Display {
             let interface = Some("org.qemu.Display1.Console");
             caller.call_method(None::<&str>, CONSOLE, interface, "RegisterListener", &(theirs,)).await
         });
-        let listener = tokio::spawn(Listener::new(sink, shared).serve(serve.await?));
+        let listener = tokio::spawn(Listener::new(sink.clone(), shared).serve(serve.await?));
         register.await.map_err(std::io::Error::other)??;
 
         let input = Input::start(connection.clone(), qmp.clone());
-        Ok(Self { connection, input, listener })
+        let lights = tokio::spawn(leds::follow(connection.clone(), sink));
+        Ok(Self { connection, input, listener, lights })
+    }
+
+    /// Hands out what the guest plays, for as long as the result lives; never waits.
+    pub(crate) fn listen(&self, sink: Arc<dyn AudioSink>) -> Audio {
+        Audio::start(self.connection.clone(), sink)
     }
 
     /// Queues input; never waits.

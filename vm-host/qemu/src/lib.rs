@@ -12,6 +12,7 @@
 //! ```
 
 mod address;
+mod audio;
 pub mod binary;
 mod card;
 pub mod command;
@@ -21,6 +22,7 @@ pub mod fuzz;
 mod guest_agent;
 mod identity;
 mod input;
+mod leds;
 mod listener;
 pub mod process;
 pub mod qmp;

@@ -44,7 +44,7 @@ pub mod template_files {
 }
 
 /// Changes whenever the machine of [`crate::command`] changes, so that old templates are not loaded into it.
-const MACHINE_VERSION: u32 = 3;
+const MACHINE_VERSION: u32 = 4;
 
 /// How long a boot may take until the guest agent answers. A Debian desktop takes half a minute under TCG on two
 /// cores; a large imported image on a busy host several minutes.

@@ -1,7 +1,9 @@
-//! The clipboard's way into the guest: a client of spice-vdagent, on the virtio-serial port `com.redhat.spice.0`.
+//! The clipboard's way into the guest, and that of the wanted size of its desktop: a client of spice-vdagent, on the
+//! virtio-serial port `com.redhat.spice.0`. (QEMU tells the guest's display driver of the size too; desktops without a program
+//! that listens to the driver, as most that are no whole desktop environment, hear of it from the agent alone.)
 //!
 //! ```text
-//! offer ─► watch ─► task ◄──► session (what is said) ◄──► socket ─ QEMU ─ port ─► spice-vdagentd ─► spice-vdagent
+//! offer, size ─► watch ─► task ◄──► session (what is said) ◄──► socket ─ QEMU ─ port ─► spice-vdagentd ─► spice-vdagent
 //! sink ◄──────────────┘
 //! ```
 //!
@@ -52,10 +54,16 @@ impl Drop for Clipboard {
 }
 
 impl Clipboard {
-    /// Begins to exchange clipboards with the agent behind this socket of QEMU, as often as the connection breaks.
-    pub(crate) fn start(socket: PathBuf, sink: Arc<dyn ClipboardSink>) -> Self {
+    /// Begins to exchange clipboards with the agent behind this socket of QEMU, as often as the connection breaks, and tells
+    /// it the sizes (width and height, pixels) that are wanted.
+    pub(crate) fn start(
+        socket: PathBuf,
+        sink: Arc<dyn ClipboardSink>,
+        mut sizes: watch::Receiver<Option<(u32, u32)>>,
+    ) -> Self {
         let (offer, offers) = watch::channel(None);
-        let link = Link { socket, sink, offers, offered: None };
+        sizes.mark_changed();
+        let link = Link { socket, sink, offers, offered: None, sizes };
         Self { offer, task: tokio::spawn(link.keep()) }
     }
 
@@ -71,6 +79,7 @@ struct Link {
     offers: watch::Receiver<Option<Arc<str>>>,
     /// The viewer's text that is the clipboard's content.
     offered: Option<Arc<str>>,
+    sizes: watch::Receiver<Option<(u32, u32)>>,
 }
 
 impl Link {
@@ -103,6 +112,10 @@ impl Link {
             Err(error) => return LinkError::Connect(error),
         };
         let mut session = Session::new(self.offered.take());
+        // An agent that starts anew is in a desktop that does, and has the size that it had at first.
+        if let Some(size) = *self.sizes.borrow_and_update() {
+            session.resize(size);
+        }
         let error = self.converse(stream, &mut session).await;
         self.offered = session.offered();
         error
@@ -142,6 +155,11 @@ impl Link {
                     }
                     // The owner has gone, and this task is about to be ended.
                     Err(_) => std::future::pending().await,
+                },
+                Ok(()) = self.sizes.changed(), if session.out.is_empty() => {
+                    if let Some(size) = *self.sizes.borrow_and_update() {
+                        session.resize(size);
+                    }
                 },
             }
         }

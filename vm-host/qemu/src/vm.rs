@@ -1,5 +1,6 @@
 //! A desktop on QEMU: forked from a template, or taken over from a process that ended.
 
+use crate::audio::Audio;
 use crate::binary::{Accel, Qemu};
 use crate::card;
 use crate::command::{Machine, Memory, Start, files};
@@ -11,11 +12,12 @@ use crate::template::{IdentityMethod, Template, template_files};
 use crate::vdagent::Clipboard;
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
-use lucarne_driver::{Capabilities, ClipboardSink, DisplaySink, InputEvent, Vm, VmError};
+use lucarne_driver::{AudioSink, Capabilities, ClipboardSink, DisplaySink, InputEvent, Vm, VmError};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Why a desktop could not be forked or taken over.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,9 @@ pub struct QemuVm {
     qmp: Arc<Qmp>,
     display: Display,
     clipboard: OnceLock<Clipboard>,
+    audio: OnceLock<Audio>,
+    /// The size that was asked for last, pixels.
+    size: watch::Sender<Option<(u32, u32)>>,
     identity: IdentityMethod,
     network: bool,
 }
@@ -124,6 +129,8 @@ impl QemuVm {
                     qmp,
                     display,
                     clipboard: OnceLock::new(),
+                    audio: OnceLock::new(),
+                    size: watch::Sender::new(None),
                     identity: request.template.meta.identity,
                     network: request.network,
                 };
@@ -182,8 +189,9 @@ impl QemuVm {
             // Its former owner ended between load and `cont`.
             qmp.execute("cont", Value::Null).await?;
         }
-        let clipboard = OnceLock::new();
-        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, identity, network })
+        let (clipboard, audio) = (OnceLock::new(), OnceLock::new());
+        let size = watch::Sender::new(None);
+        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, audio, size, identity, network })
     }
 
     /// QEMU's process id.
@@ -211,7 +219,7 @@ fn refused(what: &str) -> impl FnOnce(QmpError) -> VmError {
 #[async_trait]
 impl Vm for QemuVm {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { shared_framebuffer: true, resize: true, identity: true, clipboard: true }
+        Capabilities { shared_framebuffer: true, resize: true, identity: true, clipboard: true, audio: true }
     }
 
     fn input(&self, event: InputEvent) {
@@ -235,6 +243,7 @@ impl Vm for QemuVm {
     }
 
     async fn resize(&self, width: u32, height: u32) -> Result<(), VmError> {
+        self.size.send_replace(Some((width, height)));
         self.display.resize(width, height).await.map_err(|e| VmError::Refused {
             what: format!("a display of {width}x{height}"),
             why: e.to_string(),
@@ -242,13 +251,18 @@ impl Vm for QemuVm {
     }
 
     fn connect_clipboard(&self, sink: Arc<dyn ClipboardSink>) {
-        self.clipboard.get_or_init(|| Clipboard::start(self.dir.join(files::VDAGENT), sink));
+        let sizes = self.size.subscribe();
+        self.clipboard.get_or_init(|| Clipboard::start(self.dir.join(files::VDAGENT), sink, sizes));
     }
 
     fn offer_clipboard(&self, text: Arc<str>) {
         if let Some(clipboard) = self.clipboard.get() {
             clipboard.offer(text);
         }
+    }
+
+    fn connect_audio(&self, sink: Arc<dyn AudioSink>) {
+        self.audio.get_or_init(|| self.display.listen(sink));
     }
 
     async fn ended(&self) -> String {

@@ -1,7 +1,7 @@
 // The server's REST interface as functions. Each may throw ApiError; none keeps anything.
 import { request } from './request';
 import { errorFromAnswer, errorFromFailure } from './error';
-import type { Card, Connection, Host, Page, User } from './types';
+import type { Card, Connection, Host, Page, User, ViewerWish } from './types';
 
 const V1 = '/api/v1';
 const at = (path: string, id: string) => `${V1}/${path}/${encodeURIComponent(id)}`;
@@ -10,6 +10,8 @@ const at = (path: string, id: string) => `${V1}/${path}/${encodeURIComponent(id)
 const CONNECT_WAIT_MS = 4_000;
 /** Longest time for a connect's answer: forking on a busy host is slow. */
 const CONNECT_TIMEOUT_MS = 40_000;
+/** Longest time for the answer to a wish to watch: the user has 30 s. */
+const SHADOW_TIMEOUT_MS = 45_000;
 /** Longest time for a desktop's destruction to be confirmed. */
 const LOGOFF_TIMEOUT_MS = 60_000;
 
@@ -45,9 +47,31 @@ export async function connect(pool: string, signal?: AbortSignal): Promise<Conne
 }
 
 /** Asks for a new ticket to the desktop of a session. */
-export async function reconnect(session: string, signal?: AbortSignal): Promise<Connection> {
+export async function reconnect(
+  session: string,
+  viewers: ViewerWish,
+  signal?: AbortSignal,
+): Promise<Connection> {
   const options = { signal, timeoutMs: CONNECT_TIMEOUT_MS };
-  return (await request<Connection>('POST', `${at('sessions', session)}/ticket`, options)).body;
+  const path = `${at('sessions', session)}/ticket?viewers=${viewers}`;
+  return (await request<Connection>('POST', path, options)).body;
+}
+
+/** Asks to watch a session, for administrators; ending the request takes the question back. */
+export async function shadow(session: string, control: boolean, signal?: AbortSignal): Promise<Connection> {
+  const options = { body: { control }, signal, timeoutMs: SHADOW_TIMEOUT_MS };
+  return (await request<Connection>('POST', `${at('sessions', session)}/shadow`, options)).body;
+}
+
+/** Answers an administrator's question to watch. */
+export async function answerShadow(session: string, question: string, allow: boolean): Promise<void> {
+  const path = `${at('sessions', session)}/shadows/${encodeURIComponent(question)}`;
+  await request('POST', path, { body: { allow } });
+}
+
+/** Ends one viewer of a session; the desktop runs on. */
+export async function endViewer(session: string, viewer: number): Promise<void> {
+  await request('DELETE', `${at('sessions', session)}/viewers/${viewer}`);
 }
 
 /** Ends a session; resolves when the desktop's destruction is confirmed. */

@@ -33,14 +33,48 @@ export interface Desktop {
 
 export interface Session {
   id: string;
+  /** The user's name. */
+  user: string;
   /** The pool's name. */
   pool: string;
   desktop: string;
   desktop_name: string;
   state: 'connecting' | 'connected' | 'disconnected' | 'ended';
+  /** Its viewers now, in the order in which they came. */
+  viewers: Viewer[];
   /** What is on the screen is recorded. */
   recorded?: boolean;
 }
+
+/** A viewer that is connected. */
+export interface Viewer {
+  id: number;
+  role: 'owner' | 'view_only' | 'shadow';
+  /** What it types reaches the desktop. */
+  control: boolean;
+  /** The name of the user who looks. */
+  user: string;
+  address: string;
+  kind: 'browser' | 'vnc';
+  since: number;
+}
+
+/** What happens to the viewers with control that are there already. */
+export type ViewerWish = 'take_over' | 'share' | 'view_only';
+
+/** An administrator wants to watch. */
+export interface ShadowQuestion {
+  id: string;
+  user: string;
+  control: boolean;
+  reason: string;
+  answer_within_s: number;
+}
+
+/** What a stream tells beside the picture, as JSON in a text message. */
+export type Notice =
+  | { notice: 'viewers'; you: number; viewers: Viewer[]; questions: ShadowQuestion[] }
+  | { notice: 'taken_over'; by: Viewer };
 
 /** A pool that the user may use, and their desktop of it if they have one. */
 export interface Card {
@@ -64,6 +98,8 @@ export interface Connection {
   ticket: string | null;
   /** Path of the WebSocket. */
   websocket: string;
+  /** The viewers that end when the ticket is redeemed. */
+  takes_over: Viewer[];
   /** With status 202: what is being waited for, for people. */
   detail: string;
   /** With status 202: estimated share that is done, 0 to 100, where known. */

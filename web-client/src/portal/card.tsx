@@ -4,7 +4,7 @@ import * as api from '../api/client';
 import { asApiError } from '../api/error';
 import type { Card } from '../api/types';
 import { handOver } from '../lib/handoff';
-import { desktopPath, navigate } from '../lib/router';
+import { desktopPath, navigate, viewPath } from '../lib/router';
 import { text } from '../text';
 import { Notice } from '../ui/notice';
 import { Progress } from '../ui/progress';
@@ -109,6 +109,16 @@ export function DesktopCard(props: CardProps) {
               data-testid="card-connect"
             >
               {failure === undefined ? (condition.connect ?? text.portal.connect) : text.common.tryAgain}
+            </button>
+          )}
+          {condition.canView && card.session && !progress && (
+            <button
+              type="button"
+              class="plain"
+              onClick={() => card.session && navigate(viewPath(card.session.id))}
+              data-testid="card-view"
+            >
+              {text.portal.view}
             </button>
           )}
           {condition.canLogOff && !progress && (

@@ -15,6 +15,8 @@ export interface Condition {
   connect: string | null;
   /** There is a desktop to destroy. */
   canLogOff: boolean;
+  /** There is something to look at without taking it over. */
+  canView: boolean;
   /** There is a picture to show. */
   hasPicture: boolean;
   /** 0 to 100 while a template is being made and the share is known. */
@@ -30,6 +32,7 @@ export function conditionOf(card: Card): Condition {
     detail: card.detail,
     connect: text.portal.connect,
     canLogOff: card.session !== null && card.session.state !== 'ended',
+    canView: false,
     hasPicture: false,
     progress: null,
     moving: false,
@@ -54,7 +57,9 @@ export function conditionOf(card: Card): Condition {
   switch (desktop.phase) {
     case 'ready':
       if (card.session?.state === 'connected') {
-        const words = { chip: text.chip.inUse, detail: text.portal.inUse, connect: text.portal.takeOver };
+        const there = (card.session.viewers ?? []).filter((viewer) => viewer.role === 'owner');
+        const detail = text.portal.inUse(there);
+        const words = { chip: text.chip.inUse, detail, connect: text.portal.takeOver, canView: true };
         return { ...running, ...words, tone: 'good', hasPicture: true };
       }
       return { ...running, chip: text.chip.ready, tone: 'good', hasPicture: true };

@@ -5,6 +5,8 @@ const SHAPES = {
   expand: 'M4 9V4h5 M20 9V4h-5 M4 15v5h5 M20 15v5h-5',
   shrink: 'M9 4v5H4 M15 4v5h5 M9 20v-5H4 M15 20v-5h5',
   clipboard: 'M8 5H6v16h12V5h-2 M8 3h8v4H8z M9 12h6 M9 16h4',
+  sound: 'M4 10v4h4l5 4V6L8 10z M16 9a4 4 0 0 1 0 6 M18.5 6.5a8 8 0 0 1 0 11',
+  silent: 'M4 10v4h4l5 4V6L8 10z M16 10l4 4 M20 10l-4 4',
   power: 'M12 3v9 M6.5 6.5a8 8 0 1 0 11 0',
   chevron: 'M6 9l6 6 6-6',
   up: 'M6 15l6-6 6 6',

@@ -6,7 +6,7 @@
 //             │   ▲                     │    ▲                          │   │
 //             │   └─ restart ─┐         │    └──────── picture ─────────┘   │
 //             └──────────► ended ◄──────┴───────────────────────────────────┘
-//                  (closed with 4001, 4002 or 4003; refused for good; signed out)
+//                  (closed with 4001 to 4006; refused for good; signed out)
 //
 // The difference between connecting and reconnecting is that the user has seen their desktop already.
 import type { ApiError } from '../api/error';
@@ -16,7 +16,14 @@ import { text } from '../text';
 export type Stage = 'asking' | 'preparing' | 'linking' | 'painting' | 'retrying';
 
 export type EndReason =
-  'logged_off' | 'desktop_ended' | 'taken_over' | 'signed_out' | 'session_ended' | 'not_found' | 'refused';
+  | 'logged_off'
+  | 'desktop_ended'
+  | 'taken_over'
+  | 'stopped'
+  | 'signed_out'
+  | 'session_ended'
+  | 'not_found'
+  | 'refused';
 
 /** On the way to a picture. `detail` says why it takes longer, for people; `share` is 0 to 100 where known. */
 export interface Underway {
@@ -56,11 +63,17 @@ export type Happening =
 export const CLOSE_LOGGED_OFF = 4001;
 export const CLOSE_DESKTOP_ENDED = 4002;
 export const CLOSE_TAKEN_OVER = 4003;
+export const CLOSE_STOPPED = 4004;
+export const CLOSE_FULL = 4005;
+export const CLOSE_UNSEEN = 4006;
 export const CLOSE_GOING_AWAY = 1012;
 /** Given by this client when a stream shows nothing in time, or the link is found dead. */
 export const CLOSE_STALLED = 4900;
 
 export const START: State = { name: 'connecting', stage: 'asking', detail: '', share: null };
+
+/** The code of an error that says: another viewer has the desktop now. */
+export const ELSEWHERE = 'used_elsewhere';
 
 /** The state after something happened. */
 export function step(state: State, happening: Happening): State {
@@ -99,6 +112,11 @@ function afterClose(state: State, code: number, detail: string): State {
       return { name: 'ended', reason: 'desktop_ended', detail };
     case CLOSE_TAKEN_OVER:
       return { name: 'ended', reason: 'taken_over', detail: '' };
+    case CLOSE_STOPPED:
+    case CLOSE_UNSEEN:
+      return { name: 'ended', reason: 'stopped', detail: sentence(detail) };
+    case CLOSE_FULL:
+      return { name: 'ended', reason: 'refused', detail: sentence(detail) };
     case CLOSE_GOING_AWAY:
       return underway(state, 'retrying', text.viewer.serverAway, null);
     case CLOSE_STALLED:
@@ -109,8 +127,14 @@ function afterClose(state: State, code: number, detail: string): State {
   }
 }
 
+/** A server's words as a sentence. */
+function sentence(words: string): string {
+  return words && `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
+}
+
 function afterFailure(state: State, error: ApiError): State {
   if (error.signedOut) return { name: 'ended', reason: 'signed_out', detail: '' };
+  if (error.code === ELSEWHERE) return { name: 'ended', reason: 'taken_over', detail: '' };
   if (error.passing) return underway(state, 'retrying', error.detail, null);
   if (error.status === 410) return { name: 'ended', reason: 'session_ended', detail: '' };
   if (error.status === 404) return { name: 'ended', reason: 'not_found', detail: '' };

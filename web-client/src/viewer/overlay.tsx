@@ -3,12 +3,17 @@
 import { text } from '../text';
 import { Mark } from '../ui/mark';
 import { Progress } from '../ui/progress';
+import type { Viewer } from '../api/types';
+import type { ViewAs } from '../lib/router';
 import type { Ended, State, Underway } from './connection';
 
 export interface OverlayProps {
   state: State;
   /** The pool's or desktop's name, when known. */
   name: string;
+  as: ViewAs;
+  /** Who took the desktop over, when that is known. */
+  takenOverBy: Viewer | undefined;
   onPortal: () => void;
   onUseHere: () => void;
   onSignIn: () => void;
@@ -29,12 +34,13 @@ export function Overlay(props: OverlayProps) {
 
 function Connecting(props: OverlayProps & { state: Underway }) {
   const { stage, detail, share } = props.state;
+  const stages = props.as === 'owner' || props.as === 'view_only' ? text.viewer.stage : text.shadow.stage;
   return (
     <div class="overlay">
       <div class="overlay-panel">
         <Mark class="mark-large mark-dark" />
         <h1>{props.name || text.viewer.connecting}</h1>
-        <Progress label={stage === 'preparing' && detail ? detail : text.viewer.stage[stage]} share={share} />
+        <Progress label={stage === 'preparing' && detail ? detail : stages[stage]} share={share} />
         {stage === 'retrying' && detail && <p class="quiet">{detail}</p>}
         <button type="button" onClick={props.onPortal}>
           {text.viewer.toPortal}
@@ -59,16 +65,19 @@ function Reconnecting({ state }: { state: Underway }) {
 function Over(props: OverlayProps & { state: Ended }) {
   const { reason, detail } = props.state;
   const words = text.viewer.ended[reason];
+  const by = reason === 'taken_over' ? props.takenOverBy : undefined;
+  const shadow = props.as === 'shadow' || props.as === 'control';
+  const again = reason === 'taken_over' || reason === 'stopped' || (shadow && reason === 'refused');
   return (
     <div class="overlay" role="alert">
       <div class="overlay-panel">
         <Mark class="mark-large mark-dark" />
         <h1>{words.heading}</h1>
-        <p>{detail || words.detail}</p>
+        <p data-testid="end-detail">{detail || (by ? text.viewer.takenOverBy(by) : words.detail)}</p>
         <div class="overlay-actions">
-          {reason === 'taken_over' && (
+          {again && (
             <button type="button" class="primary" onClick={props.onUseHere} data-testid="use-here">
-              {text.viewer.useHere}
+              {shadow ? text.shadow.again : text.viewer.useHere}
             </button>
           )}
           {reason === 'signed_out' ? (
@@ -78,7 +87,7 @@ function Over(props: OverlayProps & { state: Ended }) {
           ) : (
             <button
               type="button"
-              class={reason === 'taken_over' ? '' : 'primary'}
+              class={again ? '' : 'primary'}
               onClick={props.onPortal}
               data-testid="to-portal"
             >

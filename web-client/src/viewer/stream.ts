@@ -1,7 +1,8 @@
 // One stream: a WebSocket opened with a ticket, and noVNC decoding what comes into a canvas of its own layer. It ends
 // once and is then thrown away. Knows nothing of tickets' origin, of retries or of what is around the picture.
-import RFB from '@novnc/novnc';
+import type { Notice } from '../api/types';
 import { text } from '../text';
+import AudioRfb, { type AudioEvents } from './audio-rfb';
 import { CLOSE_STALLED } from './connection';
 
 export interface StreamOptions {
@@ -10,14 +11,20 @@ export interface StreamOptions {
   /** Path of the WebSocket on this server. */
   path: string;
   ticket: string;
+  /** Nothing is typed, copied or clicked into it; the server holds to that too. */
+  viewOnly: boolean;
   /** The stream is open. */
   onOpened: () => void;
   /** The first picture is painted. */
   onPicture: () => void;
+  /** The server tells something beside the picture. */
+  onNotice: (notice: Notice) => void;
   /** Bytes came. */
   onHeard: () => void;
   /** The desktop's clipboard has new text. */
   onClipboard: (text: string) => void;
+  /** The desktop's sound. */
+  audio: AudioEvents;
   /** It is over. The canvas still holds the last picture if there was one. */
   onEnd: (code: number, detail: string, picture: HTMLCanvasElement | null) => void;
 }
@@ -30,7 +37,7 @@ const QUALITY = 6;
 const COMPRESSION = 2;
 
 export class Stream {
-  private readonly rfb: RFB;
+  private readonly rfb: AudioRfb;
   private readonly socket: WebSocket;
   private readonly layer: HTMLElement;
   private readonly canvas: HTMLCanvasElement | null;
@@ -41,16 +48,24 @@ export class Stream {
   constructor(private readonly options: StreamOptions) {
     const address = new URL(options.path, location.href);
     address.protocol = address.protocol === 'http:' ? 'ws:' : 'wss:';
-    this.socket = new WebSocket(address, ['binary', `lucarne.ticket.${options.ticket}`]);
+    this.socket = new WebSocket(address, ['lucarne.notices', 'binary', `lucarne.ticket.${options.ticket}`]);
     this.socket.addEventListener('open', () => options.onOpened());
-    this.socket.addEventListener('message', () => options.onHeard());
+    this.socket.addEventListener('message', (event) => {
+      options.onHeard();
+      if (typeof event.data !== 'string') return;
+      // Not the picture's: noVNC, which listens after this, would take it for bytes.
+      event.stopImmediatePropagation();
+      options.onNotice(JSON.parse(event.data) as Notice);
+    });
     this.socket.addEventListener('close', (event) => this.end(event.code, event.reason));
 
     this.layer = document.createElement('div');
     this.layer.className = 'viewer-layer';
     options.target.append(this.layer);
 
-    this.rfb = new RFB(this.layer, this.socket, { shared: true });
+    this.rfb = new AudioRfb(this.layer, this.socket, { shared: true });
+    this.rfb.audio = options.audio;
+    this.rfb.viewOnly = options.viewOnly;
     this.rfb.background = 'transparent';
     this.rfb.scaleViewport = true;
     this.rfb.clipViewport = false;
@@ -77,6 +92,11 @@ export class Stream {
 
   sendClipboard(content: string): void {
     this.rfb.clipboardPasteFrom(content);
+  }
+
+  /** Wants the desktop's sound, which was offered, or does not. */
+  listen(on: boolean): void {
+    this.rfb.listen(on);
   }
 
   /** Ends the stream now, without waiting for the other side: the link may be dead. */

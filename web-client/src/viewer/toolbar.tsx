@@ -4,6 +4,7 @@ import type { ComponentChildren, Ref } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { text } from '../text';
 import { Icon, type IconName } from '../ui/icons';
+import type { Hearing } from './use-screen';
 
 /** Time without pointer and focus until it hides, ms. */
 const LINGER_MS = 900;
@@ -22,12 +23,18 @@ export interface ToolbarProps {
   fullScreen: boolean;
   canFullScreen: boolean;
   clipboardOpen: boolean;
+  /** What is typed here reaches the desktop. */
+  canType: boolean;
+  /** This viewer takes part in the clipboard. */
+  canCopy: boolean;
   canLogOff: boolean;
+  hearing: Hearing;
   onBack: () => void;
   onCtrlAltDel: () => void;
   onFullScreen: () => void;
   onClipboard: () => void;
   onLogOff: () => void;
+  onSound: () => void;
   /** What hangs below the bar. */
   children: ComponentChildren;
 }
@@ -83,21 +90,35 @@ export function Toolbar(props: ToolbarProps) {
           inputRef={first}
         />
         <span class="toolbar-name">{props.name}</span>
-        <Tool
-          icon="keys"
-          words={text.toolbar.cad}
-          id="cad"
-          disabled={!connected}
-          onClick={props.onCtrlAltDel}
-        />
-        <Tool
-          icon="clipboard"
-          words={text.toolbar.clipboard}
-          id="clipboard"
-          disabled={!connected && !props.clipboardOpen}
-          pressed={props.clipboardOpen}
-          onClick={props.onClipboard}
-        />
+        {props.canType && (
+          <Tool
+            icon="keys"
+            words={text.toolbar.cad}
+            id="cad"
+            disabled={!connected}
+            onClick={props.onCtrlAltDel}
+          />
+        )}
+        {props.canCopy && (
+          <Tool
+            icon="clipboard"
+            words={text.toolbar.clipboard}
+            id="clipboard"
+            disabled={!connected && !props.clipboardOpen}
+            pressed={props.clipboardOpen}
+            onClick={props.onClipboard}
+          />
+        )}
+        {props.hearing !== 'none' && (
+          <Tool
+            icon={props.hearing === 'on' ? 'sound' : 'silent'}
+            words={text.toolbar.sound[props.hearing]}
+            hint={text.toolbar.soundHint[props.hearing]}
+            id="sound"
+            disabled={!connected || props.hearing === 'unable'}
+            onClick={props.onSound}
+          />
+        )}
         {props.canFullScreen && (
           <Tool
             icon={props.fullScreen ? 'shrink' : 'expand'}
@@ -106,13 +127,9 @@ export function Toolbar(props: ToolbarProps) {
             onClick={props.onFullScreen}
           />
         )}
-        <Tool
-          icon="power"
-          words={text.toolbar.logOff}
-          id="logoff"
-          disabled={!props.canLogOff}
-          onClick={props.onLogOff}
-        />
+        {props.canLogOff && (
+          <Tool icon="power" words={text.toolbar.logOff} id="logoff" onClick={props.onLogOff} />
+        )}
       </div>
       {open && props.children}
       <button

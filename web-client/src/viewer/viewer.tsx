@@ -1,19 +1,22 @@
 // The desktop, full-window: the picture, the toolbar over it, and words when there is no picture.
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
-import { navigate, portalPath } from '../lib/router';
+import { navigate, portalPath, type ViewAs } from '../lib/router';
 import { useTitle } from '../lib/title';
 import { LogOffDialog } from '../portal/log-off';
 import { text } from '../text';
 import { Chord } from './chord';
 import { ClipboardPanel } from './clipboard-panel';
+import { Consent } from './consent';
 import { canFullScreen, leaveFullScreen, toggleFullScreen, useFullScreen } from './full-screen';
 import { Overlay } from './overlay';
+import { Presence } from './presence';
 import { Toolbar } from './toolbar';
 import { useScreen } from './use-screen';
 import '../styles/viewer.css';
 
 export interface ViewerProps {
   session: string;
+  as: ViewAs;
   /** The user logged off; the words are for the portal. */
   onLoggedOff: (notice: string) => void;
   onSignedOut: () => void;
@@ -23,7 +26,8 @@ export function Viewer(props: ViewerProps) {
   const root = useRef<HTMLElement>(null);
   const target = useRef<HTMLDivElement>(null);
   const last = useRef<HTMLCanvasElement>(null);
-  const screen = useScreen(props.session, target, last);
+  const screen = useScreen(props.session, props.as, target, last);
+  const typing = props.as === 'owner' || props.as === 'control';
   const [barOpen, setBarOpen] = useState(false);
   const [panelOpen, setPanelOpen] = useState(false);
   const [leaving, setLeaving] = useState(false);
@@ -92,6 +96,8 @@ export function Viewer(props: ViewerProps) {
         <Overlay
           state={state}
           name={name}
+          as={props.as}
+          takenOverBy={screen.takenOverBy}
           onPortal={toPortal}
           onUseHere={screen.useHere}
           onSignIn={props.onSignedOut}
@@ -112,7 +118,10 @@ export function Viewer(props: ViewerProps) {
           fullScreen={fullScreen}
           canFullScreen={canFullScreen()}
           clipboardOpen={panelOpen}
-          canLogOff={screen.connection !== undefined}
+          canType={typing}
+          canCopy={props.as === 'owner'}
+          canLogOff={props.as === 'owner' && screen.connection !== undefined}
+          hearing={screen.hearing}
           onBack={toPortal}
           onCtrlAltDel={screen.sendCtrlAltDel}
           onFullScreen={() => {
@@ -120,6 +129,7 @@ export function Viewer(props: ViewerProps) {
           }}
           onClipboard={() => (panelOpen ? closePanel() : setPanelOpen(true))}
           onLogOff={() => setLeaving(true)}
+          onSound={screen.toggleSound}
         >
           {panelOpen && (
             <ClipboardPanel
@@ -131,6 +141,19 @@ export function Viewer(props: ViewerProps) {
           )}
         </Toolbar>
       )}
+      {connected && (
+        <Presence
+          session={props.session}
+          as={props.as}
+          owner={screen.connection?.session.user ?? ''}
+          others={screen.others}
+          moved={screen.moved}
+          onDone={screen.focus}
+        />
+      )}
+      {screen.questions.map((question) => (
+        <Consent key={question.id} session={props.session} question={question} onClosed={screen.focus} />
+      ))}
       {leaving && (
         <LogOffDialog
           session={props.session}

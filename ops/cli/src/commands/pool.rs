@@ -1,6 +1,6 @@
 //! `lucarne pool`.
 
-use crate::args::{Pool, PoolCommand, Recorded};
+use crate::args::{Pool, PoolCommand, Recorded, Shadow};
 use crate::client::{Client, escape};
 use crate::output::{self, Row};
 use crate::progress::Progress;
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{self, NewPool};
 use lucarne_control::spec::{MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy};
+use lucarne_control::viewer::ShadowPolicy;
 use std::time::Duration;
 
 impl Row for api::Pool {
@@ -49,6 +50,9 @@ pub async fn run(args: Pool) -> Result<()> {
             vcpus,
             display,
             no_network,
+            shadow,
+            shadow_control,
+            no_audio,
             recording,
             recording_days,
             recording_mib,
@@ -69,6 +73,13 @@ pub async fn run(args: Pool) -> Result<()> {
                 image,
                 machine: Some(MachineShape { memory_mib: memory, vcpus, width, height }),
                 network: if no_network { NetworkPolicy::None } else { NetworkPolicy::User },
+                shadow: match shadow {
+                    Shadow::Off => ShadowPolicy::Off,
+                    Shadow::WithConsent => ShadowPolicy::WithConsent,
+                    Shadow::WithNotice => ShadowPolicy::WithNotice,
+                },
+                shadow_control,
+                audio: Some(!no_audio),
                 recording: RecordingPolicy {
                     mode: match recording {
                         Recorded::Off => RecordingMode::Off,

@@ -325,7 +325,7 @@ impl Viewer {
                 name
             }
             enc::QEMU_POINTER_MOTION => Some(ServerEvent::PointerMotion { absolute: rect.x != 0 }),
-            enc::QEMU_EXTENDED_KEY | enc::QEMU_AUDIO | enc::EXTENDED_MOUSE_BUTTONS => {
+            enc::QEMU_EXTENDED_KEY | enc::QEMU_AUDIO | enc::OPUS_AUDIO | enc::EXTENDED_MOUSE_BUTTONS => {
                 Some(ServerEvent::Acknowledged(encoding))
             }
             enc::QEMU_LED_STATE => {

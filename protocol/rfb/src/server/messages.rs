@@ -179,6 +179,12 @@ impl ClientMessages {
         Ok(())
     }
 
+    /// Whether a message has begun and its rest is still to come, once [`Self::next_message`] gives none.
+    #[must_use]
+    pub fn is_within(&self) -> bool {
+        self.skip > 0 || self.input.len() > 0
+    }
+
     /// The next whole message; `None` when more bytes are needed.
     ///
     /// # Errors

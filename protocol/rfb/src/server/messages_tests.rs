@@ -109,6 +109,7 @@ fn any_audio_request() -> impl Strategy<Value = AudioRequest> {
     prop_oneof![
         Just(AudioRequest::Enable),
         Just(AudioRequest::Disable),
+        Just(AudioRequest::Opus),
         format.prop_map(|(sample, channels, frequency)| {
             AudioRequest::Format(AudioFormat { sample, channels, frequency })
         }),

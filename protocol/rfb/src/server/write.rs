@@ -227,8 +227,8 @@ impl<'a> Update<'a> {
         self.rect(Rect::new(absolute.into(), 0, 0, 0), enc::QEMU_POINTER_MOTION);
     }
 
-    /// An empty rectangle that says: the server understands this extension too. For QEMU Extended Key Event, QEMU Audio
-    /// and ExtendedMouseButtons.
+    /// An empty rectangle that says: the server understands this extension too. For QEMU Extended Key Event, QEMU Audio,
+    /// Opus audio and ExtendedMouseButtons.
     pub fn acknowledge(&mut self, pseudo_encoding: i32) {
         self.rect(Rect::default(), pseudo_encoding);
     }

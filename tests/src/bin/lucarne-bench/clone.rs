@@ -17,6 +17,7 @@ use crate::viewer::Viewer;
 use anyhow::{Context, Result, bail};
 use lucarne_control::api::{Connection, Credentials, Desktop, Host, NewSession, NewUser, Page, Token, User};
 use lucarne_control::desktop::Phase;
+use lucarne_control::viewer::ViewerWish;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -186,7 +187,7 @@ async fn fork(server: &Server, admin: &mut Client, token: &str) -> Result<(Sampl
 async fn timed_fork(server: &Server, admin: &mut Client, token: &str) -> Result<(Sample, Held)> {
     // A browser that shows the portal has its connection open.
     let mut client = Client::remote(server.tls()?, Some(token.to_owned())).await?;
-    let wish = NewSession { pool: pool::NAME.into(), wait_ms: None };
+    let wish = NewSession { pool: pool::NAME.into(), wait_ms: None, viewers: ViewerWish::TakeOver };
     let click = Instant::now();
     let ms = || click.elapsed().as_secs_f64() * 1000.0;
     let (status, connection): (_, Connection) = client.post("/api/v1/sessions", &wish).await?;

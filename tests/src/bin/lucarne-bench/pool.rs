@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{Image, NewPool, Page, Pool};
 use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
+use lucarne_control::viewer::ShadowPolicy;
 use std::time::{Duration, Instant};
 
 /// Its name.
@@ -24,6 +25,9 @@ pub async fn make(admin: &mut Client, clones: u32) -> Result<f64> {
         image: image.digest.to_string(),
         machine: None,
         network: NetworkPolicy::User,
+        shadow: ShadowPolicy::Off,
+        shadow_control: false,
+        audio: None,
         recording: RecordingPolicy::default(),
         max_desktops: Some(clones),
         entitled_users: Vec::new(),

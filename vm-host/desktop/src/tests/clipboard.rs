@@ -3,9 +3,13 @@
 use super::viewing::ready;
 use super::{Client, Host, within};
 use crate::testing::{Canvas, eventually};
+use lucarne_control::link::Purpose;
+use lucarne_driver::InputEvent;
+use lucarne_rfb::Rect;
 use lucarne_rfb::client::{ServerEvent, write};
 use lucarne_rfb::clipboard::{Clipboard, MAX_TEXT};
 use lucarne_rfb::encodings as enc;
+use lucarne_rfb::server::Screen;
 
 const EXTENDED: [i32; 2] = [enc::RAW, enc::EXTENDED_CLIPBOARD];
 
@@ -128,6 +132,27 @@ async fn a_viewer_that_may_only_look_neither_hears_nor_copies() {
     watcher.send(|out| write::cut_text("from the watcher", out)).await;
     settle(&mut watcher).await;
     assert_eq!(host.vm().offered(), Vec::<String>::new());
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_with_control_types_and_takes_no_part_in_the_clipboard() {
+    let host = started().await;
+    let mut shadow = host.view_as(Purpose::View { view_only: false, shadow: true }).await;
+    shadow.set_encodings(&[&EXTENDED[..], &[enc::EXTENDED_DESKTOP_SIZE]].concat()).await;
+    host.vm().copy(Some("a password"));
+    say(&mut shadow, Clipboard::Request).await;
+    say(&mut shadow, Clipboard::Provide("from the shadow".into())).await;
+    let screen = Screen { id: 0, rect: Rect::new(0, 0, 800, 600), flags: 0 };
+    shadow.send(|out| write::set_desktop_size(800, 600, &[screen], out)).await;
+    shadow.key(true, 0x1e).await;
+    settle(&mut shadow).await;
+    assert_eq!(host.vm().offered(), Vec::<String>::new());
+    assert!(!host.vm().log().iter().any(|l| l.starts_with("resize")));
+    drop(shadow);
+    host.agent().await.wait(|s| s.viewers == 0).await;
+    let seen = host.vm().inputs();
+    assert_eq!(seen, [true, false].map(|down| InputEvent::Key { qnum: 0x1e, down }), "and it lets go");
     host.stop().await;
 }
 

@@ -104,7 +104,7 @@ async fn a_guest_that_ends_by_itself_closes_its_viewers_and_is_reported_until_st
     let failed = agent.wait(|s| s.phase == Phase::Failed).await;
     assert_eq!(failed.detail, "the virtual machine has ended: powered off");
     while within(viewer.try_event()).await.is_some() {}
-    let (_, opened) = host.connect(&host.open(Purpose::View { view_only: false })).await;
+    let (_, opened) = host.connect(&host.open(Purpose::View { view_only: false, shadow: false })).await;
     assert_eq!(opened, Opened::Refused { reason: failed.detail.clone() });
     assert_eq!(host.agent().await.status().await.phase, Phase::Failed);
     host.stop().await;

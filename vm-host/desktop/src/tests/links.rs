@@ -19,7 +19,7 @@ fn refusal(opened: Opened) -> String {
 async fn another_desktop_and_another_generation_are_refused_with_the_reason() {
     let host = Host::start();
     host.sink().await.scanout(Canvas::new(64, 64).frame());
-    let right = host.open(Purpose::View { view_only: false });
+    let right = host.open(Purpose::View { view_only: false, shadow: false });
     for wrong in [
         Open { desktop: DesktopId::generate(), ..right.clone() },
         Open { generation: right.generation - 1, ..right.clone() },
@@ -49,7 +49,7 @@ async fn a_first_line_that_is_endless_or_nonsense_is_refused() {
 async fn a_viewer_that_comes_before_the_picture_waits_for_it() {
     let host = Host::start();
     let sink = host.sink().await;
-    let open = host.open(Purpose::View { view_only: false });
+    let open = host.open(Purpose::View { view_only: false, shadow: false });
     let mut stream = UnixStream::connect(host.dir.path().join(files::DISPLAY_SOCKET)).await.unwrap();
     let mut line = serde_json::to_vec(&open).unwrap();
     line.push(b'\n');

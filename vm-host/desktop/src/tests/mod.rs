@@ -1,5 +1,6 @@
 //! The whole process but its driver: a fake guest behind the `Vm` trait, real Unix sockets, and RFB's own client side.
 
+mod audio;
 mod clipboard;
 #[cfg(feature = "h264")]
 mod film;
@@ -41,7 +42,11 @@ impl Host {
     }
 
     fn start_with(launcher: FakeLauncher, done: Done) -> Self {
-        Self::start_of(launcher, done, config(), None)
+        Self::start_as(launcher, done, config())
+    }
+
+    fn start_as(launcher: FakeLauncher, done: Done, config: DesktopConfig) -> Self {
+        Self::start_of(launcher, done, config, None)
     }
 
     fn start_of(launcher: FakeLauncher, done: Done, config: DesktopConfig, recording: Option<File>) -> Self {
@@ -92,7 +97,11 @@ impl Host {
 
     /// Connects a viewer and goes up to ServerInit.
     async fn view(&self, view_only: bool) -> Client {
-        let (stream, opened) = self.connect(&self.open(Purpose::View { view_only })).await;
+        self.view_as(Purpose::View { view_only, shadow: false }).await
+    }
+
+    async fn view_as(&self, purpose: Purpose) -> Client {
+        let (stream, opened) = self.connect(&self.open(purpose)).await;
         assert_eq!(opened, Opened::Ok);
         Client::start(stream).await
     }

@@ -35,7 +35,10 @@ fn opened(path: &Path) -> Option<Recording<File>> {
 }
 
 fn of_session(host: &Host) -> Open {
-    Open { session: Some(SessionId::generate()), ..host.open(Purpose::View { view_only: false }) }
+    Open {
+        session: Some(SessionId::generate()),
+        ..host.open(Purpose::View { view_only: false, shadow: false })
+    }
 }
 
 async fn view(host: &Host) -> Client {

@@ -3,7 +3,7 @@
 use super::{Host, within};
 use crate::testing::{Canvas, eventually};
 use lucarne_control::desktop::Phase;
-use lucarne_driver::{Button, CursorImage, Damage, InputEvent};
+use lucarne_driver::{Button, CursorImage, Damage, InputEvent, Leds};
 use lucarne_rfb::client::{ServerEvent, write};
 use lucarne_rfb::encodings as enc;
 use lucarne_rfb::server::Screen;
@@ -15,7 +15,11 @@ fn key(qnum: u32, down: bool) -> InputEvent {
 
 /// A host with a picture whose guest has its identity.
 pub(super) async fn ready(canvas: &Canvas) -> Host {
-    let host = Host::start();
+    started(Host::start(), canvas).await
+}
+
+/// The same host once it is as far.
+pub(super) async fn started(host: Host, canvas: &Canvas) -> Host {
     host.vm().answer_identity(Ok(()));
     host.sink().await.scanout(canvas.frame());
     host.agent().await.wait(|s| s.phase == Phase::Ready).await;
@@ -368,4 +372,44 @@ async fn a_viewer_that_floods_and_reads_nothing_does_not_hold_up_another() {
     other.request(false).await;
     within(other.wait_updated()).await;
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lights_of_the_lock_keys_reach_viewers_that_know_them_and_newcomers() {
+    let host = ready(&drawing(64, 64)).await;
+    let lights = |e| if let ServerEvent::Leds(leds) = e { Some(leds) } else { None };
+    let mut client = host.view(false).await;
+    client.set_encodings(&[enc::RAW, enc::QEMU_LED_STATE]).await;
+    client.request(false).await;
+    client.wait_updated().await;
+    client.request(true).await;
+    host.sink().await.leds(Leds { scroll: false, num: false, caps: true });
+    assert_eq!(client.wait(lights).await, 4);
+    client.request(true).await;
+    host.sink().await.leds(Leds { scroll: true, num: true, caps: false });
+    assert_eq!(client.wait(lights).await, 3);
+    let mut newcomer = host.view(true).await;
+    newcomer.set_encodings(&[enc::RAW, enc::QEMU_LED_STATE]).await;
+    newcomer.request(false).await;
+    assert_eq!(newcomer.wait(lights).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layout_of_other_than_one_whole_screen_is_invalid() {
+    let host = ready(&drawing(640, 480)).await;
+    let mut client = host.view(false).await;
+    client.set_encodings(&[enc::RAW, enc::EXTENDED_DESKTOP_SIZE]).await;
+    let screen = |id, x, w| Screen { id, rect: Rect::new(x, 0, w, 600), flags: 0 };
+    for screens in [&[][..], &[screen(0, 0, 400), screen(1, 400, 400)], &[screen(0, 0, 799)]] {
+        client.request(false).await;
+        client.send(|out| write::set_desktop_size(800, 600, screens, out)).await;
+        let status = client
+            .wait(|e| match e {
+                ServerEvent::Resized { reason: 1, status, .. } => Some(status),
+                _ => None,
+            })
+            .await;
+        assert_eq!(status, 3, "{screens:?}");
+    }
+    assert!(!host.vm().log().iter().any(|l| l.starts_with("resize")), "{:?}", host.vm().log());
 }

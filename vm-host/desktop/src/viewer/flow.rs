@@ -30,8 +30,9 @@ const WINDOW_MAX: u64 = 4 << 20;
 /// Measuring with less than this tells of the processor's scheduling and not of the link. Updates may always be this long.
 const SAMPLE_MIN: u64 = 4 << 10;
 
-/// A shorter time than this beyond the link's own is noise.
+/// A shorter time than this beyond the link's own is noise; as is a [`NOISY`]th of the link's own.
 const NOISE: Duration = Duration::from_millis(1);
+const NOISY: u32 = 16;
 
 /// Of so many measurements the fastest counts: slower ones may be of a moment in which the viewer was busy.
 const SAMPLES: usize = 6;
@@ -39,14 +40,24 @@ const SAMPLES: usize = 6;
 /// The shortest time is forgotten after this, because links change.
 const FORGET: Duration = Duration::from_secs(30);
 
+/// What a fence's answer will tell of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tells {
+    /// These bytes were sent together with the fence, and found the link free.
+    Alone(u64),
+    /// Another fence was on the way, which will be answered before. Whether the link was filled.
+    Behind { filled: bool },
+    /// No more than how long it took: some of the bytes before it were sent earlier, and may have arrived long ago.
+    Nothing,
+}
+
 /// A fence that was sent.
 #[derive(Clone, Copy, Debug)]
 struct Ping {
     number: u32,
     /// Bytes sent before it in all.
     end: u64,
-    /// Bytes that were on the way when it was sent, if no other fence was.
-    alone: Option<u64>,
+    tells: Tells,
     at: Instant,
 }
 
@@ -62,6 +73,8 @@ struct Pong {
 pub(super) struct Flow {
     sent: u64,
     confirmed: u64,
+    /// When the first byte was sent that no fence is behind.
+    open_since: Option<Instant>,
     pings: VecDeque<Ping>,
     next: u32,
     /// None before the viewer has answered a fence.
@@ -77,6 +90,7 @@ impl Flow {
     /// `bytes` are handed to the kernel now. Gives the payload of a fence to send behind them, where one is of use.
     pub(super) fn sent(&mut self, bytes: usize, now: Instant) -> Option<[u8; 4]> {
         self.sent += bytes as u64;
+        self.open_since.get_or_insert(now);
         let last = self.pings.back().map_or(self.confirmed, |ping| ping.end);
         (self.last.is_some() && (self.pings.is_empty() || self.sent - last >= SAMPLE_MIN))
             .then(|| self.ping(now))
@@ -87,20 +101,28 @@ impl Flow {
     pub(super) fn overdue(&mut self, now: Instant) -> Option<[u8; 4]> {
         let unconfirmed = self.sent - self.confirmed;
         let late = self.last.is_some() && self.pings.is_empty() && unconfirmed >= SAMPLE_MIN;
-        late.then(|| {
-            let payload = self.ping(now);
-            // How long those bytes took is not known.
-            self.pings.iter_mut().for_each(|ping| ping.alone = None);
-            payload
-        })
+        // How long those bytes took is not known.
+        late.then(|| self.ping_that(Tells::Nothing, now))
     }
 
     /// The payload of a fence that is sent now.
     pub(super) fn ping(&mut self, now: Instant) -> [u8; 4] {
+        let on_the_way = self.sent - self.confirmed;
+        let tells = if !self.pings.is_empty() {
+            Tells::Behind { filled: on_the_way * 2 >= self.window() }
+        } else if self.open_since.is_none_or(|since| now.saturating_duration_since(since) < NOISE) {
+            Tells::Alone(on_the_way)
+        } else {
+            Tells::Nothing
+        };
+        self.ping_that(tells, now)
+    }
+
+    fn ping_that(&mut self, tells: Tells, now: Instant) -> [u8; 4] {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        let alone = self.pings.is_empty().then(|| self.sent - self.confirmed);
-        self.pings.push_back(Ping { number, end: self.sent, alone, at: now });
+        self.open_since = None;
+        self.pings.push_back(Ping { number, end: self.sent, tells, at: now });
         number.to_be_bytes()
     }
 
@@ -113,20 +135,25 @@ impl Flow {
         let took = now.saturating_duration_since(ping.at);
         self.note_time(took, now);
         let last = self.last.replace(Pong { ping, at: now });
-        let (bytes, time) = match (ping.alone, last) {
-            (Some(bytes), _) => (bytes, took.saturating_sub(self.own_time())),
-            (None, Some(last)) => {
+        let (bytes, time, filled) = match (ping.tells, last) {
+            (Tells::Alone(bytes), _) => (bytes, took.saturating_sub(self.own_time()), true),
+            (Tells::Behind { filled }, Some(last)) => {
                 // Answers that the way back has bunched do not make the link faster than it was fed.
                 let (sent, answered) = (ping.at - last.ping.at, now.saturating_duration_since(last.at));
-                (ping.end - last.ping.end, sent.max(answered))
+                (ping.end - last.ping.end, sent.max(answered), filled)
             }
-            (None, None) => return,
+            (Tells::Behind { .. }, None) | (Tells::Nothing, _) => return,
         };
-        if bytes >= SAMPLE_MIN {
+        if bytes < SAMPLE_MIN {
+            return;
+        }
+        let rate = bytes as f64 / time.max(NOISE).max(self.own_time() / NOISY).as_secs_f64();
+        // A link that had little to carry does not show how much it could.
+        if filled || self.rate().is_none_or(|known| rate > known) {
             if self.rates.len() == SAMPLES {
                 self.rates.pop_front();
             }
-            self.rates.push_back(bytes as f64 / time.max(NOISE).as_secs_f64());
+            self.rates.push_back(rate);
         }
     }
 
@@ -297,6 +324,29 @@ mod tests {
         assert_eq!(flow.overdue(now + Duration::from_millis(20)), None, "once is enough");
         flow.answered(&late, now + Duration::from_millis(40));
         assert!(flow.budget().is_some());
+    }
+
+    #[test]
+    fn what_arrived_long_ago_does_not_make_a_link_look_fast() {
+        let start = Instant::now();
+        let mut link = Link::new(250_000.0, 40, start);
+        let mut flow = link.greeted(start);
+        let warm = link.run(&mut flow, 1 << 20, 5, start + link.delay * 2);
+        let known = flow.rate().expect("it was filled");
+        // All that was on the way has arrived.
+        let mut now = warm + Duration::from_secs(1);
+        link.answers.drain(..).for_each(|(_, payload)| flow.answered(&payload, now));
+        for _ in 0..20 {
+            // A fence behind little, and much that has none for a while.
+            let first = flow.sent(100, now).expect("a fence");
+            assert_eq!(flow.sent(SAMPLE_MIN as usize - 1, now), None);
+            flow.answered(&first, now + link.delay * 2);
+            now += Duration::from_secs(1);
+            let next = flow.sent(100, now).expect("a fence");
+            flow.answered(&next, now + link.delay * 2);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(flow.rate(), Some(known));
     }
 
     #[test]

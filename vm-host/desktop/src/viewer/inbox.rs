@@ -4,6 +4,7 @@
 //! Requests merge: however many are made, one update answers them. Both are taken together, so an update never goes out
 //! under settings older than its request. It knows nothing of pictures or sockets.
 
+use lucarne_rfb::audio::AudioRequest;
 use lucarne_rfb::clipboard::Clipboard;
 use lucarne_rfb::server::write::ResizeStatus;
 use lucarne_rfb::{PixelFormat, Rect};
@@ -28,10 +29,14 @@ pub(super) enum Order {
     Answer { payload: Vec<u8>, at: Instant },
     /// Send updates of this area without requests, or stop doing so.
     ContinuousUpdates(Option<Rect>),
+    /// Tell the user that something they did was refused, in the one way that RFB has.
+    Bell,
     /// The answer to SetDesktopSize.
     Resize(ResizeStatus),
     /// A message of the extended clipboard, without text.
     Clipboard(Clipboard),
+    /// What the client wants to hear.
+    Audio(AudioRequest),
 }
 
 /// What the writer takes.

@@ -4,6 +4,7 @@
 //! stream ──► reader ──► gate (input), clipboard (text), wanted size
 //!              └─► inbox ──► writer ◄── seat (damage) ◄── picture
 //!                              ▲─────── board (text) ◄── clipboard
+//!                              ▲─────── speaker (sound) ◄── audio
 //! stream ◄──────────────────────┘
 //! ```
 //!
@@ -14,6 +15,7 @@ mod board;
 mod flow;
 mod inbox;
 mod reader;
+mod speaker;
 mod trace;
 mod writer;
 
@@ -24,6 +26,7 @@ use lucarne_control::ids::SessionId;
 use lucarne_rfb::PixelFormat;
 use lucarne_rfb::server::{ClientMessages, Handshake, HandshakeError, HandshakeEvent, Offer, write};
 use reader::{Held, ReadError, Reader};
+use speaker::Speaker;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +57,15 @@ mod fence {
     pub(super) const SYNC_NEXT: u32 = 4;
     /// Send it back.
     pub(super) const REQUEST: u32 = 1 << 31;
+}
+
+/// What a viewer may do beside looking.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rights {
+    /// Its keys, buttons and pointer count.
+    pub(crate) input: bool,
+    /// It takes part in the clipboard, and may change the display's size.
+    pub(crate) sharing: bool,
 }
 
 /// Why a viewer ended, for the log.
@@ -92,14 +104,14 @@ pub(crate) async fn serve(
     mut stream: UnixStream,
     desktop: Arc<Desktop>,
     session: Option<SessionId>,
-    view_only: bool,
+    rights: Rights,
 ) {
-    let tracer = Tracer::new(&desktop.traces, session, view_only);
+    let tracer = Tracer::new(&desktop.traces, session, !rights.input);
     let session = session.map_or_else(|| "none".to_owned(), |s| s.to_string());
     let _counted = Counted::new(&desktop);
-    tracing::info!(session, view_only, "a viewer is here");
+    tracing::info!(session, ?rights, "a viewer is here");
     let served = tokio::select! {
-        served = serve_rfb(&mut stream, &desktop, view_only, &tracer) => served,
+        served = serve_rfb(&mut stream, &desktop, rights, &tracer) => served,
         why = desktop.ended() => {
             tracing::info!(session, why, "a viewer was closed: there is nothing to view any more");
             return;
@@ -114,7 +126,7 @@ pub(crate) async fn serve(
 async fn serve_rfb(
     stream: &mut UnixStream,
     desktop: &Desktop,
-    view_only: bool,
+    rights: Rights,
     tracer: &Tracer,
 ) -> Result<(), ViewerError> {
     rustix::net::sockopt::set_socket_send_buffer_size(&*stream, SEND_BUFFER).map_err(io::Error::from)?;
@@ -127,15 +139,17 @@ async fn serve_rfb(
     let seat = desktop.picture.join(wake.clone());
     // Who may only look neither hears what others copy, which need not be on the screen, nor copies anything.
     let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
-    let clipboard = (able && !view_only).then(|| desktop.clipboard.join());
+    let clipboard = (able && rights.sharing).then(|| desktop.clipboard.join());
     let own = clipboard.as_ref().map(|(own, _)| *own);
-    let mut writer = Writer::new(seat, clipboard.map(Board::new), &inbox, wake, &desktop.name, tracer);
+    let speaker = desktop.audio.as_ref().map(|audio| Speaker::new(audio.clone(), wake.clone()));
+    let board = clipboard.map(Board::new);
+    let mut writer = Writer::new(seat, board, speaker, &inbox, wake, &desktop.name, tracer);
     writer.greet();
     let reader = Reader {
         desktop,
         inbox: &inbox,
         wanted_size: &wanted_size,
-        view_only,
+        rights,
         clipboard: own,
         held: Held::new(desktop),
         sync: None,

@@ -4,9 +4,9 @@
 //! Input goes straight to the gate, so it is never behind a picture that is being encoded or sent. It knows nothing of
 //! pixels.
 
-use super::fence;
 use super::inbox::{Inbox, Order};
 use super::trace::Tracer;
+use super::{Rights, fence};
 use crate::clipboard::Seat;
 use crate::desktop::Desktop;
 use crate::keyboard::Keyboard;
@@ -16,14 +16,19 @@ use lucarne_driver::InputEvent;
 use lucarne_rfb::Rect;
 use lucarne_rfb::clipboard::Clipboard;
 use lucarne_rfb::server::write::ResizeStatus;
-use lucarne_rfb::server::{ClientMessage, ClientMessages, MessageError};
+use lucarne_rfb::server::{ClientMessage, ClientMessages, MessageError, Screen};
 use std::io;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Bytes read at once. Input messages are under 20.
 const CHUNK: usize = 4096;
+
+/// How long a message that has begun may come to a halt. Shorter would close viewers whose network is away for a moment
+/// while they send a long text; longer keeps what they sent in memory.
+const UNFINISHED: Duration = Duration::from_secs(30);
 
 /// The sides of a display that a guest may be asked for, pixels. Below, desktops have no room for their own windows;
 /// above, no guest driver goes.
@@ -36,6 +41,10 @@ pub(super) enum ReadError {
     Message(#[from] MessageError),
     #[error("its connection broke: {0}")]
     Io(#[from] io::Error),
+    #[error("it began a message and sent nothing more of it for {} s", UNFINISHED.as_secs())]
+    Unfinished,
+    #[error("it went in the middle of a message")]
+    CutShort,
 }
 
 /// The reading half of one viewer.
@@ -44,7 +53,7 @@ pub(super) struct Reader<'a> {
     pub(super) inbox: &'a Inbox,
     /// The display size that the client wants, pixels.
     pub(super) wanted_size: &'a watch::Sender<Option<(u32, u32)>>,
-    pub(super) view_only: bool,
+    pub(super) rights: Rights,
     /// Its place at the clipboard, if it may use it.
     pub(super) clipboard: Option<Seat>,
     pub(super) held: Held<'a>,
@@ -88,9 +97,14 @@ impl Reader<'_> {
             while let Some(message) = messages.next_message()? {
                 self.handle(message, read_at).await;
             }
-            let n = stream.read(&mut chunk).await?;
+            let read = stream.read(&mut chunk);
+            let n = if messages.is_within() {
+                tokio::time::timeout(UNFINISHED, read).await.map_err(|_| ReadError::Unfinished)??
+            } else {
+                read.await?
+            };
             if n == 0 {
-                return Ok(());
+                return if messages.is_within() { Err(ReadError::CutShort) } else { Ok(()) };
             }
             read_at = Instant::now();
             messages.feed(&chunk[..n])?;
@@ -100,7 +114,10 @@ impl Reader<'_> {
     async fn handle(&mut self, message: ClientMessage, read_at: Instant) {
         match message {
             ClientMessage::SetPixelFormat(format) => self.order(Order::PixelFormat(format)).await,
-            ClientMessage::SetEncodings(list) => self.order(Order::Encodings(list)).await,
+            ClientMessage::SetEncodings(list) => {
+                tracing::debug!(encodings = ?list, "what a viewer understands");
+                self.order(Order::Encodings(list)).await;
+            }
             ClientMessage::FramebufferUpdateRequest { incremental, rect } => {
                 self.flush_sync().await;
                 self.inbox.request(rect, incremental);
@@ -110,23 +127,26 @@ impl Reader<'_> {
             }
             ClientMessage::Fence { flags, payload } => self.fence(flags, payload).await,
             ClientMessage::SetDesktopSize { width, height, screens } => {
-                let status = self.resize(width, height, screens.len());
+                let status = self.resize(width, height, &screens);
                 self.order(Order::Resize(status)).await;
             }
             ClientMessage::CutText(text) | ClientMessage::Clipboard(Clipboard::Provide(text)) => {
                 self.flush_sync().await;
-                if let Some(own) = self.clipboard {
-                    self.desktop.clipboard.offer(own, &text);
+                if let Some(own) = self.clipboard
+                    && !self.desktop.clipboard.offer(own, &text)
+                {
+                    self.order(Order::Bell).await;
                 }
             }
             ClientMessage::Clipboard(message) => self.order(Order::Clipboard(message)).await,
+            ClientMessage::Audio(request) => self.order(Order::Audio(request)).await,
             ClientMessage::CutTextTooLong { length } => {
-                self.flush_sync().await;
                 tracing::warn!(length, "a viewer's clipboard was not taken: its text is too long");
+                self.order(Order::Bell).await;
             }
             input => {
                 self.flush_sync().await;
-                if !self.view_only {
+                if self.rights.input {
                     self.input(&input, read_at);
                 }
             }
@@ -184,15 +204,20 @@ impl Reader<'_> {
         }
     }
 
-    fn resize(&self, width: u16, height: u16, screens: usize) -> ResizeStatus {
+    fn resize(&self, width: u16, height: u16, screens: &[Screen]) -> ResizeStatus {
         let able = self.desktop.vm().is_none_or(|vm| vm.capabilities().resize);
-        if self.view_only || !able {
+        if !self.rights.sharing || !able {
             ResizeStatus::Prohibited
-        } else if screens == 0 || !SIDES.contains(&width) || !SIDES.contains(&height) {
+        } else if !one_screen(width, height, screens) || !SIDES.contains(&width) || !SIDES.contains(&height) {
             ResizeStatus::InvalidLayout
         } else {
             self.wanted_size.send_replace(Some((width.into(), height.into())));
             ResizeStatus::Forwarded
         }
     }
+}
+
+/// Whether a layout is one screen that covers all: guests have one.
+fn one_screen(width: u16, height: u16, screens: &[Screen]) -> bool {
+    matches!(screens, [only] if only.rect == Rect::new(0, 0, width, height))
 }

@@ -3,11 +3,13 @@
 //! An update goes out when the client has asked for one (or for continuous updates), there is something to send, and
 //! everything before it is with the kernel and, where the client answers fences, so far on its way that it will not wait
 //! (`flow`). What does not fit into an update stays for later ones, behind what is new. Meanwhile damage merges in the seat,
-//! so at most one frame is ever unsent, however slow the client is. It knows nothing of input.
+//! so at most one frame is ever unsent, however slow the client is. Sound goes before and between updates. It knows nothing of
+//! input.
 
 use super::board::Board;
 use super::flow::Flow;
 use super::inbox::{Inbox, Order};
+use super::speaker::Speaker;
 use super::trace::{Drawn, Tracer};
 use super::{fence, server_init};
 use crate::picture::{Arrival, Look, Pending, Seat};
@@ -34,8 +36,20 @@ const INLINE_PIXELS: u64 = 128 * 128;
 /// longer and people see the blur.
 const REPAIR_AFTER: Duration = Duration::from_millis(120);
 
+/// The same where pictures change just after they were repaired, again and again: each time twice as long, up to this.
+const REPAIR_LATEST: Duration = Duration::from_secs(2);
+
+/// A change so soon after a repair makes it one in vain.
+const REPAIRED_FOR: Duration = Duration::from_secs(1);
+
 /// Pixels repaired at once: new damage waits no longer than these take.
 const REPAIR_PIXELS: u64 = 256 * 1024;
+
+/// Bytes that a pixel takes without loss where it was worth a JPEG: grain is not compressed.
+const LOSSLESS_BYTES: u64 = 3;
+/// Bytes of an update while sound plays, about: the next sound waits behind them. Less would cut pictures into ever more
+/// parts; at 20 Mbit/s these take 50 ms.
+const BESIDE_SOUND: usize = 128 << 10;
 
 /// Why a viewer's writing half ended.
 #[derive(Debug, thiserror::Error)]
@@ -57,11 +71,16 @@ struct News {
     name: bool,
     absolute_pointer: bool,
     acknowledge_input: bool,
+    acknowledge_audio: bool,
 }
 
 impl News {
     fn any(&self) -> bool {
-        self.resize.is_some() || self.name || self.absolute_pointer || self.acknowledge_input
+        self.resize.is_some()
+            || self.name
+            || self.absolute_pointer
+            || self.acknowledge_input
+            || self.acknowledge_audio
     }
 }
 
@@ -70,6 +89,8 @@ pub(super) struct Writer<'a> {
     seat: Seat,
     /// The clipboard's, for those who may use it.
     board: Option<Board>,
+    /// Where there is sound to be had.
+    speaker: Option<Speaker>,
     inbox: &'a Inbox,
     wake: Arc<Notify>,
     name: &'a str,
@@ -79,10 +100,17 @@ pub(super) struct Writer<'a> {
     out: Vec<u8>,
     news: News,
     cursor: Option<Arc<CursorShape>>,
+    /// The lock keys' lights, as the client was told.
+    leds: Option<u8>,
     requested: bool,
     continuous: bool,
     repair_at: Option<Instant>,
+    repair_wait: Duration,
+    /// The last repair that was sent.
+    repaired: Option<Instant>,
     flow: Flow,
+    /// Sound took what could be sent and a picture waits: it comes first now.
+    picture_first: bool,
     tracer: &'a Tracer,
     /// The update that is in `out`.
     drawn: Option<Drawn>,
@@ -92,6 +120,7 @@ impl<'a> Writer<'a> {
     pub(super) fn new(
         seat: Seat,
         board: Option<Board>,
+        speaker: Option<Speaker>,
         inbox: &'a Inbox,
         wake: Arc<Notify>,
         name: &'a str,
@@ -100,6 +129,7 @@ impl<'a> Writer<'a> {
         Self {
             seat,
             board,
+            speaker,
             inbox,
             wake,
             name,
@@ -108,10 +138,14 @@ impl<'a> Writer<'a> {
             out: Vec::new(),
             news: News::default(),
             cursor: None,
+            leds: None,
             requested: false,
             continuous: false,
             repair_at: None,
+            repair_wait: REPAIR_AFTER,
+            repaired: None,
             flow: Flow::default(),
+            picture_first: false,
             tracer,
             drawn: None,
         }
@@ -138,10 +172,8 @@ impl<'a> Writer<'a> {
                 self.seat.refresh(area);
             }
             self.requested |= taken.requested.is_some();
-            if self.wanted()
-                && let Some(budget) = self.flow.budget()
-            {
-                self.update(budget).await?;
+            if let Some(budget) = self.flow.budget() {
+                self.fill(budget).await?;
             }
             if let Some(payload) = self.flow.overdue(Instant::now()) {
                 write::fence(fence::REQUEST | fence::BLOCK_BEFORE, &payload, &mut self.out);
@@ -160,6 +192,27 @@ impl<'a> Writer<'a> {
                 self.out.shrink_to(1 << 20);
             }
         }
+    }
+
+    /// Appends what fits on the way: sound, which is late sooner, and then an update.
+    async fn fill(&mut self, budget: usize) -> Result<(), WriteError> {
+        let before = self.out.len();
+        let mut limit = usize::MAX;
+        if let Some(speaker) = &mut self.speaker {
+            if !self.picture_first {
+                speaker.say(&mut self.out);
+            }
+            if speaker.is_playing() {
+                limit = BESIDE_SOUND;
+            }
+        }
+        let left = budget.saturating_sub(self.out.len() - before).min(limit);
+        // On a link that is too slow for both they take turns, and what sound could not be sent is dropped.
+        self.picture_first = self.wanted() && left == 0;
+        if self.wanted() && left > 0 {
+            self.update(left).await?;
+        }
+        Ok(())
     }
 
     /// Waits for something to do. Borrows nothing, because an encoder cannot be shared with another thread.
@@ -206,6 +259,12 @@ impl<'a> Writer<'a> {
                     board.hear(&message);
                 }
             }
+            Order::Audio(request) => {
+                if let Some(speaker) = &mut self.speaker {
+                    speaker.hear(request, &mut self.out);
+                }
+            }
+            Order::Bell => write::bell(&mut self.out),
             Order::Resize(status) => {
                 self.news.resize =
                     Some(Resize { reason: ResizeReason::ThisClient, status, screens: Vec::new() });
@@ -217,6 +276,9 @@ impl<'a> Writer<'a> {
         let before = std::mem::replace(&mut self.encodings, encodings.clone());
         let new = |number| encodings.supports(number) && !before.supports(number);
         self.news.acknowledge_input |= new(enc::QEMU_EXTENDED_KEY) || new(enc::EXTENDED_MOUSE_BUTTONS);
+        if self.speaker.is_some() {
+            self.news.acknowledge_audio |= new(enc::QEMU_AUDIO) || new(enc::OPUS_AUDIO);
+        }
         self.news.name |= new(enc::DESKTOP_NAME);
         self.news.absolute_pointer |= new(enc::QEMU_POINTER_MOTION);
         if new(enc::EXTENDED_DESKTOP_SIZE) {
@@ -235,6 +297,9 @@ impl<'a> Writer<'a> {
         if enc::CURSORS.into_iter().any(new) {
             self.cursor = None;
         }
+        if new(enc::QEMU_LED_STATE) {
+            self.leds = None;
+        }
         if let Some(board) = &mut self.board {
             board.set_extended(encodings.supports(enc::EXTENDED_CLIPBOARD), &mut self.out);
         }
@@ -247,12 +312,15 @@ impl<'a> Writer<'a> {
     async fn update(&mut self, budget: usize) -> Result<(), WriteError> {
         let pending = self.seat.pending();
         let cursor = self.new_cursor(&pending);
-        if pending.damaged || self.news.any() || cursor.is_some() {
+        let lit = self.encodings.supports(enc::QEMU_LED_STATE) && pending.leds != self.leds;
+        let leds = pending.leds.filter(|_| lit);
+        if pending.damaged || self.news.any() || cursor.is_some() || leds.is_some() {
             let look = self.seat.take();
             let news = std::mem::take(&mut self.news);
             if let Some(shape) = &cursor {
                 self.cursor = Some(shape.clone());
             }
+            self.leds = leds.or(self.leds);
             let pixels = look.changes.region().area() + look.changes.backlog().area();
             // However little of a film changed, its frame may take long.
             let small = pixels <= INLINE_PIXELS && !look.changes.touch_films();
@@ -264,9 +332,10 @@ impl<'a> Writer<'a> {
                         resize: news.resize,
                         cursor: cursor.as_deref(),
                         name: news.name.then_some(&name),
-                        leds: None,
+                        leds,
                         absolute_pointer: news.absolute_pointer.then_some(true),
                         acknowledge_input: news.acknowledge_input,
+                        acknowledge_audio: news.acknowledge_audio,
                     };
                     let Look { screen, changes, .. } = look;
                     encoder.encode_update(&screen, changes, &extras, budget, out)
@@ -278,12 +347,12 @@ impl<'a> Writer<'a> {
             }
             // A film does not keep the page around it from becoming quiet.
             if !only_films || self.repair_at.is_none() {
-                self.plan_repair(REPAIR_AFTER);
+                self.note_change(pixels > INLINE_PIXELS);
+                self.plan_repair(self.repair_wait);
             }
         } else if self.repair_at.is_some_and(|at| at <= Instant::now()) {
             let Some((screen, films)) = self.seat.quiet_screen() else { return Ok(()) };
-            // Without loss a pixel takes about a byte where it was worth a JPEG.
-            let pixels = REPAIR_PIXELS.min(budget as u64);
+            let pixels = REPAIR_PIXELS.min(budget as u64 / LOSSLESS_BYTES);
             let done = self
                 .encode(false, (None, pixels), move |encoder, out| {
                     let rects = encoder.repair(&screen, &films, pixels, out)?;
@@ -293,7 +362,10 @@ impl<'a> Writer<'a> {
                 .await?;
             // Without a rectangle, what is lossy is a film that runs.
             let idle = done.is_none_or(|done| done.rects == 0);
-            self.plan_repair(if idle { REPAIR_AFTER } else { Duration::ZERO });
+            if !idle {
+                self.repaired = Some(Instant::now());
+            }
+            self.plan_repair(if idle { self.repair_wait } else { Duration::ZERO });
         }
         Ok(())
     }
@@ -302,6 +374,15 @@ impl<'a> Writer<'a> {
         let draws = enc::CURSORS.into_iter().any(|encoding| self.encodings.supports(encoding));
         let is_sent = |shape: &Arc<CursorShape>| self.cursor.as_ref().is_some_and(|c| Arc::ptr_eq(c, shape));
         pending.cursor.clone().filter(|shape| draws && !is_sent(shape))
+    }
+
+    /// Something changed on the screen: a repair that was sent for nothing makes the next one wait longer, one that lasted
+    /// makes it wait no longer than usual. What is small, such as a clock, changes little of what was repaired.
+    fn note_change(&mut self, large: bool) {
+        let Some(at) = self.repaired.filter(|_| large) else { return };
+        self.repaired = None;
+        let in_vain = at.elapsed() < REPAIRED_FOR;
+        self.repair_wait = if in_vain { (self.repair_wait * 2).min(REPAIR_LATEST) } else { REPAIR_AFTER };
     }
 
     fn plan_repair(&mut self, after: Duration) {

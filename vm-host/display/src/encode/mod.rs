@@ -71,6 +71,8 @@ pub struct Extras<'a> {
     pub absolute_pointer: Option<bool>,
     /// Say which of QEMU Extended Key Event and ExtendedMouseButtons are understood; once, after SetEncodings.
     pub acknowledge_input: bool,
+    /// Say which of QEMU Audio and Opus audio are to be had; once, after SetEncodings.
+    pub acknowledge_audio: bool,
 }
 
 /// What became of an update.
@@ -201,8 +203,10 @@ impl Encoder {
         let area: u64 = rects.iter().chain(&backlog).map(Rect::area).sum();
         let jpeg = JpegSettings::of(&self.encodings).map(|asked| pace::picture(asked, area, self.rate));
         let frames = |films: Vec<Rect>| films.into_iter().map(|rect| (rect, true));
+        // A pixel is about a byte, and a quarter of one where pictures are JPEGs.
+        let pixels = (budget as u64).saturating_mul(if jpeg.is_some() { 4 } else { 1 });
         let parts = |rects: Vec<Rect>| {
-            rects.into_iter().flat_map(|rect| pieces(rect, budget)).map(|piece| (piece, false))
+            rects.into_iter().flat_map(|rect| pieces(rect, pixels)).map(|piece| (piece, false))
         };
         // A film's frame is larger than most of what is new beside it, so it goes behind that, but not always.
         let pieces = frames(due.late).chain(parts(rects)).chain(frames(due.now)).chain(parts(backlog));
@@ -224,7 +228,7 @@ impl Encoder {
         Ok(Encoded { rects: resized + update.finish(), rest, only_films: films > 0 && others == 0 })
     }
 
-    /// Sends up to about `max_pixels` pixels (at least one row of tiles) of what was lossy again, without loss, and gives
+    /// Sends up to about `max_pixels` pixels (at least one tile) of what was lossy again, without loss, and gives
     /// the number of rectangles; 0 when there was nothing to do for now. `films` run still, and are left as they are where
     /// they are sent as video.
     ///
@@ -247,13 +251,12 @@ impl Encoder {
         }
         let (mut chosen, mut left) = (Vec::new(), max_pixels.max(1));
         for rect in lossy {
-            if left == 0 {
-                break;
+            for part in pieces(rect, max_pixels) {
+                if left > 0 {
+                    left = left.saturating_sub(part.area());
+                    chosen.push(part);
+                }
             }
-            let rows = (left / u64::from(rect.w)).max(64).min(rect.h.into()) as u16;
-            let part = Rect { h: rows, ..rect };
-            left = left.saturating_sub(part.area());
-            chosen.push(part);
         }
         let mut update = Update::new(out);
         self.write_region(screen, &chosen, None, &mut update)?;
@@ -329,11 +332,12 @@ impl Encoder {
 
     fn write_extras(&self, extras: &Extras<'_>, update: &mut Update<'_>) {
         let supports = |encoding| self.encodings.supports(encoding);
-        if extras.acknowledge_input {
-            for encoding in [enc::QEMU_EXTENDED_KEY, enc::EXTENDED_MOUSE_BUTTONS] {
-                if supports(encoding) {
-                    update.acknowledge(encoding);
-                }
+        let input =
+            [enc::QEMU_EXTENDED_KEY, enc::EXTENDED_MOUSE_BUTTONS].map(|e| (extras.acknowledge_input, e));
+        let audio = [enc::QEMU_AUDIO, enc::OPUS_AUDIO].map(|e| (extras.acknowledge_audio, e));
+        for (acknowledge, encoding) in input.into_iter().chain(audio) {
+            if acknowledge && supports(encoding) {
+                update.acknowledge(encoding);
             }
         }
         if let Some(absolute) = extras.absolute_pointer.filter(|_| supports(enc::QEMU_POINTER_MOTION)) {
@@ -402,12 +406,12 @@ impl Encoder {
     }
 }
 
-/// A rectangle in pieces that a budget may come between: rows of tiles, as wide as the budget at a byte a pixel.
-fn pieces(rect: Rect, budget: usize) -> impl Iterator<Item = Rect> {
-    let tile = usize::from(TILE);
-    let (w, h) = if rect.area() > budget as u64 {
+/// A rectangle in pieces of about so many pixels, that a budget may come between: rows of tiles.
+fn pieces(rect: Rect, pixels: u64) -> impl Iterator<Item = Rect> {
+    let tile = u64::from(TILE);
+    let (w, h) = if rect.area() > pixels {
         // At least a tile; no wider than the rectangle, so it fits.
-        ((budget / tile / tile * tile).clamp(tile, tile.max(rect.w.into())) as u16, TILE)
+        ((pixels / tile / tile * tile).clamp(tile, tile.max(rect.w.into())) as u16, TILE)
     } else {
         (rect.w.max(1), rect.h.max(1))
     };

@@ -393,6 +393,7 @@ fn extras_reach_only_viewers_that_understand_them() {
         leds: Some(4),
         absolute_pointer: Some(true),
         acknowledge_input: true,
+        acknowledge_audio: true,
         resize: None,
     };
     let events_of = |list: &[i32]| {

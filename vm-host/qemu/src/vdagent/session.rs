@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 /// Message types (`VD_AGENT_*`).
 mod kind {
+    pub(super) const MONITORS_CONFIG: u32 = 2;
     pub(super) const CLIPBOARD: u32 = 4;
     pub(super) const ANNOUNCE_CAPABILITIES: u32 = 6;
     pub(super) const GRAB: u32 = 7;
@@ -26,6 +27,8 @@ mod kind {
 
 /// Capabilities, as bits of the first word (`VD_AGENT_CAP_*`).
 mod cap {
+    /// The agent can be told sizes.
+    pub(super) const MONITORS_CONFIG: u32 = 1 << 1;
     /// Text is sent when it is asked for.
     pub(super) const BY_DEMAND: u32 = 1 << 5;
     /// Clipboard messages begin with a selection.
@@ -85,6 +88,8 @@ enum Owner {
 pub(crate) struct Session {
     messages: Messages,
     owner: Owner,
+    /// The wanted size of the desktop, pixels.
+    size: Option<(u32, u32)>,
     /// The agent's capabilities, once it has said them.
     capabilities: Option<u32>,
     /// For the agent.
@@ -95,7 +100,8 @@ impl Session {
     /// Begins one, with a text that is to be offered as soon as an agent listens.
     pub(crate) fn new(offer: Option<Arc<str>>) -> Self {
         let owner = offer.map_or(Owner::Nobody, Owner::Host);
-        let mut session = Self { messages: Messages::default(), owner, capabilities: None, out: Vec::new() };
+        let messages = Messages::default();
+        let mut session = Self { messages, owner, size: None, capabilities: None, out: Vec::new() };
         // Asks for the agent's own, which also tells it that whoever spoke to it before has gone.
         session.announce(true);
         session
@@ -105,6 +111,12 @@ impl Session {
     pub(super) fn offer(&mut self, text: Arc<str>) {
         self.owner = Owner::Host(text);
         self.grab();
+    }
+
+    /// The desktop is to have this size, pixels.
+    pub(super) fn resize(&mut self, size: (u32, u32)) {
+        self.size = Some(size);
+        self.say_size();
     }
 
     /// The viewer's text that is the clipboard's content.
@@ -146,6 +158,7 @@ impl Session {
                 self.say(kind::MAX_CLIPBOARD, &[&(MAX_CLIPBOARD as u32).to_le_bytes()]);
             }
             self.grab();
+            self.say_size();
             return;
         }
         // Everything else is about a selection. The primary one is what a mouse has marked: nobody else's business.
@@ -234,6 +247,14 @@ impl Session {
         if matches!(self.owner, Owner::Host(_)) && self.has(cap::BY_DEMAND) {
             self.say_of_clipboard(kind::GRAB, UTF8_TEXT, &[]);
         }
+    }
+
+    /// Says the wanted size, if there is one and an agent listens (`VDAgentMonitorsConfig`).
+    fn say_size(&mut self) {
+        let Some((width, height)) = self.size.filter(|_| self.has(cap::MONITORS_CONFIG)) else { return };
+        let (count, flags, depth, x, y) = (1u32, 0, 32, 0, 0);
+        let fields = [count, flags, height, width, depth, x, y].map(u32::to_le_bytes);
+        self.say(kind::MONITORS_CONFIG, &[fields.as_flattened()]);
     }
 
     fn announce(&mut self, request: bool) {
@@ -332,6 +353,23 @@ mod tests {
         let said = said(&mut session);
         assert_eq!(said.first(), Some(&(6, vec![0, 0, 0, 0, 0x60, 0, 0, 0])), "its question is answered");
         assert_eq!(said.last(), Some(&(7, TEXT.to_vec())));
+    }
+
+    #[test]
+    fn a_wanted_size_is_said_once_an_agent_listens_and_again_when_it_restarts() {
+        let mut session = Session::new(None);
+        session.resize((1366, 768));
+        said(&mut session);
+        let wanted = |session: &mut Session| {
+            said(session).into_iter().find(|(kind, _)| *kind == 2).map(|(_, data)| data)
+        };
+        let size = [1, 0, 768, 1366, 32, 0, 0].map(u32::to_le_bytes).concat();
+        session.feed(&agent(&[(6, &capabilities(0))])).unwrap();
+        assert_eq!(wanted(&mut session), Some(size.clone()));
+        session.feed(&agent(&[(6, &capabilities(1))])).unwrap();
+        assert_eq!(wanted(&mut session), Some(size));
+        session.resize((1024, 768));
+        assert_eq!(wanted(&mut session), Some([1, 0, 768, 1024, 32, 0, 0].map(u32::to_le_bytes).concat()));
     }
 
     #[test]

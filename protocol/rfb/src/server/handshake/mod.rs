@@ -181,6 +181,23 @@ impl Handshake {
         self.security
     }
 
+    /// What the client has to send next, for people.
+    #[must_use]
+    pub fn awaits(&self) -> &'static str {
+        match self.state {
+            State::Version => "RFB version",
+            State::Type => "security type",
+            State::VncAuth(_) => "answer to the challenge",
+            State::VeNCryptVersion => "VeNCrypt version",
+            State::Subtype => "VeNCrypt sub-type",
+            State::Tls => "TLS handshake",
+            State::Plain => "user name and password",
+            State::RsaAes | State::Wrap => "part of the RSA-AES exchange",
+            State::Init => "ClientInit",
+            State::Asked | State::Verdict | State::Done | State::Failed => "end",
+        }
+    }
+
     /// Takes bytes from the client; then call [`Self::poll`] until it gives none.
     ///
     /// # Errors

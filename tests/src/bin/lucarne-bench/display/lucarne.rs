@@ -71,7 +71,7 @@ pub async fn start(server: &Server, player: &[u8]) -> Result<Subject> {
         desktop: desktop.id,
         generation: generation(&dir)?,
         session: None,
-        purpose: Purpose::View { view_only: false },
+        purpose: Purpose::View { view_only: false, shadow: false },
     };
     let peer = Peer {
         films: true,
