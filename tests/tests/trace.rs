@@ -34,8 +34,7 @@ fn a_key_that_is_typed_into_a_guest_is_traced_from_the_viewer_to_its_present() {
     assert_eq!(seen.session.map(|id| id.to_string()).as_deref(), Some(session));
     assert_eq!(seen.stages.iter().map(|s| s.stage).collect::<Vec<_>>(), Stage::ALL, "a stage is missing");
     assert!(seen.link.answers && seen.link.window >= 16 << 10, "{:?}", seen.link);
-    let key =
-        seen.recent.iter().filter(|u| u.input == Some(InputKind::Key) && u.present_ms.is_some()).next_back();
+    let key = seen.recent.iter().rfind(|u| u.input == Some(InputKind::Key) && u.present_ms.is_some());
     let key = key.unwrap();
     let times =
         [key.input_ms, key.guest_ms, key.compare_ms, key.wait_ms, Some(key.encode_ms), Some(key.send_ms)];

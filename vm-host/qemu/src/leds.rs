@@ -47,7 +47,7 @@ async fn ask(connection: &Connection) -> zbus::Result<u32> {
     let body = (KEYBOARD, MODIFIERS);
     let answer = connection.call_method(None::<&str>, CONSOLE, Some(PROPERTIES), "Get", &body).await?;
     let bits: OwnedVariant = answer.body().deserialize()?;
-    Ok(u32::try_from(bits)?)
+    u32::try_from(bits)
 }
 
 /// QEMU's bits: 1 scroll, 2 num, 4 caps (`ui/input.h`, `QEMU_SCROLL_LOCK_LED` and the next).

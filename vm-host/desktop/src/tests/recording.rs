@@ -72,7 +72,7 @@ async fn what_a_viewer_sees_is_recorded_and_found_again_at_its_time() {
     assert_eq!(name, "desk-1 (recorded)");
     let mut times = Vec::new();
     for step in 0..4_u32 {
-        canvas.fill((step * 40, step * 30, 50, 40), 0x0012_3456 * (step + 1) & 0x00ff_ffff);
+        canvas.fill((step * 40, step * 30, 50, 40), (0x0012_3456 * (step + 1)) & 0x00ff_ffff);
         sink.update(canvas.frame(), Damage { x: step * 40, y: step * 30, width: 50, height: 40 });
         client.wait_picture(&canvas.pixels()).await;
         times.push((recorded(&path, &canvas).await, canvas.pixels()));
