@@ -15,7 +15,7 @@ use lucarne_rfb::{PixelFormat, encodings};
 use serde_json::Value;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -35,17 +35,28 @@ pub mod keys {
 trait Stream: Read + Write + Send {
     /// How long a read may take.
     fn patience(&self, limit: Duration) -> io::Result<()>;
+
+    /// Nothing more is written; what was is still read by the other side.
+    fn end(&self) -> io::Result<()>;
 }
 
 impl Stream for Tls {
     fn patience(&self, limit: Duration) -> io::Result<()> {
         self.sock.set_read_timeout(Some(limit))
     }
+
+    fn end(&self) -> io::Result<()> {
+        self.sock.shutdown(Shutdown::Write)
+    }
 }
 
 impl Stream for UnixStream {
     fn patience(&self, limit: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(limit))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
     }
 }
 
@@ -361,6 +372,18 @@ impl Vnc {
     /// The stream ended.
     pub fn send_raw(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.send(bytes)
+    }
+
+    /// Goes after what was sent, and waits until the server has noticed; says how the stream ended. (Closing at once could
+    /// reset the connection, and what was sent last would never be read.)
+    ///
+    /// # Panics
+    /// The server does not close the stream within the limit.
+    pub fn leave(self) -> String {
+        match self.stream.end() {
+            Ok(()) => self.until_closed(),
+            Err(e) => e.to_string(),
+        }
     }
 
     /// Reads to the stream's end without a word, which would end a message that has begun; says how it ended.

@@ -281,7 +281,7 @@ fn viewers_that_break_the_protocol_are_closed_with_a_reason_and_others_unharmed(
         let before = desktop_log(&server, &connection).len();
         let mut viewer = Vnc::connect(&server, "anna").unwrap();
         viewer.send_raw(half).unwrap();
-        drop(viewer);
+        viewer.leave();
         let line = one_more(&server, &connection, before);
         // The gateway may go with something of the server's unread, which is a reset.
         let told =
