@@ -47,6 +47,7 @@ pub fn slow(peer: &Peer, findings: &mut Findings) -> Result<()> {
         }
         let played = work::play(peer, &mut viewer, Workload::Video, Duration::from_secs(5))?;
         findings.played(peer, &format!("{name}_play"), played);
+        viewer.close()?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use lucarne_rfb::encodings as enc;
 use lucarne_rfb::security::{Password, Subtype};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -66,17 +66,29 @@ pub struct Target {
 trait Stream: Read + Write + Send {
     /// The longest wait for bytes.
     fn set_limit(&self, limit: Duration) -> io::Result<()>;
+    /// Sends no more; the other end is told.
+    fn finish(&mut self) -> io::Result<()>;
 }
 
 impl Stream for StreamOwned<ClientConnection, TcpStream> {
     fn set_limit(&self, limit: Duration) -> io::Result<()> {
         self.sock.set_read_timeout(Some(limit))
     }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.conn.send_close_notify();
+        self.flush()?;
+        self.sock.shutdown(Shutdown::Write)
+    }
 }
 
 impl Stream for UnixStream {
     fn set_limit(&self, limit: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(limit))
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
     }
 }
 
@@ -162,6 +174,15 @@ impl Viewer {
         Ok(())
     }
 
+    /// Goes, and waits until the server knows. A link that ends before that leaves the server with a viewer that stands still.
+    pub fn close(mut self) -> Result<()> {
+        self.stream.set_limit(LIMIT)?;
+        self.stream.finish()?;
+        // What it has sent meanwhile is nobody's; an end without TLS's own is one too.
+        while self.stream.read(&mut self.buffer).is_ok_and(|n| n > 0) {}
+        Ok(())
+    }
+
     /// What the viewer shows.
     pub fn picture(&self) -> &Framebuffer {
         self.decoder.framebuffer()
@@ -190,11 +211,13 @@ impl Viewer {
         self.send(&out)
     }
 
-    /// Follows the stream until the frame is shown.
+    /// Follows the stream until the frame is shown, with all that came in the same update: a part of it may be behind the
+    /// barcodes.
     pub fn wait_for(&mut self, workload: Workload, frame: u32) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
-        while self.shown() != Some((workload, frame)) {
-            self.step(deadline)?;
+        let mut is_whole = true;
+        while !is_whole || self.shown() != Some((workload, frame)) {
+            is_whole = self.step(deadline)?;
             if Instant::now() >= deadline {
                 bail!("{} frame {frame} did not come; {:?} is shown", workload.name(), self.shown());
             }
