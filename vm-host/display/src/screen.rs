@@ -20,7 +20,8 @@ pub const MAX_PIXELS: u64 = 64 << 20;
 /// A change below this size is not searched for a move: it is as cheap to send.
 const MIN_MOVED: u16 = 64;
 
-/// After so many changes in which nothing had moved, only every such many is searched: a film is never found to have moved.
+/// After so many changes of one place in which nothing had moved, only every such many is searched: a film is never found to
+/// have moved.
 const PATIENCE: u32 = 8;
 
 /// A copy within the screen: the pixels of `src` appear at `dst_x`, `dst_y`. Overlap means "as if read first".
@@ -108,8 +109,9 @@ pub struct Screen {
     height: u16,
     pixels: Vec<u32>,
     generation: u64,
-    /// Searches for a move since one was found.
+    /// Searches for a move since one was found, and where the last one would have been.
     in_vain: u32,
+    vain: Rect,
 }
 
 impl Screen {
@@ -125,6 +127,7 @@ impl Screen {
             pixels: vec![0; usize::from(w) * usize::from(h)],
             generation: 0,
             in_vain: 0,
+            vain: Rect::default(),
         })
     }
 
@@ -278,6 +281,12 @@ impl Screen {
         // Scattered changes are not a move; a move changes most tiles of what it moves.
         if area.w < MIN_MOVED || area.h < MIN_MOVED || changed * 3 < area.area() {
             return None;
+        }
+        // What changes elsewhere, or more than half of which does, is something else.
+        let before = std::mem::replace(&mut self.vain, area);
+        let both = before.intersection(&area).map_or(0, |both| both.area());
+        if both * 2 < before.area().max(area.area()) {
+            self.in_vain = 0;
         }
         if self.in_vain > PATIENCE && !self.in_vain.is_multiple_of(PATIENCE) {
             self.in_vain += 1;

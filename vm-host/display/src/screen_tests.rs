@@ -98,6 +98,24 @@ fn a_scroll_is_a_copy_and_the_new_rows() {
     assert_eq!(screen.pixels(), page(20));
 }
 
+#[test]
+fn a_scroll_is_found_at_once_although_a_film_has_run_elsewhere() {
+    let (w, h) = (256usize, 512usize);
+    let mut picture: Vec<u32> =
+        (0..w * h).map(|i| ((i / w * 7919) ^ (i % w * 131)) as u32 & 0xffff).collect();
+    let mut screen = Screen::new(w as u32, h as u32).unwrap();
+    update(&mut screen, &picture, None);
+    for frame in 1..100 {
+        for (i, p) in picture[..w * 128].iter_mut().enumerate() {
+            *p = (i as u32 ^ frame << 20).wrapping_mul(0x9e37_79b1) >> 8;
+        }
+        assert_eq!(update(&mut screen, &picture, None).copy, None);
+    }
+    picture.copy_within(w * 220.., w * 200);
+    let copy = update(&mut screen, &picture, None).copy.expect("a scroll");
+    assert_eq!((copy.src.y - copy.dst_y, copy.src.w), (20, 256));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]

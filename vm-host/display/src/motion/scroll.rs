@@ -4,6 +4,7 @@
 use super::{Moved, Pictures, mix};
 use crate::screen::Copy;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Rows that are hashed together. More: fewer rows are alike by chance, but those at the edges of a scroll are lost.
 const WINDOW: usize = 8;
@@ -22,8 +23,16 @@ pub(super) fn find(pictures: &Pictures<'_>) -> Option<Copy> {
     let new_rows: Vec<u64> = (0..height).map(|y| hash_bytes(pictures.after(y, &middle, &mut row))).collect();
     let shift = vote(&together(&old_rows), &together(&new_rows))?;
     let mut moved = Moved::new(pictures, (0, shift));
-    let rows = moved.longest_run(0..height, &middle)?;
-    let columns = moved.widen(middle, &rows);
+    let all = moved.longest_run(0..height, &middle)?;
+    // Beyond what was scrolled, blank rows are alike by chance as far as the middle goes, and would keep it narrow. Those in the
+    // middle of it are of it, and so give its width.
+    let inner = all.start + all.len() / 4..all.end - all.len() / 4;
+    let width_of = |moved: &mut Moved<'_>, rows: &Range<usize>| moved.widen(middle.clone(), rows);
+    let wide = width_of(&mut moved, &inner);
+    let among = moved.longest_run(all.clone(), &wide).map(|rows| (rows, wide));
+    let narrow = width_of(&mut moved, &all);
+    let either = among.into_iter().chain([(all, narrow)]);
+    let (rows, columns) = either.max_by_key(|(rows, columns)| rows.len() * columns.len())?;
     // A copy of a sliver costs more (a rectangle split in two) than it saves.
     let saved = columns.len() * rows.len();
     (saved * 4 >= width * height).then(|| pictures.copy(&rows, &columns, (0, shift)))?

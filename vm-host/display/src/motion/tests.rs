@@ -47,6 +47,19 @@ fn a_scroll_bar_that_moves_otherwise_is_left_out() {
 }
 
 #[test]
+fn rows_beside_a_scroll_that_are_blank_in_the_middle_do_not_make_it_narrow() {
+    let (mut old, mut new) = (page(0), page(32));
+    for x in 0..W {
+        // The first row that stays has something at its left end only; so does what was below it, elsewhere.
+        for y in 0..20 {
+            new[y * W + x] = if x < 20 { 9 } else { 0 };
+            old[(y + 32) * W + x] = if x > W - 20 { 7 } else { 0 };
+        }
+    }
+    assert_eq!(find(&old, &new), copy((0, 52, W as u16, H as u16 - 52), (0, 20)));
+}
+
+#[test]
 fn a_page_drawn_at_twice_its_size_is_found() {
     let double = |page: Vec<u32>| page.chunks(W).flat_map(|row| [row, row].concat()).collect::<Vec<_>>();
     let found = find(&double(page(0)), &double(page(16))).expect("a scroll");
