@@ -36,14 +36,25 @@ pub(crate) struct H264Encoder {
     planes: Planes,
     /// Asked for.
     quantiser: u8,
+    /// The finest that its frames have room for.
+    finest: u8,
     /// What the next frame is coded with.
     set: u8,
     begun: bool,
 }
 
+/// What a frame is coded coarser by that openh264 has no room for, as it has for none of noise at the finest.
+const COARSER: u8 = 6;
+
 impl H264Encoder {
     /// An encoder for a rectangle of even edges; `None` when openh264 cannot be had.
     pub(crate) fn new(rect: Rect, quantiser: u8) -> Option<Self> {
+        let (encoder, quantiser) = (Self::begin()?, quantiser.min(MAX_QUANTISER));
+        let (planes, set) = (Planes::new(rect), FIRST_QUANTISER);
+        Some(Self { encoder, planes, quantiser, finest: 0, set, begun: false })
+    }
+
+    fn begin() -> Option<Encoder> {
         let config = EncoderConfig::new()
             .rate_control_mode(RateControlMode::Off)
             .bitrate(BitRate::from_bps(BITS_A_SECOND))
@@ -57,9 +68,7 @@ impl H264Encoder {
             .background_detection(false)
             .scene_change_detect(false)
             .vui(VuiConfig::srgb());
-        let encoder = Encoder::with_api_config(OpenH264API::from_source(), config).ok()?;
-        let quantiser = quantiser.min(MAX_QUANTISER);
-        Some(Self { encoder, planes: Planes::new(rect), quantiser, set: FIRST_QUANTISER, begun: false })
+        Encoder::with_api_config(OpenH264API::from_source(), config).ok()
     }
 
     /// From the next frame on: 0, without visible loss, to 51, the coarsest. Frames before are built upon all the same.
@@ -70,16 +79,37 @@ impl H264Encoder {
     /// Appends the screen's present picture as a byte stream (Annex B); `alone`: so that it needs none before. The first is
     /// so in any case. When it fails it appends nothing, and is of no use any more.
     pub(crate) fn encode(&mut self, screen: &Screen, alone: bool, out: &mut Vec<u8>) -> bool {
-        // Before its first frame openh264 is not set up, so that one is coded with the quantiser that it comes with.
-        if self.begun && self.set != self.quantiser && !self.apply_quantiser() {
-            return false;
-        }
-        if self.begun && alone {
-            self.encoder.force_intra_frame();
-        }
         self.planes.fill(screen);
+        loop {
+            let quantiser = self.quantiser.max(self.finest);
+            if self.encode_with(quantiser, alone, out) {
+                return true;
+            }
+            // An encoder that has failed is of no more use; a new one begins with a frame that needs none before.
+            let Some(encoder) = Self::begin().filter(|_| quantiser < MAX_QUANTISER) else { return false };
+            self.finest = (quantiser + COARSER).min(MAX_QUANTISER);
+            (self.encoder, self.set, self.begun) = (encoder, FIRST_QUANTISER, false);
+        }
+    }
+
+    fn encode_with(&mut self, quantiser: u8, alone: bool, out: &mut Vec<u8>) -> bool {
         let (width, height) = self.planes.size();
         let picture = YUVSlices::new(self.planes.planes(), (width, height), (width, width / 2, width / 2));
+        // Before its first frame openh264 is not set up, and that one is coded with the quantiser that it comes with. Nobody gets
+        // it: a film is looked at from its first frame on, and what it lacks is not made up for until much has moved.
+        let again = !self.begun && self.set != quantiser;
+        if again && self.encoder.encode(&picture).is_err() {
+            return false;
+        }
+        if self.set != quantiser {
+            if !apply_quantiser(&mut self.encoder, quantiser) {
+                return false;
+            }
+            self.set = quantiser;
+        }
+        if again || self.begun && alone {
+            self.encoder.force_intra_frame();
+        }
         let before = out.len();
         if let Ok(frame) = self.encoder.encode(&picture) {
             frame.write_vec(out);
@@ -87,19 +117,18 @@ impl H264Encoder {
         self.begun = true;
         out.len() > before
     }
+}
 
-    fn apply_quantiser(&mut self) -> bool {
-        let mut parameters = SEncParamExt::default();
-        // SAFETY: the encoder has coded a frame, so it is set up; each call copies one `SEncParamExt` from or to `parameters`
-        // and keeps no pointer to it.
-        let done = unsafe {
-            let api = self.encoder.raw_api();
-            let got = api.get_option(ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, (&raw mut parameters).cast()) == 0;
-            parameters.sSpatialLayers[0].iDLayerQp = self.quantiser.into();
-            got && api.set_option(ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, (&raw mut parameters).cast()) == 0
-        };
-        self.set = self.quantiser;
-        done
+/// Codes what follows with this quantiser, if it can; the encoder must have coded a frame.
+fn apply_quantiser(encoder: &mut Encoder, quantiser: u8) -> bool {
+    let mut parameters = SEncParamExt::default();
+    // SAFETY: the encoder has coded a frame, so it is set up; each call copies one `SEncParamExt` from or to `parameters` and
+    // keeps no pointer to it.
+    unsafe {
+        let api = encoder.raw_api();
+        let got = api.get_option(ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, (&raw mut parameters).cast()) == 0;
+        parameters.sSpatialLayers[0].iDLayerQp = quantiser.into();
+        got && api.set_option(ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, (&raw mut parameters).cast()) == 0
     }
 }
 

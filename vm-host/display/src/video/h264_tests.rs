@@ -143,3 +143,35 @@ fn what_openh264_refuses_is_told_and_leaves_nothing_behind() {
     assert!(!encoder.encode(&Screen::new(4096, 16).unwrap(), false, &mut data));
     assert_eq!(data, [9]);
 }
+
+#[test]
+fn a_stream_begins_as_fine_as_it_goes_on() {
+    for quantiser in [16, 20, 34] {
+        let mut pair = Pair::new(quantiser);
+        let (first, quality) = pair.show(0, false);
+        let later: Vec<_> = (1..10).map(|frame| pair.show(frame, false)).collect();
+        let (least, most) =
+            (later.iter().map(|l| l.1)).fold((f64::MAX, 0f64), |(a, b), q| (a.min(q), b.max(q)));
+        assert!(
+            (least - 2.0..most + 2.0).contains(&quality),
+            "{quality:.1} dB, then {least:.1} to {most:.1}"
+        );
+        assert!(first > later[8].0, "{first} bytes of the first, then {}", later[8].0);
+    }
+}
+
+#[test]
+fn noise_is_coded_too() {
+    for quantiser in [10, 15, 20, 26, 40] {
+        let mut encoder = H264Encoder::new(RECT, quantiser).unwrap();
+        let mut screen = Screen::new(SCREEN.0.into(), SCREEN.1.into()).unwrap();
+        for frame in 0..5u32 {
+            let pixels = (0..u32::from(SCREEN.0) * u32::from(SCREEN.1)).map(|i| i ^ frame << 20);
+            let bytes: Vec<u8> =
+                pixels.flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 8).to_le_bytes()).collect();
+            let all = screen.rect();
+            screen.update(&bytes, usize::from(SCREEN.0) * 4, all).unwrap();
+            assert!(encoder.encode(&screen, false, &mut Vec::new()), "frame {frame} at {quantiser}");
+        }
+    }
+}
