@@ -3,9 +3,9 @@
 //! A copy is right only where the viewer's picture of its source is up to date. [`ViewerDamage`] keeps that true: it takes
 //! every [`Change`] of the screen in order, and what a copy would bring from a stale place becomes damage at its new
 //! place. The result, [`Changes`], is sent as: all copies in order, then the region with the screen's present pixels, then
-//! the backlog. What of it is not sent for now is put back, as backlog: what is new goes before it, so that a key's echo
-//! does not wait behind a picture. Whatever comes out of it, a viewer that gets every `Changes` in order converges to the
-//! screen.
+//! the backlog. What of it is not sent for now is put back, as backlog: what is new and small goes before it, so that a key's
+//! echo does not wait behind a picture; what is new and large goes behind it, so that what changes all the time does not keep
+//! the rest from being sent. Whatever comes out of it, a viewer that gets every `Changes` in order converges to the screen.
 //!
 //! Knows nothing of encodings or of when to send.
 
@@ -16,6 +16,10 @@ use lucarne_rfb::Rect;
 /// The most copies that wait for one viewer; a further one becomes damage. More would let a viewer that lags through a
 /// long scroll do work that nobody sees.
 const MAX_COPIES: usize = 4;
+
+/// Pixels of something new that goes before what waits already: a line of text across a wide screen. More would let a film,
+/// of which there is always something new, keep everything else from being sent.
+const SMALL: u64 = 64 * 1024;
 
 /// What one viewer still has to get.
 #[derive(Clone, Debug)]
@@ -32,6 +36,7 @@ pub struct Changes {
     copies: Vec<Copy>,
     region: Region,
     backlog: Region,
+    behind: Region,
     films: Vec<Rect>,
 }
 
@@ -39,7 +44,13 @@ impl Changes {
     /// Nothing is to be sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.copies.is_empty() && self.region.is_empty() && self.backlog.is_empty()
+        self.copies.is_empty() && self.area() == 0
+    }
+
+    /// Pixels to send, but for the copies.
+    #[must_use]
+    pub fn area(&self) -> u64 {
+        [&self.region, &self.backlog, &self.behind].map(Region::area).iter().sum()
     }
 
     /// Copies, in the order in which the viewer has to do them.
@@ -54,10 +65,16 @@ impl Changes {
         &self.region
     }
 
-    /// What to send last, and may be put back.
+    /// What to send then.
     #[must_use]
     pub fn backlog(&self) -> &Region {
         &self.backlog
+    }
+
+    /// What to send last.
+    #[must_use]
+    pub fn behind(&self) -> &Region {
+        &self.behind
     }
 
     /// The films of the screen that the changes are of.
@@ -69,7 +86,8 @@ impl Changes {
     /// Something of a film is to be sent.
     #[must_use]
     pub fn touch_films(&self) -> bool {
-        self.films.iter().any(|film| self.region.intersects(*film) || self.backlog.intersects(*film))
+        let lists = [&self.region, &self.backlog, &self.behind];
+        self.films.iter().any(|film| lists.iter().any(|list| list.intersects(*film)))
     }
 
     /// The same with the films that run, as [`crate::FilmDetector::films`] gives them. A viewer that takes video gets them so.
@@ -87,8 +105,9 @@ impl Changes {
         self
     }
 
-    pub(crate) fn into_parts(self) -> (Vec<Copy>, Region, Region) {
-        (self.copies, self.region, self.backlog)
+    /// The copies, and what goes after them: what is new, the backlog, and what goes behind it.
+    pub(crate) fn into_parts(self) -> (Vec<Copy>, [Region; 3]) {
+        (self.copies, [self.region, self.backlog, self.behind])
     }
 }
 
@@ -150,12 +169,18 @@ impl ViewerDamage {
     /// What to send now; nothing waits afterwards. The caller sends it and puts back what it did not send, or resets.
     #[must_use]
     pub fn take(&mut self) -> Changes {
-        Changes {
-            copies: std::mem::take(&mut self.copies),
-            region: self.region.take(),
-            backlog: self.backlog.take(),
-            films: Vec::new(),
+        let (mut region, mut backlog) = (self.region.take(), self.backlog.take());
+        let mut behind = Region::new(region.bounds().w, region.bounds().h);
+        if !backlog.is_empty() {
+            let (around, area) = region.largest_cluster();
+            if area > SMALL {
+                region.parts_in(around).for_each(|part| behind.add(part));
+                behind.tile_rects().for_each(|part| region.subtract(part));
+            }
+            region.tile_rects().for_each(|part| backlog.subtract(part));
+            backlog.tile_rects().for_each(|part| behind.subtract(part));
         }
+        Changes { copies: std::mem::take(&mut self.copies), region, backlog, behind, films: Vec::new() }
     }
 
     /// Puts back what was taken last and not sent.
@@ -273,7 +298,8 @@ mod tests {
                         let changes = if with_copies { changes } else { changes.without_copies() };
                         changes.copies().iter().for_each(|c| run_copy(&mut picture, c));
                         let shown = truth.clone();
-                        let rects = [changes.region().rects(), changes.backlog().rects()].concat();
+                        let lists = [changes.region(), changes.backlog(), changes.behind()];
+                        let rects = lists.map(Region::rects).concat();
                         let now = share.min(rects.len());
                         for (copy, rects) in &meanwhile {
                             draw(&mut truth, &mut damage, *copy, rects);

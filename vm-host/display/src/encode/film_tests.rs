@@ -160,6 +160,7 @@ fn viewers_that_did_not_ask_for_video_or_for_loss_get_none() {
         let mut cinema = Cinema::in_format(list, format);
         cinema.play(3);
         assert_eq!(cinema.frames(), 0, "{list:?}, {format:?}");
+        cinema.pair.films.clear();
         cinema.repair();
         assert_eq!(cinema.pair.error(), 0, "{list:?}, {format:?}");
     }
@@ -314,6 +315,56 @@ fn a_frame_that_finds_no_room_goes_first_the_next_time() {
     cinema.pair.films.clear();
     cinema.repair();
     assert_eq!(cinema.pair.error(), 0);
+}
+
+#[test]
+fn without_video_a_film_comes_in_whole_pictures_and_is_not_repaired_while_it_runs() {
+    let mut cinema = Cinema::new(&VIDEO[..3]);
+    cinema.play(1);
+    cinema.pair.budget = 200;
+    for n in 0..6 {
+        cinema.play(1);
+        assert!(cinema.quality(FILM) > 30.0, "{:.1} dB in frame {n}", cinema.quality(FILM));
+    }
+    assert!(cinema.repair().is_empty());
+    cinema.pair.films.clear();
+    cinema.repair();
+    assert_eq!(cinema.pair.error(), 0);
+}
+
+#[test]
+fn a_film_in_pictures_leaves_room_for_what_waits_beside_it() {
+    let mut cinema = Cinema::new(&VIDEO[..3]);
+    cinema.play(1);
+    cinema.pair.budget = 200;
+    let page = Rect::new(0, 256, SIZE.0, 64);
+    paint(&mut cinema.picture, SIZE.0.into(), page, Content::Photo);
+    for _ in 0..60 {
+        cinema.play(1);
+    }
+    // Exact or not, nothing of the page is what it was before.
+    let (seen, wanted) = cinema.part(page);
+    assert!(psnr(&seen, &wanted) > 30.0, "{:.1} dB", psnr(&seen, &wanted));
+    assert!(cinema.quality(FILM) > 30.0, "{:.1} dB", cinema.quality(FILM));
+}
+
+#[test]
+fn a_film_in_pictures_of_which_a_part_moves_is_that_part() {
+    let mut cinema = Cinema::new(&VIDEO[..3]);
+    let all = cinema.play(5);
+    cinema.draw(&[Rect::new(80, 60, 64, 64)]);
+    let part = cinema.pair.show(&cinema.picture);
+    assert!(part * 4 < all, "{part} bytes of {all}");
+}
+
+#[test]
+fn a_film_over_a_slow_link_is_sent_coarser_in_frames_of_less_than_a_sixteenth_second() {
+    let mut cinema = Cinema::new(&VIDEO[..3]);
+    let fine = cinema.play(5);
+    let rate = 16.0 * 0.7 * fine as f64;
+    cinema.pair.encoder.set_rate(Some(rate));
+    let coarse = cinema.play(5);
+    assert!((coarse as f64) < rate / 16.0 * 1.1, "{coarse} bytes of {fine}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! Changes ──► copies ──► region ──► plan (Tight: solid, indexed, full, photo) ──► rectangles
 //!                          │  └───► ZRLE, Hextile, zlib or Raw, by what the viewer prefers
-//!                          └──────► films, as video
+//!                          └──────► films, as video or in whole pictures
 //! ```
 //!
 //! An [`Encoder`] holds what the protocol makes it hold per viewer: pixel format, zlib streams, the size that the viewer
@@ -27,6 +27,7 @@ use crate::cursor::CursorShape;
 use crate::region::{Region, TILE};
 use crate::screen::{Copy, Screen};
 use crate::viewer::Changes;
+use film::Frame;
 use jpeg::JpegSettings;
 use lucarne_rfb::encodings::{self as enc, PixelEncoding};
 use lucarne_rfb::pixel::PixelWriter;
@@ -106,6 +107,10 @@ pub struct Encoder {
     hextile: hextile::Hextile,
     zlib: zlib::Zlib,
     films: film::Films,
+    /// How the pictures of an update were sent that left a rest.
+    begun: Option<JpegSettings>,
+    /// The last update had a frame of a film, and no room for something else that waits.
+    films_later: bool,
 }
 
 impl Encoder {
@@ -124,6 +129,8 @@ impl Encoder {
             hextile: hextile::Hextile::default(),
             zlib: zlib::Zlib::default(),
             films: film::Films::default(),
+            begun: None,
+            films_later: false,
         }
     }
 
@@ -186,12 +193,14 @@ impl Encoder {
         let resized = self.write_size(screen, extras.resize.as_ref(), out);
         let end = out.len().saturating_add(budget);
         self.run_films(screen, changes.films());
-        let (copies, region, backlog) =
+        let (copies, lists) =
             if self.may_copy(screen) { changes } else { changes.without_copies() }.into_parts();
-        let (mut rects, mut backlog) = if region.bounds() == screen.rect() {
-            (gather::gather(screen, region.rects(), self.encodings.supports(enc::ZRLE)), backlog.rects())
+        let [mut rects, mut backlog, mut behind] = if lists[0].bounds() == screen.rect() {
+            let runs = self.encodings.supports(enc::ZRLE);
+            let [region, backlog, behind] = lists.map(|list| list.rects());
+            [gather::gather(screen, region, runs), backlog, behind]
         } else {
-            (vec![screen.rect()], Vec::new())
+            [vec![screen.rect()], Vec::new(), Vec::new()]
         };
         let mut update = Update::new(out);
         self.write_extras(extras, &mut update);
@@ -199,38 +208,88 @@ impl Encoder {
             update.copy_rect(copy.dst(), copy.src.x, copy.src.y);
             self.copy_lossy(copy);
         }
-        let due = self.films.take(&mut rects, &mut backlog);
-        let area: u64 = rects.iter().chain(&backlog).map(Rect::area).sum();
-        let jpeg = JpegSettings::of(&self.encodings).map(|asked| pace::picture(asked, area, self.rate));
-        let frames = |films: Vec<Rect>| films.into_iter().map(|rect| (rect, true));
-        // A pixel is about a byte, and a quarter of one where pictures are JPEGs.
-        let pixels = (budget as u64).saturating_mul(if jpeg.is_some() { 4 } else { 1 });
-        let parts = |rects: Vec<Rect>| {
-            rects.into_iter().flat_map(|rect| pieces(rect, pixels)).map(|piece| (piece, false))
+        let due = self.films.take([&mut rects, &mut backlog, &mut behind]);
+        let asked = JpegSettings::of(&self.encodings);
+        let film = asked.map(|asked| pace::film_picture(asked, due.pixels(), self.rate, self.films.weight()));
+        let area: u64 = rects.iter().chain(&backlog).chain(&behind).map(Rect::area).sum();
+        let jpeg = asked.map(|asked| pace::picture(asked, area, self.rate));
+        // What is left of a picture would seem small, and each part of it finer and larger than the last.
+        let jpeg = match self.begun.take().filter(|_| !backlog.is_empty()) {
+            Some(begun) => jpeg.map(|jpeg| if begun.quality < jpeg.quality { begun } else { jpeg }),
+            None => jpeg,
         };
-        // A film's frame is larger than most of what is new beside it, so it goes behind that, but not always.
-        let pieces = frames(due.late).chain(parts(rects)).chain(frames(due.now)).chain(parts(backlog));
+        // Text and drawings take less than a picture.
+        let each = jpeg.map_or(1.0, |jpeg| pace::usual_bytes(jpeg.quality, 1));
+        let pixels = (budget as f64 / each) as u64;
+        let pixels = if area as f64 <= pixels as f64 * WHOLE { area } else { pixels };
+        let parts =
+            |rects: Vec<Rect>| rects.into_iter().flat_map(|rect| pieces(rect, pixels, TILE)).map(Piece::Part);
+        let frames = |frames: Vec<Frame>| frames.into_iter().map(Piece::Frame);
+        // A film's frame is larger than most of what is new beside it, so it goes behind that, but not always; with what waits
+        // already it takes turns.
+        let first = frames(due.late).chain(parts(rects));
+        let mut later: [Vec<Piece>; 2] =
+            [frames(due.now).collect(), parts(backlog).chain(parts(behind)).collect()];
+        if self.films_later {
+            later.reverse();
+        }
         let mut rest = Region::new(screen.width(), screen.height());
-        let (mut films, mut others) = (0, copies.len());
-        for (number, (piece, film)) in pieces.enumerate() {
-            if number > 0 && update.bytes() > end {
-                rest.add(piece);
-                self.films.delay(piece);
-            } else if film && self.films.write(screen, piece, &mut update) {
-                self.lossy.add(piece);
-                films += 1;
-            } else {
-                others += 1;
-                self.write_region(screen, &[piece], jpeg, &mut update)?;
+        let (mut films, mut others, mut left) = (0, copies.len(), false);
+        for (number, piece) in first.chain(later.into_iter().flatten()).enumerate() {
+            let is_full = number > 0 && update.bytes() > end;
+            match piece {
+                Piece::Part(part) if is_full => {
+                    left = true;
+                    rest.add(part);
+                }
+                Piece::Part(part) => {
+                    others += 1;
+                    self.write_region(screen, &[part], jpeg, &mut update)?;
+                }
+                Piece::Frame(Frame { film, parts }) if is_full => {
+                    self.films.delay(film);
+                    let parts = if parts.is_empty() { vec![film] } else { parts };
+                    parts.into_iter().for_each(|part| rest.add(part));
+                }
+                Piece::Frame(frame) => {
+                    films += 1;
+                    self.write_frame(screen, frame, film, &mut update)?;
+                }
             }
         }
+        self.films_later = films > 0 && left;
+        self.begun = jpeg.filter(|_| left);
         self.films.release(Rect::new(0, 0, self.size.0, self.size.1), &mut update);
         Ok(Encoded { rects: resized + update.finish(), rest, only_films: films > 0 && others == 0 })
     }
 
+    /// Writes a film's frame, as video or else as pictures.
+    fn write_frame(
+        &mut self,
+        screen: &Screen,
+        Frame { film, mut parts }: Frame,
+        jpeg: Option<JpegSettings>,
+        update: &mut Update<'_>,
+    ) -> Result<(), EncodeError> {
+        if self.films.write(screen, film, update) {
+            self.lossy.add(film);
+            return Ok(());
+        }
+        if parts.is_empty() {
+            // It was to be video, and that has just failed.
+            parts.push(film);
+        }
+        let before = update.bytes();
+        self.write_region(screen, &parts, jpeg, update)?;
+        if let Some(jpeg) = jpeg {
+            let pixels = parts.iter().map(Rect::area).sum();
+            self.films.weigh(update.bytes() - before, pace::usual_bytes(jpeg.quality, pixels));
+        }
+        Ok(())
+    }
+
     /// Sends up to about `max_pixels` pixels (at least one tile) of what was lossy again, without loss, and gives
-    /// the number of rectangles; 0 when there was nothing to do for now. `films` run still, and are left as they are where
-    /// they are sent as video.
+    /// the number of rectangles; 0 when there was nothing to do for now. `films` run still, and are left as they are.
     ///
     /// # Errors
     /// zlib failed.
@@ -251,7 +310,7 @@ impl Encoder {
         }
         let (mut chosen, mut left) = (Vec::new(), max_pixels.max(1));
         for rect in lossy {
-            for part in pieces(rect, max_pixels) {
+            for part in pieces(rect, max_pixels, MIN_LOSSLESS) {
                 if left > 0 {
                     left = left.saturating_sub(part.area());
                     chosen.push(part);
@@ -271,17 +330,22 @@ impl Encoder {
             && self.writer.format().bits_per_pixel == 32
     }
 
-    /// Takes notice of the films that run, as far as this viewer gets them as video.
+    /// Takes notice of the films that run, as far as this viewer gets them with loss: as video, or else as pictures.
     fn run_films(&mut self, screen: &Screen, films: &[Rect]) {
-        let shown: &[Rect] =
-            if self.may_show_films() && self.size == (screen.width(), screen.height()) { films } else { &[] };
+        let video = self.may_show_films();
+        let pictures = self.encodings.quality().is_some()
+            && self.encodings.preferred() == PixelEncoding::Tight
+            && self.writer.format().bits_per_pixel >= 16;
+        let is_whole = self.size == (screen.width(), screen.height());
+        let shown: &[Rect] = if (video || pictures) && is_whole { films } else { &[] };
         let codable = |film: &Rect| {
             screen.rect().contains(film) && !film.is_empty() && (film.w | film.h).is_multiple_of(2)
         };
         let films: Vec<Rect> = shown.iter().copied().filter(codable).collect();
         let area = films.iter().map(Rect::area).sum();
         let asked = JpegSettings::of(&self.encodings).map_or(1, |jpeg| jpeg.quality);
-        self.films.run(&films, film::quantiser(pace::film(asked, area, self.rate)));
+        let quantiser = video.then(|| film::quantiser(pace::film(asked, area, self.rate)));
+        self.films.run(&films, quantiser);
     }
 
     /// CopyRect may be used: the viewer knows it, and sees the whole screen.
@@ -406,12 +470,30 @@ impl Encoder {
     }
 }
 
-/// A rectangle in pieces of about so many pixels, that a budget may come between: rows of tiles.
-fn pieces(rect: Rect, pixels: u64) -> impl Iterator<Item = Rect> {
+/// What goes into an update as a whole.
+enum Piece {
+    /// Pixels of the page.
+    Part(Rect),
+    Frame(Frame),
+}
+
+/// What takes no more than so many budgets is sent whole, though later updates wait that long: in parts it would take longer,
+/// because each has tables and ends of streams of its own, and it would be seen to be built up.
+const WHOLE: f64 = 2.5;
+
+/// The least height of a piece that is sent without loss. Those with loss have tables for each JPEG, and are rows of tiles.
+const MIN_LOSSLESS: u16 = 16;
+
+/// A rectangle in pieces of about so many pixels, that a budget may come between: rows of tiles, or of parts of one that are at
+/// least so high.
+fn pieces(rect: Rect, pixels: u64, least: u16) -> impl Iterator<Item = Rect> {
     let tile = u64::from(TILE);
     let (w, h) = if rect.area() > pixels {
-        // At least a tile; no wider than the rectangle, so it fits.
-        ((pixels / tile / tile * tile).clamp(tile, tile.max(rect.w.into())) as u16, TILE)
+        // No wider than the rectangle, so it fits.
+        let width = (pixels / tile / tile * tile).clamp(tile, tile.max(rect.w.into()));
+        let height = (pixels / width).clamp(least.into(), rect.h.max(least).into());
+        let height = if height > tile { height / tile * tile } else { height };
+        (width as u16, height as u16)
     } else {
         (rect.w.max(1), rect.h.max(1))
     };

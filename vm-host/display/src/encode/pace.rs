@@ -8,12 +8,16 @@ const PICTURE_TIME: f64 = 0.06;
 /// A frame of a film should be under way for no longer than this, seconds.
 const FRAME_TIME: f64 = 1.0 / 25.0;
 
+/// The same where films are sent as pictures, which have more bytes: sixteen frames a second still look like motion, and
+/// pictures at 25 a second would often look like nothing.
+const FILM_PICTURE_TIME: f64 = 1.0 / 16.0;
+
 /// Bytes a pixel at libjpeg's qualities, of a photograph that moves (`lucarne-bench encode --work video`).
 const PICTURE: [(u8, f64); 8] =
     [(12, 0.052), (32, 0.066), (54, 0.081), (66, 0.093), (78, 0.117), (85, 0.155), (91, 0.232), (96, 0.414)];
 
 /// The same of a frame of H.264 at the quantiser that belongs to the quality.
-const FRAME: [(u8, f64); 6] = [(12, 0.003), (54, 0.006), (66, 0.009), (78, 0.016), (91, 0.035), (96, 0.1)];
+const FRAME: [(u8, f64); 6] = [(12, 0.003), (54, 0.006), (66, 0.009), (78, 0.016), (91, 0.055), (96, 0.12)];
 
 /// Below this a picture cannot be recognised well enough to be of use.
 const WORST_PICTURE: u8 = 32;
@@ -29,9 +33,31 @@ pub(super) fn picture(asked: JpegSettings, pixels: u64, rate: Option<f64>) -> Jp
     if quality == asked.quality { asked } else { asked.coarser(quality) }
 }
 
-/// The quality of films of so many pixels together, likewise.
+/// The same for films of which so many pixels have changed, whose pictures take `weight` times as many bytes as is usual.
+pub(super) fn film_picture(asked: JpegSettings, pixels: u64, rate: Option<f64>, weight: f64) -> JpegSettings {
+    let room = rate.map(|rate| rate * FILM_PICTURE_TIME / weight);
+    let quality = affordable(&PICTURE, asked.quality, pixels, room);
+    let quality = quality.max(WORST_FILM.min(asked.quality));
+    if quality == asked.quality { asked } else { asked.coarser(quality) }
+}
+
+/// The quality of films as video of so many pixels together, likewise.
 pub(super) fn film(asked: u8, pixels: u64, rate: Option<f64>) -> u8 {
     affordable(&FRAME, asked, pixels, rate.map(|rate| rate * FRAME_TIME)).max(WORST_FILM.min(asked))
+}
+
+/// Bytes that so many pixels usually take at a quality.
+pub(super) fn usual_bytes(quality: u8, pixels: u64) -> f64 {
+    let (mut below, mut smaller) = PICTURE[0];
+    let mut each = smaller;
+    for (above, size) in PICTURE {
+        if quality <= above {
+            let part = f64::from(quality.saturating_sub(below)) / f64::from((above - below).max(1));
+            return (smaller + (size - smaller) * part) * pixels as f64;
+        }
+        (below, smaller, each) = (above, size, size);
+    }
+    each * pixels as f64
 }
 
 /// The best quality up to `asked` at which so many pixels have about `room` bytes.
@@ -92,6 +118,15 @@ mod tests {
         assert_eq!(picture(coarse, 100, Some(1000.0 * MBIT)), coarse);
         assert_eq!(picture(coarse, 1_000_000, Some(MBIT)), coarse);
         assert_eq!(film(1, 1_000_000, Some(MBIT)), 1);
+    }
+
+    #[test]
+    fn a_film_whose_pictures_take_more_than_usual_is_coarser() {
+        let at = |weight| film_picture(ASKED, 230_400, Some(4.0 * MBIT), weight).quality;
+        assert!(at(1.5) < at(1.0) && at(1.0) < at(0.5) && at(100.0) == WORST_FILM);
+        let bytes = usual_bytes(at(1.5), 230_400) * 1.5;
+        assert!((29_000.0..=31_300.0).contains(&bytes), "{bytes}");
+        assert!((usual_bytes(96, 1000) - 414.0).abs() < 1e-6 && usual_bytes(100, 1000) < 415.0);
     }
 
     #[test]

@@ -79,15 +79,29 @@ pub(crate) fn plan(screen: &Screen, rect: Rect, drawings: bool, palette: &mut Pa
             piece.kind = if drawings { Kind::Drawing } else { Kind::Full };
         }
     }
+    let is_large = |piece: &mut Piece| piece.rect.area() > MAX_AREA && piece.kind == Kind::Photo;
+    let large: Vec<Piece> = done.extract_if(.., is_large).collect();
+    done.extend(large.iter().flat_map(|piece| bands(piece.rect)));
     done
+}
+
+/// A photograph that is too tall, in as few bands as hold it: each has tables of its own.
+fn bands(rect: Rect) -> impl Iterator<Item = Piece> {
+    let (w, h) = (u64::from(rect.w.max(1)), u64::from(rect.h));
+    // With halved colours a block is of 16 rows.
+    let most = (MAX_AREA / w / 16 * 16).max(16);
+    let height = h.div_ceil(h.div_ceil(most).max(1)).next_multiple_of(16).min(most) as u16;
+    (0..rect.h).step_by(height.into()).map(move |y| {
+        let rect = Rect { y: rect.y + y, h: height.min(rect.h - y), ..rect };
+        Piece { rect, kind: Kind::Photo }
+    })
 }
 
 fn goes_on(above: &Piece, piece: &Piece) -> bool {
     let same_kind = match (&above.kind, &piece.kind) {
         (Kind::Solid(a), Kind::Solid(b)) => a == b,
-        (Kind::Photo, Kind::Photo) | (Kind::Drawing, Kind::Drawing) => {
-            above.rect.area() + piece.rect.area() <= MAX_AREA
-        }
+        (Kind::Photo, Kind::Photo) => true,
+        (Kind::Drawing, Kind::Drawing) => above.rect.area() + piece.rect.area() <= MAX_AREA,
         _ => false,
     };
     same_kind
