@@ -6,10 +6,11 @@
 //! ```
 //!
 //! A fence (rfbproto, "ClientFence") that is answered after everything before it was handled tells how long that took. The
-//! shortest such time is the link's own. The link's rate, the viewer's decoding included, is what bytes take beyond it when
-//! they find the link free, and else the pace of the answers. From both follows how many bytes may be on the way: those that
-//! the link holds, and [`QUEUE`] worth of queue; each update is a part of that, so that the link has the next one before it
-//! has carried the last. Without fences there is no limit but the kernel's. It reads no clock; times are given to it.
+//! shortest such time is the link's own. The link's rate, the viewer's decoding included, is what bytes took beyond it: since
+//! the first of them was sent, and so no sooner than the link had them. Answers that come all at once, because one packet was
+//! lost and held up all behind it, therefore do not make a link look fast. From both follows how many bytes may be on the way:
+//! those that the link holds, and [`QUEUE`] worth of queue; each update is a part of that, so that the link has the next one
+//! before it has carried the last. Without fences there is no limit but the kernel's. It reads no clock; times are given to it.
 
 use lucarne_control::trace::LinkFigures;
 use std::collections::VecDeque;
@@ -40,16 +41,15 @@ const SAMPLES: usize = 6;
 /// The shortest time is forgotten after this, because links change.
 const FORGET: Duration = Duration::from_secs(30);
 
-/// What a fence's answer will tell of the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tells {
-    /// These bytes were sent together with the fence, and found the link free.
-    Alone(u64),
-    /// Another fence was on the way, which will be answered before. Whether the link was filled.
-    Behind { filled: bool },
-    /// No more than how long it took: some of the bytes before it were sent earlier, and may have arrived long ago.
-    Nothing,
-}
+/// What was sent longer ago than this tells nothing of the present rate. Shorter, and a packet that was lost is much of it.
+const SPAN: Duration = Duration::from_secs(1);
+
+/// Fences of one such time that are remembered at most.
+const SPANS: usize = 64;
+
+/// Where little is sent, one fence in so many times of the link's own. Each answer is a packet that may be lost on the way,
+/// and the next key would wait behind it until it is sent again.
+const FENCE_EVERY: u32 = 8;
 
 /// A fence that was sent.
 #[derive(Clone, Copy, Debug)]
@@ -57,14 +57,17 @@ struct Ping {
     number: u32,
     /// Bytes sent before it in all.
     end: u64,
-    tells: Tells,
     at: Instant,
+    /// There was so much on the way that it shows what the link can carry.
+    filled: bool,
 }
 
-/// The last fence that was answered.
+/// Bytes that one fence is behind.
 #[derive(Clone, Copy, Debug)]
-struct Pong {
-    ping: Ping,
+struct Span {
+    /// Bytes sent before them in all.
+    begin: u64,
+    /// The first of them.
     at: Instant,
 }
 
@@ -73,12 +76,16 @@ struct Pong {
 pub(super) struct Flow {
     sent: u64,
     confirmed: u64,
-    /// When the first byte was sent that no fence is behind.
-    open_since: Option<Instant>,
+    /// What was sent that no fence is behind.
+    open: Option<Span>,
     pings: VecDeque<Ping>,
+    /// Of fences that were sent within [`SPAN`], whether answered or not.
+    spans: VecDeque<Span>,
     next: u32,
-    /// None before the viewer has answered a fence.
-    last: Option<Pong>,
+    /// The viewer has answered a fence.
+    answers: bool,
+    /// When the last fence was sent.
+    pinged: Option<Instant>,
     /// Shortest times of the present span of [`FORGET`] and of the one before.
     shortest: [Option<Duration>; 2],
     span_began: Option<Instant>,
@@ -89,40 +96,40 @@ pub(super) struct Flow {
 impl Flow {
     /// `bytes` are handed to the kernel now. Gives the payload of a fence to send behind them, where one is of use.
     pub(super) fn sent(&mut self, bytes: usize, now: Instant) -> Option<[u8; 4]> {
-        self.sent += bytes as u64;
-        self.open_since.get_or_insert(now);
+        let (bytes, begin) = (bytes as u64, self.sent);
+        self.sent += bytes;
+        // Much begins a span of its own: a little that was sent long before would hide how fast it went.
+        let little = self.open.is_none_or(|open| begin - open.begin < SAMPLE_MIN);
+        if self.open.is_none() || little && bytes >= SAMPLE_MIN {
+            self.open = Some(Span { begin, at: now });
+        }
         let last = self.pings.back().map_or(self.confirmed, |ping| ping.end);
-        (self.last.is_some() && (self.pings.is_empty() || self.sent - last >= SAMPLE_MIN))
-            .then(|| self.ping(now))
+        let much = self.sent - last >= SAMPLE_MIN;
+        let since = self.pinged.map_or(Duration::MAX, |pinged| now.saturating_duration_since(pinged));
+        let due = self.pings.is_empty() && since >= self.own_time() * FENCE_EVERY;
+        (self.answers && (much || due)).then(|| self.ping(now))
     }
 
     /// The payload of a fence to send although nothing else is, for what is on the way with none behind it: what was sent
     /// before the viewer was known to answer.
     pub(super) fn overdue(&mut self, now: Instant) -> Option<[u8; 4]> {
         let unconfirmed = self.sent - self.confirmed;
-        let late = self.last.is_some() && self.pings.is_empty() && unconfirmed >= SAMPLE_MIN;
-        // How long those bytes took is not known.
-        late.then(|| self.ping_that(Tells::Nothing, now))
+        let late = self.answers && self.pings.is_empty() && unconfirmed >= SAMPLE_MIN;
+        late.then(|| self.ping(now))
     }
 
     /// The payload of a fence that is sent now.
     pub(super) fn ping(&mut self, now: Instant) -> [u8; 4] {
-        let on_the_way = self.sent - self.confirmed;
-        let tells = if !self.pings.is_empty() {
-            Tells::Behind { filled: on_the_way * 2 >= self.window() }
-        } else if self.open_since.is_none_or(|since| now.saturating_duration_since(since) < NOISE) {
-            Tells::Alone(on_the_way)
-        } else {
-            Tells::Nothing
-        };
-        self.ping_that(tells, now)
-    }
-
-    fn ping_that(&mut self, tells: Tells, now: Instant) -> [u8; 4] {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        self.open_since = None;
-        self.pings.push_back(Ping { number, end: self.sent, tells, at: now });
+        let old = |span: &Span| now.saturating_duration_since(span.at) > SPAN;
+        while self.spans.front().is_some_and(old) || self.spans.len() == SPANS {
+            self.spans.pop_front();
+        }
+        self.spans.extend(self.open.take());
+        let filled = (self.sent - self.confirmed) * 2 >= self.window();
+        self.pings.push_back(Ping { number, end: self.sent, at: now, filled });
+        self.pinged = Some(now);
         number.to_be_bytes()
     }
 
@@ -132,24 +139,18 @@ impl Flow {
         let Some(at) = self.pings.iter().position(|ping| ping.number == number) else { return };
         let Some(ping) = self.pings.drain(..=at).next_back() else { return };
         self.confirmed = ping.end;
-        let took = now.saturating_duration_since(ping.at);
-        self.note_time(took, now);
-        let last = self.last.replace(Pong { ping, at: now });
-        let (bytes, time, filled) = match (ping.tells, last) {
-            (Tells::Alone(bytes), _) => (bytes, took.saturating_sub(self.own_time()), true),
-            (Tells::Behind { filled }, Some(last)) => {
-                // Answers that the way back has bunched do not make the link faster than it was fed.
-                let (sent, answered) = (ping.at - last.ping.at, now.saturating_duration_since(last.at));
-                (ping.end - last.ping.end, sent.max(answered), filled)
-            }
-            (Tells::Behind { .. }, None) | (Tells::Nothing, _) => return,
+        self.answers = true;
+        self.note_time(now.saturating_duration_since(ping.at), now);
+        // The link carried at least this much: where it stood still meanwhile, or waited for more, it carries more.
+        let noise = NOISE.max(self.own_time() / NOISY);
+        let carried = |span: &Span| {
+            let bytes = ping.end.checked_sub(span.begin).filter(|bytes| *bytes >= SAMPLE_MIN)?;
+            let took = now.saturating_duration_since(span.at).saturating_sub(self.own_time());
+            Some(bytes as f64 / took.max(noise).as_secs_f64())
         };
-        if bytes < SAMPLE_MIN {
-            return;
-        }
-        let rate = bytes as f64 / time.max(NOISE).max(self.own_time() / NOISY).as_secs_f64();
+        let Some(rate) = self.spans.iter().filter_map(carried).reduce(f64::max) else { return };
         // A link that had little to carry does not show how much it could.
-        if filled || self.rate().is_none_or(|known| rate > known) {
+        if ping.filled || self.rate().is_none_or(|known| rate > known) {
             if self.rates.len() == SAMPLES {
                 self.rates.pop_front();
             }
@@ -167,7 +168,7 @@ impl Flow {
     }
 
     /// The link's own time there and back.
-    fn own_time(&self) -> Duration {
+    pub(super) fn own_time(&self) -> Duration {
         self.shortest.iter().flatten().min().copied().unwrap_or_default()
     }
 
@@ -191,7 +192,7 @@ impl Flow {
     /// What is believed, for people.
     pub(super) fn figures(&self) -> LinkFigures {
         LinkFigures {
-            answers: self.last.is_some(),
+            answers: self.answers,
             round_trip_ms: self.own_time().as_secs_f64() * 1000.0,
             window: self.window(),
             rate: self.rate().map(|rate| rate as u64),
@@ -201,7 +202,7 @@ impl Flow {
 
     /// Bytes that the next update may have; `None` while what is on the way has to arrive first.
     pub(super) fn budget(&self) -> Option<usize> {
-        if self.last.is_none() {
+        if !self.answers {
             return Some(usize::MAX);
         }
         let left = self.window().checked_sub(self.sent - self.confirmed)?;
@@ -350,11 +351,83 @@ mod tests {
     }
 
     #[test]
+    fn answers_that_one_lost_packet_held_up_do_not_make_a_link_look_fast() {
+        let start = Instant::now();
+        let mut link = Link::new(250_000.0, 40, start);
+        let mut flow = link.greeted(start);
+        let mut now = link.run(&mut flow, 1 << 20, 5, start + link.delay * 2);
+        for _ in 0..10 {
+            // What is on the way waits for the packet that is sent again, and is handled and answered all at once then.
+            let again = now + link.delay * 4;
+            for answer in &mut link.answers {
+                answer.0 = answer.0.max(again);
+            }
+            now = link.run(&mut flow, 1 << 20, 1, now);
+            let rate = flow.rate().expect("it was filled");
+            assert!(rate < link.rate * 1.3, "{rate} of {}", link.rate);
+        }
+        assert!(flow.rate().is_some_and(|rate| rate > link.rate * 0.7));
+    }
+
+    #[test]
+    fn the_first_picture_tells_of_the_link() {
+        let start = Instant::now();
+        let mut link = Link::new(250_000.0, 40, start);
+        let mut flow = Flow::default();
+        let hello = flow.ping(start);
+        // Nobody knows yet that it answers, so all of it goes out at once.
+        assert_eq!(flow.sent(100_000, start), None);
+        link.carry(100_000, None, start);
+        let now = start + link.delay * 2;
+        flow.answered(&hello, now);
+        let late = flow.overdue(now).expect("something is to be asked");
+        link.carry(20, Some(late), now);
+        let (answered, payload) = link.answers.pop_front().expect("an answer");
+        flow.answered(&payload, answered);
+        let rate = flow.rate().expect("it was measured");
+        assert!((0.7..1.05).contains(&(rate / link.rate)), "{rate} of {}", link.rate);
+    }
+
+    #[test]
+    fn a_picture_after_a_little_is_measured_alone() {
+        let start = Instant::now();
+        let mut link = Link::new(250_000.0, 40, start);
+        let mut flow = link.greeted(start);
+        let typed = start + link.delay * 4;
+        assert_eq!(flow.sent(100, typed), None);
+        let now = typed + Duration::from_millis(500);
+        let fence = flow.sent(20_000, now).expect("a fence");
+        link.free_at = now;
+        link.carry(20_000, Some(fence), now);
+        let (answered, payload) = link.answers.pop_front().expect("an answer");
+        flow.answered(&payload, answered);
+        assert!(flow.rate().is_some_and(|rate| (rate / link.rate - 1.0).abs() < 0.05), "{:?}", flow.rate());
+    }
+
+    #[test]
+    fn where_little_is_sent_fences_are_few() {
+        let start = Instant::now();
+        let mut flow = Flow::default();
+        let hello = flow.ping(start);
+        flow.answered(&hello, start + Duration::from_millis(80));
+        let mut fences = 0;
+        for key in 1..=100 {
+            let now = start + Duration::from_millis(100) * key;
+            if let Some(payload) = flow.sent(200, now) {
+                fences += 1;
+                flow.answered(&payload, now + Duration::from_millis(80));
+            }
+        }
+        assert!((10..=20).contains(&fences), "{fences} fences behind 100 keys");
+    }
+
+    #[test]
     fn small_updates_have_one_fence_under_way() {
         let now = Instant::now();
         let mut flow = Flow::default();
         let hello = flow.ping(now);
         flow.answered(&hello, now + Duration::from_millis(20));
+        let now = now + Duration::from_millis(20) * FENCE_EVERY;
         let first = flow.sent(100, now);
         assert!(first.is_some());
         assert_eq!(flow.sent(100, now), None);

@@ -39,6 +39,9 @@ const REPAIR_AFTER: Duration = Duration::from_millis(120);
 /// The same where pictures change just after they were repaired, again and again: each time twice as long, up to this.
 const REPAIR_LATEST: Duration = Duration::from_secs(2);
 
+/// And beyond that so many times of the link's own: what changes in answer to what the viewer sees comes no sooner than one.
+const REPAIR_TRIPS: u32 = 2;
+
 /// A change so soon after a repair makes it one in vain.
 const REPAIRED_FOR: Duration = Duration::from_secs(1);
 
@@ -47,6 +50,10 @@ const REPAIR_PIXELS: u64 = 256 * 1024;
 
 /// Bytes that a pixel takes without loss where it was worth a JPEG: grain is not compressed.
 const LOSSLESS_BYTES: u64 = 3;
+
+/// A link of fewer bytes a second is worth an encoding of its own: what viewers share takes up to five times the bytes for text.
+const SHARED_RATE: f64 = 1_000_000.0;
+
 /// Bytes of an update while sound plays, about: the next sound waits behind them. Less would cut pictures into ever more
 /// parts; at 20 Mbit/s these take 50 ms.
 const BESIDE_SOUND: usize = 128 << 10;
@@ -321,7 +328,7 @@ impl<'a> Writer<'a> {
                 self.cursor = Some(shape.clone());
             }
             self.leds = leds.or(self.leds);
-            let pixels = look.changes.region().area() + look.changes.backlog().area();
+            let pixels = look.changes.area();
             // However little of a film changed, its frame may take long.
             let small = pixels <= INLINE_PIXELS && !look.changes.touch_films();
             let of = (look.arrival, pixels);
@@ -387,7 +394,9 @@ impl<'a> Writer<'a> {
 
     fn plan_repair(&mut self, after: Duration) {
         let lossy = self.encoder.as_ref().is_some_and(|e| !e.lossy_region().is_empty());
-        self.repair_at = lossy.then(|| Instant::now() + after);
+        // A repair goes on at once.
+        let trips = if after.is_zero() { Duration::ZERO } else { self.flow.own_time() * REPAIR_TRIPS };
+        self.repair_at = lossy.then(|| Instant::now() + after + trips);
     }
 
     /// Runs an encoding step, here or on a thread for such work. An update that says something answers the request.
@@ -398,8 +407,9 @@ impl<'a> Writer<'a> {
         step: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<Encoded, EncodeError> + Send + 'static,
     ) -> Result<Option<Encoded>, WriteError> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
-        encoder.set_share(self.seat.share());
-        encoder.set_rate(self.flow.rate());
+        let rate = self.flow.rate();
+        encoder.set_share(self.seat.share().filter(|_| rate.is_none_or(|rate| rate >= SHARED_RATE)));
+        encoder.set_rate(rate);
         let mut out = std::mem::take(&mut self.out);
         let (taken, before) = (Instant::now(), out.len());
         let run = move || {
