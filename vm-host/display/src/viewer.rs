@@ -336,6 +336,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_new_goes_before_the_backlog_where_it_is_small_and_behind_it_where_it_is_large() {
+        let screen = Screen::new(1024, 768).unwrap();
+        let mut damage = ViewerDamage::new(&screen);
+        let mut rest = damage.take().region().clone();
+        let (half, spot) = (Rect::new(0, 0, 1024, 384), Rect::new(512, 640, 9, 9));
+        rest.subtract(half);
+        damage.put_back(rest);
+        damage.damage(spot);
+        let changes = damage.take();
+        assert_eq!((changes.region().rects(), changes.behind().area()), (vec![spot], 0));
+        damage.put_back(changes.backlog().clone());
+        // All of it changes again: what waits goes first, and once.
+        damage.damage(screen.rect());
+        let changes = damage.take();
+        assert_eq!((changes.region().area(), changes.behind().rects()), (0, vec![half]));
+        assert_eq!(changes.backlog().bounding(), Rect::new(0, 384, 1024, 384));
+        assert!(changes.area() <= screen.rect().area());
+    }
+
+    #[test]
     fn another_size_damages_everything() {
         let screen = Screen::new(W.into(), H.into()).unwrap();
         let mut damage = ViewerDamage::new(&screen);
