@@ -21,9 +21,33 @@ impl Screen {
     /// Xvfb is missing or does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::of("1600x1200x24")
+    }
+
+    /// The same with two monitors beside each other, of 1280x800 and 1024x768 pixels.
+    ///
+    /// # Panics
+    /// As [`Self::start`], and where xrandr is missing.
+    #[must_use]
+    pub fn with_two_monitors() -> Self {
+        let screen = Self::of("2304x800x24");
+        for (name, place, output) in
+            [("left", "1280/325x800/203+0+0", "screen"), ("right", "1024/260x768/195+1280+0", "none")]
+        {
+            let set = Command::new("xrandr")
+                .args(["--setmonitor", name, place, output])
+                .env("DISPLAY", &screen.name)
+                .status()
+                .expect("xrandr is there: use ops/test");
+            assert!(set.success(), "xrandr makes a monitor");
+        }
+        screen
+    }
+
+    fn of(size: &str) -> Self {
         let home = tempfile::tempdir().expect("a folder for the programs' settings");
         let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp", "-fbdir"])
+            .args(["-displayfd", "1", "-screen", "0", size, "-nolisten", "tcp", "-fbdir"])
             .arg(home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

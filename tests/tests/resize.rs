@@ -43,12 +43,14 @@ fn a_wanted_size_is_the_guests_own_mode_and_a_bad_one_is_refused() {
         );
     }
 
-    let two = [screen(0, 0, 640, 768), screen(1, 640, 640, 768)];
+    let two = [screen(0, 0, 640, 768), screen(1, 600, 680, 768)];
+    let five = [0, 1, 2, 3, 4].map(|n| screen(n, 400 * n as u16, 400, 768));
     for (what, width, height, screens) in [
         ("no pixels", 0, 0, vec![screen(0, 0, 0, 0)]),
         ("64k by 64k", 65535, 65535, vec![screen(0, 0, 65535, 65535)]),
         ("no screen", 1280, 768, vec![]),
-        ("two screens", 1280, 768, two.to_vec()),
+        ("two screens on each other", 1280, 768, two.to_vec()),
+        ("more screens than the guest can have", 2000, 768, five.to_vec()),
         ("a screen beside the desktop", 1280, 768, vec![screen(0, 1, 1280, 768)]),
     ] {
         assert_eq!(viewer.ask_for_size(width, height, &screens).unwrap(), INVALID_LAYOUT, "{what}");

@@ -116,7 +116,7 @@ impl DisplaySink for Judge {
         assert!(damage.height > 0 && damage.y + damage.height <= frame.height);
     }
 
-    fn blank(&self) {}
+    fn blank(&self, _display: usize) {}
 
     fn cursor(&self, cursor: Option<CursorImage>) {
         if let Some(c) = cursor {

@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn input_waits_until_the_gate_opens_and_keeps_its_order() {
         let (gate, vm) = (InputGate::closed(), FakeVm::new());
-        let typed = [key(30, true), key(30, false), InputEvent::Pointer { x: 1, y: 2 }, key(48, true)];
+        let typed =
+            [key(30, true), key(30, false), InputEvent::Pointer { x: 1, y: 2, of: (64, 64) }, key(48, true)];
         typed.iter().for_each(|e| gate.send(*e));
         assert!(vm.inputs().is_empty());
         gate.open(vm.clone());

@@ -16,6 +16,7 @@ mod clipboard;
 pub mod config;
 pub mod control;
 mod desktop;
+mod displays;
 mod door;
 mod error;
 mod gate;
@@ -27,6 +28,7 @@ mod pointer;
 mod record;
 mod recorder;
 mod run;
+mod sources;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -3,12 +3,15 @@
 //! The driver compares and copies damage under a short lock and never waits for a viewer: viewers encode from a
 //! reference to the screen, outside the lock. Should the driver change the screen while one of them does, it goes on with
 //! a copy of its own. Films are looked for here, where every frame is seen however few of them a viewer gets. It knows nothing
-//! of RFB, encodings or sockets.
+//! of encodings and sockets. Of several displays it makes one picture (`displays`).
 
+use crate::displays::{Displays, Layout};
+use crate::sources::{At, Black, Moved, Rows};
 use lucarne_display::{
     Changes, CursorShape, FilmDetector, Rect, Region, Screen, ScreenError, Share, Source, ViewerDamage,
 };
 use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame, Leds};
+use lucarne_rfb::server;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -25,6 +28,8 @@ pub(crate) struct Picture {
 
 struct State {
     screen: Arc<Screen>,
+    displays: Displays,
+    layout: Arc<Layout>,
     films: FilmDetector,
     cursor: Option<Arc<CursorShape>>,
     leds: Option<u8>,
@@ -62,6 +67,8 @@ pub(crate) struct Seat {
 pub(crate) struct Look {
     /// The screen.
     pub(crate) screen: Arc<Screen>,
+    /// The displays in it.
+    pub(crate) layout: Arc<Layout>,
     /// What the viewer has not been sent.
     pub(crate) changes: Changes,
     /// When the oldest of it came; none for what an earlier update had no room for, or was only asked for.
@@ -75,6 +82,8 @@ pub(crate) struct Pending {
     pub(crate) damaged: bool,
     /// The screen's width and height, pixels.
     pub(crate) size: (u16, u16),
+    /// The displays in it.
+    pub(crate) layout: Arc<Layout>,
     /// The pointer's shape, once the guest has set one.
     pub(crate) cursor: Option<Arc<CursorShape>>,
     /// The lock keys' lights as RFB has them, once they are known: bit 0 scroll, 1 num, 2 caps.
@@ -89,6 +98,8 @@ impl Picture {
         Arc::new(Self {
             state: Mutex::new(State {
                 screen,
+                displays: Displays::default(),
+                layout: Arc::new(Layout::single(1, 1)),
                 films,
                 cursor: None,
                 leds: None,
@@ -145,9 +156,19 @@ impl Picture {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A viewer has asked for these screens, the first for the first display.
+    pub(crate) fn want(&self, screens: Vec<server::Screen>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.displays.want(screens);
+        if let Err(error) = state.arrange(now, now - self.began) {
+            tracing::warn!(%error, "the displays cannot lie as they were asked for");
+        }
+    }
+
     fn show(&self, frame: Frame<'_>, rect: Rect) {
         let received = Instant::now();
-        if let Err(error) = self.state().change(frame, rect, received, received - self.began) {
+        if let Err(error) = self.state().show(frame, rect, received, received - self.began) {
             tracing::warn!(%error, "a frame of the hypervisor was refused");
             return;
         }
@@ -156,19 +177,52 @@ impl Picture {
 }
 
 impl State {
-    fn change(
+    /// `rect` of a display's frame is to be looked at.
+    fn show(
         &mut self,
         frame: Frame<'_>,
         rect: Rect,
         received: Instant,
         now: Duration,
     ) -> Result<(), ScreenError> {
-        let size = (u32::from(self.screen.width()), u32::from(self.screen.height()));
-        if size != (frame.width, frame.height) {
-            // The generation goes on, because what viewers share is told apart by it.
-            Arc::make_mut(&mut self.screen).resize(frame.width, frame.height)?;
+        let rows = Rows::of(frame)?;
+        if self.displays.show(&frame) {
+            self.arrange(received, now)?;
         }
-        let change = Arc::make_mut(&mut self.screen).update_from(&Rows::of(frame)?, rect)?;
+        let (width, height) = (frame.width, frame.height);
+        let place = self.layout.place(frame.display).ok_or(ScreenError::Size { width, height })?;
+        let area = Rect { x: place.x.saturating_add(rect.x), y: place.y.saturating_add(rect.y), ..rect };
+        self.change(&At { x: place.x, y: place.y, rows: &rows }, area, received, now)
+    }
+
+    /// Puts the displays where they belong now, with what they have shown last.
+    fn arrange(&mut self, received: Instant, now: Duration) -> Result<(), ScreenError> {
+        let Some(layout) = self.displays.layout().filter(|layout| *layout != *self.layout) else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut self.layout, Arc::new(layout));
+        let layout = self.layout.clone();
+        self.seats.iter().for_each(|seat| seat.wake.notify_one());
+        if before.places == layout.places && before.size == layout.size {
+            return Ok(());
+        }
+        let old = self.screen.clone();
+        if before.size != layout.size {
+            // The generation goes on, because what viewers share is told apart by it.
+            Arc::make_mut(&mut self.screen).resize(layout.size.0, layout.size.1)?;
+        }
+        let rect = self.screen.rect();
+        self.change(&Moved { old: &old, before: &before, layout: &layout }, rect, received, now)
+    }
+
+    fn change(
+        &mut self,
+        source: &dyn Source,
+        rect: Rect,
+        received: Instant,
+        now: Duration,
+    ) -> Result<(), ScreenError> {
+        let change = Arc::make_mut(&mut self.screen).update_from(source, rect)?;
         self.films.note(&change, &self.screen, now);
         let arrival = Arrival { received, compared: Instant::now(), damages: 0 };
         for seat in &mut self.seats {
@@ -189,34 +243,14 @@ impl State {
     }
 }
 
-/// A driver's frame, all of whose rows are known to be there.
-struct Rows<'a>(Frame<'a>);
-
-impl<'a> Rows<'a> {
-    fn of(frame: Frame<'a>) -> Result<Self, ScreenError> {
-        let row = frame.width as usize * 4;
-        let need = frame.stride.checked_mul((frame.height as usize).saturating_sub(1));
-        let need = need.and_then(|rows| rows.checked_add(row)).unwrap_or(usize::MAX);
-        if frame.stride < row || frame.pixels.length() < need {
-            return Err(ScreenError::Short { have: frame.pixels.length(), need, stride: frame.stride });
-        }
-        Ok(Self(frame))
-    }
-}
-
-impl Source for Rows<'_> {
-    fn read(&self, x: u16, y: u16, into: &mut [u8]) {
-        self.0.pixels.read(usize::from(y) * self.0.stride + usize::from(x) * 4, into);
-    }
-}
-
 impl Seat {
     /// Whether there is something to send.
     pub(crate) fn pending(&self) -> Pending {
         let mut state = self.picture.state();
         let damaged = !state.seat(self.id).damage.is_empty();
         let size = (state.screen.width(), state.screen.height());
-        Pending { damaged, size, cursor: state.cursor.clone(), leds: state.leds }
+        let (layout, cursor) = (state.layout.clone(), state.cursor.clone());
+        Pending { damaged, size, layout, cursor, leds: state.leds }
     }
 
     /// What the viewer shares with others, if there are any.
@@ -237,7 +271,7 @@ impl Seat {
         let films = state.films.films(now);
         let seat = state.seat(self.id);
         let (changes, arrival) = (seat.damage.take().with_films(films), seat.arrival.take());
-        Look { screen: state.screen.clone(), changes, arrival }
+        Look { screen: state.screen.clone(), layout: state.layout.clone(), changes, arrival }
     }
 
     /// The screen and the films that run, if the viewer has been sent all of it. A picture newer than what waits must not reach
@@ -272,11 +306,20 @@ impl DisplaySink for Picture {
         self.show(frame, Rect::from_edges(damage.x, damage.y, right, bottom));
     }
 
-    fn blank(&self) {
-        let Rect { w, h, .. } = self.rect();
-        let stride = usize::from(w) * 4;
-        let black = vec![0; stride * usize::from(h)];
-        self.scanout(Frame { width: w.into(), height: h.into(), stride, pixels: &black });
+    fn blank(&self, display: usize) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let changed = if state.displays.hide(display) {
+            state.arrange(now, now - self.began)
+        } else if let Some(place) = state.layout.place(display) {
+            // There is always a picture.
+            state.change(&Black, place, now, now - self.began)
+        } else {
+            return;
+        };
+        if let Err(error) = changed {
+            tracing::warn!(%error, "a display could not be switched off");
+        }
     }
 
     fn cursor(&self, cursor: Option<CursorImage>) {
@@ -354,7 +397,7 @@ mod tests {
         assert_eq!(seat.take().changes.region().rects(), [Rect::new(0, 0, 32, 16)]);
         picture.scanout(canvas.frame());
         drop(seat.take());
-        picture.blank();
+        picture.blank(0);
         assert!(seat.take().screen.pixels().iter().all(|p| *p == 0));
     }
 

@@ -35,7 +35,7 @@ impl Pointer {
             self.position = Some((x, y));
             let (x, y) =
                 (u32::from(x).min(size.0.saturating_sub(1)), u32::from(y).min(size.1.saturating_sub(1)));
-            send(InputEvent::Pointer { x, y });
+            send(InputEvent::Pointer { x, y, of: (size.0.max(1), size.1.max(1)) });
         }
         self.press(buttons, send);
     }
@@ -78,9 +78,9 @@ mod tests {
         assert_eq!(
             seen,
             [
-                InputEvent::Pointer { x: 5, y: 6 },
+                InputEvent::Pointer { x: 5, y: 6, of: (100, 100) },
                 button(Button::Left, true),
-                InputEvent::Pointer { x: 7, y: 6 },
+                InputEvent::Pointer { x: 7, y: 6, of: (100, 100) },
                 button(Button::Left, false),
             ]
         );
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_position_outside_the_picture_is_cut_to_its_edge() {
         let seen = events(|p, send| p.moved(0, (u16::MAX, 3), (640, 480), send));
-        assert_eq!(seen, [InputEvent::Pointer { x: 639, y: 3 }]);
+        assert_eq!(seen, [InputEvent::Pointer { x: 639, y: 3, of: (640, 480) }]);
     }
 
     #[test]

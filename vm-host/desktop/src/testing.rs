@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
-use lucarne_driver::{AudioSink, Capabilities, ClipboardSink, DisplaySink, Frame, InputEvent, Vm, VmError};
+use lucarne_driver::{
+    AudioSink, Capabilities, ClipboardSink, DisplayArea, DisplaySink, Frame, InputEvent, MAX_DISPLAYS,
+    Origin, Vm, VmError,
+};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -52,7 +55,7 @@ impl FakeVm {
             audio: Mutex::default(),
             capabilities: Capabilities {
                 shared_framebuffer: true,
-                resize: true,
+                displays: MAX_DISPLAYS,
                 identity: true,
                 clipboard: true,
                 audio: true,
@@ -122,8 +125,10 @@ impl Vm for FakeVm {
         Ok(())
     }
 
-    async fn resize(&self, width: u32, height: u32) -> Result<(), VmError> {
-        self.note(format!("resize {width}x{height}"));
+    async fn arrange(&self, displays: &[DisplayArea]) -> Result<(), VmError> {
+        let areas: Vec<String> =
+            displays.iter().map(|d| format!("{}x{}+{}+{}", d.width, d.height, d.x, d.y)).collect();
+        self.note(format!("arrange {}", areas.join(" ")));
         Ok(())
     }
 
@@ -259,7 +264,13 @@ impl Canvas {
     }
 
     pub(crate) fn frame(&self) -> Frame<'_> {
-        Frame { width: self.width, height: self.height, stride: self.width as usize * 4, pixels: &self.bytes }
+        self.frame_of(0, None)
+    }
+
+    /// As one of several displays.
+    pub(crate) fn frame_of(&self, display: usize, origin: Option<Origin>) -> Frame<'_> {
+        let (width, height, stride) = (self.width, self.height, self.width as usize * 4);
+        Frame { display, origin, width, height, stride, pixels: &self.bytes }
     }
 
     /// `0x00RRGGBB`, row by row.

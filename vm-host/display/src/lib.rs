@@ -23,7 +23,7 @@ pub use cursor::CursorShape;
 pub use encode::{EncodeError, Encoded, Encoder, Extras, Resize, Share, UNLIMITED};
 pub use lucarne_rfb::Rect;
 pub use region::Region;
-pub use screen::{Change, Copy, Screen, ScreenError};
+pub use screen::{Change, Copy, MAX_PIXELS, Screen, ScreenError};
 pub use source::{Bytes, Source};
 pub use thumbnail::thumbnail;
 pub use video::FilmDetector;

@@ -12,12 +12,14 @@ pub enum InputEvent {
         /// Pressed, or released.
         down: bool,
     },
-    /// The pointer is at this pixel.
+    /// The pointer is at this pixel of the guest's desktop.
     Pointer {
         /// Pixels from the left.
         x: u32,
         /// Pixels from the top.
         y: u32,
+        /// The desktop's width and height, all of its displays together, pixels: at least 1.
+        of: (u32, u32),
     },
     /// A pointer's button.
     Button {
@@ -111,7 +113,8 @@ mod tests {
     #[test]
     fn order_is_kept() {
         let mut queue = InputQueue::new(8);
-        let typed = [key(30, true), key(30, false), InputEvent::Pointer { x: 1, y: 2 }, key(48, true)];
+        let typed =
+            [key(30, true), key(30, false), InputEvent::Pointer { x: 1, y: 2, of: (64, 64) }, key(48, true)];
         assert!(typed.iter().all(|event| queue.push(*event)));
         assert_eq!(drain(&mut queue), typed);
     }
@@ -119,8 +122,8 @@ mod tests {
     #[test]
     fn a_run_of_pointer_moves_waits_as_its_last() {
         let mut queue = InputQueue::new(8);
-        assert!((0..10_000).all(|x| queue.push(InputEvent::Pointer { x, y: 0 })));
-        assert_eq!(drain(&mut queue), [InputEvent::Pointer { x: 9_999, y: 0 }]);
+        assert!((0..10_000).all(|x| queue.push(InputEvent::Pointer { x, y: 0, of: (10_000, 1) })));
+        assert_eq!(drain(&mut queue), [InputEvent::Pointer { x: 9_999, y: 0, of: (10_000, 1) }]);
     }
 
     #[test]

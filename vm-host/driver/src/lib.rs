@@ -21,8 +21,8 @@ pub const MAX_CLIPBOARD: usize = 1 << 20;
 pub struct Capabilities {
     /// Frames arrive by shared memory, with damage exact to the pixel, not as copied payloads.
     pub shared_framebuffer: bool,
-    /// The guest can be told to change its display mode.
-    pub resize: bool,
+    /// Displays that the guest can be asked to have, and of what sizes; 0 when it cannot be asked.
+    pub displays: usize,
     /// An identity can be given to the guest from outside.
     pub identity: bool,
     /// Text can be exchanged with the guest's clipboard.
@@ -52,9 +52,40 @@ impl Pixels for Vec<u8> {
     }
 }
 
-/// A picture in memory: rows of 32-bit little-endian `0x00RRGGBB` pixels (byte order B, G, R, X).
+/// The most displays that any driver gives a guest.
+pub const MAX_DISPLAYS: usize = 4;
+
+/// Where a display lies on the guest's desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DisplayArea {
+    /// Left edge, pixels.
+    pub x: u32,
+    /// Top edge, pixels.
+    pub y: u32,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+}
+
+/// Where a display begins in a framebuffer of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Which framebuffer: displays that are parts of the same have the same number here.
+    pub buffer: u64,
+    /// Pixels from its left edge.
+    pub x: u32,
+    /// Pixels from its top.
+    pub y: u32,
+}
+
+/// The picture of one display in memory: rows of 32-bit little-endian `0x00RRGGBB` pixels (byte order B, G, R, X).
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
+    /// Which, from 0 to [`MAX_DISPLAYS`] - 1.
+    pub display: usize,
+    /// Which part of the guest's framebuffer it is; `None` when the hypervisor cannot tell.
+    pub origin: Option<Origin>,
     /// Pixels.
     pub width: u32,
     /// Rows.
@@ -133,15 +164,15 @@ pub struct Leds {
     pub caps: bool,
 }
 
-/// Where a driver puts what the guest shows. Calls come in order, from one task; they must return soon, because a
+/// Where a driver puts what the guest shows. Calls for one display come in order; they must return soon, because a
 /// hypervisor may wait for them. A frame's pixels may change while they are read; the driver tells of that afterwards.
 pub trait DisplaySink: Send + Sync {
     /// A new picture, perhaps of another size: all of it is damaged.
     fn scanout(&self, frame: Frame<'_>);
     /// Part of the picture changed.
     fn update(&self, frame: Frame<'_>, damage: Damage);
-    /// The guest shows nothing (its display is off).
-    fn blank(&self);
+    /// The guest shows nothing on this display: it is off.
+    fn blank(&self, display: usize);
     /// The guest's cursor has this shape; `None` hides it.
     fn cursor(&self, cursor: Option<CursorImage>);
     /// The keyboard's lights are like this; called from any task.
@@ -212,11 +243,12 @@ pub trait Vm: Send + Sync {
     /// # Errors
     /// When the hypervisor refuses.
     async fn connect_network(&self) -> Result<(), VmError>;
-    /// Asks the guest for a display of this size, pixels.
+    /// Asks the guest for these displays, the first for its first: at least one, and at most as many as
+    /// [`Capabilities::displays`] says.
     ///
     /// # Errors
     /// When the hypervisor refuses.
-    async fn resize(&self, width: u32, height: u32) -> Result<(), VmError>;
+    async fn arrange(&self, displays: &[DisplayArea]) -> Result<(), VmError>;
     /// Begins to exchange texts with the guest's clipboard; never waits. To be called once, when the guest has its identity;
     /// does nothing without [`Capabilities::clipboard`].
     fn connect_clipboard(&self, sink: Arc<dyn ClipboardSink>);

@@ -6,6 +6,7 @@
 
 use crate::binary::{Accel, Qemu};
 use lucarne_control::spec::MachineShape;
+use lucarne_driver::MAX_DISPLAYS;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -137,7 +138,10 @@ impl Machine<'_> {
         arg("display", format!("dbus,p2p=yes,audiodev={SOUND}"));
         arg(
             "device",
-            format!("virtio-vga,id=gpu,edid=on,xres={},yres={}", self.shape.width, self.shape.height),
+            format!(
+                "virtio-vga,id=gpu,edid=on,max_outputs={MAX_DISPLAYS},xres={},yres={}",
+                self.shape.width, self.shape.height
+            ),
         );
         arg("device", "virtio-keyboard-pci,id=keyboard".into());
         arg("device", "virtio-tablet-pci,id=tablet".into());

@@ -47,7 +47,7 @@ pub struct Display(Listener);
 impl Display {
     /// Frames go to the sink.
     pub fn new(sink: Arc<dyn DisplaySink>) -> Self {
-        Self(Listener::new(sink, true))
+        Self(Listener::new(sink, (0, Arc::default()), true))
     }
 
     /// `ScanoutMap`: offset, width, height, stride, format.

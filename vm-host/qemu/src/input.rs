@@ -13,6 +13,8 @@
 //! be used up. The guest's kernel drops events when Xorg does not read them in time (Linux, `drivers/input/evdev.c`,
 //! `EVDEV_MIN_BUFFER_SIZE`). Nobody can be asked about that, so bursts are drawn out to a pace that people do not reach.
 
+use crate::consoles::Consoles;
+use crate::dbus::CONSOLE;
 use crate::qmp::{Qmp, QmpError};
 use lucarne_driver::{Button, InputEvent, InputQueue};
 use serde_json::json;
@@ -22,7 +24,6 @@ use tokio::sync::Notify;
 use zbus::Connection;
 use zbus::message::{Flags, Message};
 
-const CONSOLE: &str = "/org/qemu/Display1/Console_0";
 const KEYBOARD: &str = "org.qemu.Display1.Keyboard";
 const MOUSE: &str = "org.qemu.Display1.Mouse";
 
@@ -32,6 +33,9 @@ const WAITING: usize = 16_384;
 
 /// Buffers that stay free: when a guest comes back to life, all that wait reach its kernel's buffer at once.
 const SPARE: u16 = 32;
+
+/// Steps of the tablet's axes.
+const AXIS: u64 = 0x8000;
 
 /// Pauses between two questions for room: short enough that nobody feels them, long enough not to keep QEMU busy. They
 /// double up to the longest while there is none.
@@ -85,10 +89,10 @@ impl Drop for Input {
 
 impl Input {
     /// Starts delivering.
-    pub(crate) fn start(connection: Connection, qmp: Arc<Qmp>) -> Self {
+    pub(crate) fn start(connection: Connection, qmp: Arc<Qmp>, consoles: Arc<Consoles>) -> Self {
         let shared = Arc::new(Shared { queue: Mutex::new(InputQueue::new(WAITING)), more: Notify::new() });
         let lines = [(); 2].map(|()| Line::new(Instant::now()));
-        let pump = Pump { connection, qmp, lines, sees: true };
+        let pump = Pump { connection, qmp, consoles, lines, sees: true };
         Self { pump: tokio::spawn(pump.run(shared.clone())), shared }
     }
 
@@ -121,6 +125,7 @@ impl Shared {
 struct Pump {
     connection: Connection,
     qmp: Arc<Qmp>,
+    consoles: Arc<Consoles>,
     lines: [Line; 2],
     /// QEMU can say how many buffers there are.
     sees: bool,
@@ -174,7 +179,10 @@ impl Pump {
                 tracing::warn!(%error, "a busy guest may lose keys: how much input it has room for is unknown");
                 self.sees = false;
             }
-            if let Err(error) = self.send(event).await {
+            // At a console D-Bus knows positions on that console only, and the tablet is one for all of them.
+            let several = matches!(device, Device::Tablet) && self.consoles.others_on(0);
+            let sent = if several { self.send_tablet(event).await } else { self.send(event).await };
+            if let Err(error) = sent {
                 tracing::warn!(%error, "input could not be given to the hypervisor");
                 return;
             }
@@ -215,16 +223,41 @@ impl Pump {
         Ok(offered.wrapping_sub(used))
     }
 
-    async fn send(&self, event: InputEvent) -> zbus::Result<()> {
+    /// Positions on all displays together, and buttons behind them: waits for answers, because nothing else keeps the order
+    /// with what goes by D-Bus.
+    async fn send_tablet(&self, event: InputEvent) -> Result<(), SendError> {
+        let events = match event {
+            InputEvent::Pointer { x, y, of } => {
+                let axis = |axis, at, of| json!({ "type": "abs", "data": { "axis": axis, "value": absolute(at, of) } });
+                vec![axis("x", x, of.0), axis("y", y, of.1)]
+            }
+            InputEvent::Button { button, down } => {
+                vec![json!({ "type": "btn", "data": { "button": name(button), "down": down } })]
+            }
+            InputEvent::Key { .. } => return self.send(event).await,
+        };
+        self.qmp.execute("input-send-event", json!({ "events": events })).await?;
+        Ok(())
+    }
+
+    async fn send(&self, event: InputEvent) -> Result<(), SendError> {
         let pressed = |down| if down { "Press" } else { "Release" };
         let message = match event {
             InputEvent::Key { qnum, down } => call(KEYBOARD, pressed(down))?.build(&(qnum,)),
-            InputEvent::Pointer { x, y } => call(MOUSE, "SetAbsPosition")?.build(&(x, y)),
+            InputEvent::Pointer { x, y, .. } => call(MOUSE, "SetAbsPosition")?.build(&(x, y)),
             InputEvent::Button { button, down } => call(MOUSE, pressed(down))?.build(&(number(button),)),
         };
         // No answer is asked for: waiting for one would add a round trip to every key.
-        self.connection.send(&message?).await
+        Ok(self.connection.send(&message?).await?)
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+    #[error(transparent)]
+    Bus(#[from] zbus::Error),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -254,6 +287,24 @@ fn number(button: Button) -> u32 {
     }
 }
 
+/// Button names of QMP's `InputButton`.
+fn name(button: Button) -> &'static str {
+    match button {
+        Button::Left => "left",
+        Button::Middle => "middle",
+        Button::Right => "right",
+        Button::WheelUp => "wheel-up",
+        Button::WheelDown => "wheel-down",
+        Button::Side => "side",
+        Button::Extra => "extra",
+    }
+}
+
+/// The middle of a pixel on the tablet's axis, which has [`AXIS`] steps (QEMU's `INPUT_EVENT_ABS_MAX`).
+fn absolute(at: u32, of: u32) -> u64 {
+    ((2 * u64::from(at) + 1) * AXIS / (2 * u64::from(of.max(1)))).min(AXIS - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +320,15 @@ mod tests {
             assert_eq!(line.pace(2, KEYS, at), Duration::ZERO, "event {number}");
             assert_eq!(line.pace(2, KEYS, at), Duration::ZERO, "event {number}");
         }
+    }
+
+    #[test]
+    fn a_guest_finds_each_pixel_of_a_wide_desktop_again() {
+        for of in [1, 1280, 3840, 8192] {
+            // What libinput makes of it (`libinput_event_pointer_get_absolute_x_transformed`).
+            assert!((0..of).all(|x| absolute(x, of) * u64::from(of) / AXIS == u64::from(x)), "{of}");
+        }
+        assert_eq!(absolute(5000, 1280), AXIS - 1);
     }
 
     #[test]

@@ -16,7 +16,9 @@ mod audio;
 pub mod binary;
 mod card;
 pub mod command;
+mod consoles;
 mod dbus;
+mod framebuffer;
 #[doc(hidden)]
 pub mod fuzz;
 mod guest_agent;

@@ -1,15 +1,17 @@
-//! The receiving end of QEMU's display: `org.qemu.Display1.Listener` and `.Listener.Unix.Map`
+//! The receiving end of one console of QEMU's display: `org.qemu.Display1.Listener` and `.Listener.Unix.Map`
 //! (QEMU's `ui/dbus-display1.xml`).
 //!
 //! The messages are taken from the stream one by one, in order, and answered at once, because QEMU may wait for the
 //! answer before it lets the guest draw on. What QEMU says is not trusted: every size is bounded, every rectangle
 //! clipped, and the shared framebuffer is mapped read-only and copied out as it is looked at.
 
-use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame, Pixels};
-use rustix::mm::{MapFlags, ProtFlags};
-use std::os::fd::{AsFd, OwnedFd};
-use std::ptr;
+use crate::consoles::Consoles;
+use crate::framebuffer::{FrameMap, Memory, Picture};
+use lucarne_driver::{CursorImage, Damage, DisplaySink};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use zbus::{Connection, Message, MessageStream, OwnedFd as BusFd, Variant};
 
 /// Where QEMU expects the listener.
@@ -25,92 +27,13 @@ const MAX_BYTES: u64 = 256 << 20;
 /// The largest cursor side, pixels. virtio-gpu's is 64; the rest is room.
 const MAX_CURSOR: i32 = 512;
 
+/// How long the last picture stays where an output is off: guests switch it off and on again when they change its mode, and
+/// nobody wants to read QEMU's remark meanwhile.
+const HOLD: Duration = Duration::from_millis(500);
+
 /// pixman's x8r8g8b8 and a8r8g8b8: 32-bit pixels with blue in the lowest byte (pixman.h, `PIXMAN_FORMAT`).
 const PIXMAN_X8R8G8B8: u32 = 0x2002_0888;
 const PIXMAN_A8R8G8B8: u32 = 0x2002_8888;
-
-/// A read-only map of the hypervisor's framebuffer.
-struct FrameMap {
-    base: *mut core::ffi::c_void,
-    length: usize,
-}
-
-// SAFETY: the map is plain memory owned by this value; it is only read, by raw copies.
-unsafe impl Send for FrameMap {}
-// SAFETY: as above; several may read at once.
-unsafe impl Sync for FrameMap {}
-
-impl FrameMap {
-    fn new(fd: &OwnedFd, length: usize) -> rustix::io::Result<Self> {
-        // A map longer than its file would fault on access.
-        let size = rustix::fs::fstat(fd)?.st_size;
-        if u64::try_from(size).unwrap_or(0) < length as u64 {
-            return Err(rustix::io::Errno::OVERFLOW);
-        }
-        // SAFETY: a fresh map at an address of the kernel's choice; nothing else refers to it.
-        let base = unsafe {
-            rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, fd.as_fd(), 0)?
-        };
-        Ok(Self { base, length })
-    }
-
-    /// Copies `into.len()` bytes from `offset`.
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        assert!(offset.checked_add(into.len()).is_some_and(|end| end <= self.length), "read outside the map");
-        // SAFETY: the range lies within the map (asserted) and `into` is ours alone. The other side may write at the
-        // same time: what is copied may be torn, and is only ever treated as pixels.
-        unsafe { ptr::copy_nonoverlapping(self.base.cast::<u8>().add(offset), into.as_mut_ptr(), into.len()) }
-    }
-}
-
-impl Drop for FrameMap {
-    fn drop(&mut self) {
-        // SAFETY: the map is ours and nothing refers to it any more. An error would leave it mapped, which harms nobody.
-        let _ = unsafe { rustix::mm::munmap(self.base, self.length) };
-    }
-}
-
-/// Where the picture's pixels are.
-enum Memory {
-    /// In the hypervisor's framebuffer, from an offset on.
-    Shared(FrameMap, usize),
-    /// Here, as the calls brought them.
-    Own(Vec<u8>),
-}
-
-impl Pixels for Memory {
-    fn length(&self) -> usize {
-        match self {
-            Self::Shared(map, offset) => map.length - offset,
-            Self::Own(bytes) => bytes.len(),
-        }
-    }
-
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        match self {
-            Self::Shared(map, start) => map.read(start + offset, into),
-            Self::Own(bytes) => bytes.read(offset, into),
-        }
-    }
-}
-
-/// The picture as last announced.
-struct Picture {
-    width: u32,
-    height: u32,
-    stride: usize,
-    memory: Memory,
-}
-
-impl Picture {
-    fn none() -> Self {
-        Self { width: 0, height: 0, stride: 0, memory: Memory::Own(Vec::new()) }
-    }
-
-    fn frame(&self) -> Frame<'_> {
-        Frame { width: self.width, height: self.height, stride: self.stride, pixels: &self.memory }
-    }
-}
 
 /// Says what is wrong with a scanout; nothing is if it returns `None`.
 fn bad_scanout(width: u32, height: u32, stride: u32, format: u32) -> Option<String> {
@@ -132,22 +55,41 @@ fn bad_scanout(width: u32, height: u32, stride: u32, format: u32) -> Option<Stri
 /// Serves one listener until QEMU closes it.
 pub(crate) struct Listener {
     sink: Arc<dyn DisplaySink>,
+    /// The console's number, which is the display's.
+    display: usize,
+    consoles: Arc<Consoles>,
     picture: Picture,
-    cursor: Option<CursorImage>,
+    /// The picture is not shown before then.
+    held: Option<Instant>,
     shared: bool,
 }
 
 impl Listener {
     /// `shared` offers the shared-memory map; without it QEMU sends pixels in the calls.
-    pub(crate) fn new(sink: Arc<dyn DisplaySink>, shared: bool) -> Self {
-        Self { sink, picture: Picture::none(), cursor: None, shared }
+    pub(crate) fn new(
+        sink: Arc<dyn DisplaySink>,
+        (display, consoles): (usize, Arc<Consoles>),
+        shared: bool,
+    ) -> Self {
+        Self { sink, display, consoles, picture: Picture::none(), held: None, shared }
     }
 
     /// Takes messages until the stream ends.
     pub(crate) async fn serve(mut self, mut stream: MessageStream) {
         use futures_util::StreamExt;
         let connection = Connection::from(&stream);
-        while let Some(Ok(message)) = stream.next().await {
+        loop {
+            let next = match self.held {
+                None => stream.next().await,
+                Some(until) => match tokio::time::timeout_at(until, stream.next()).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        self.show();
+                        continue;
+                    }
+                },
+            };
+            let Some(Ok(message)) = next else { return };
             if message.message_type() != zbus::message::Type::MethodCall {
                 continue;
             }
@@ -186,10 +128,14 @@ impl Listener {
                     body.deserialize()?;
                 self.update_data((x, y, w, h), stride, format, &data)?;
             }
-            (LISTENER_INTERFACE, "Disable") => self.sink.blank(),
+            (LISTENER_INTERFACE, "Disable") => self.off(),
             (LISTENER_INTERFACE, "MouseSet") => {
                 let (_x, _y, on): (i32, i32, i32) = body.deserialize()?;
-                self.sink.cursor(if on == 0 { None } else { self.cursor.clone() });
+                if on == 0 {
+                    self.consoles.leave(self.display, &self.sink);
+                } else {
+                    self.consoles.point(self.display, None, &self.sink);
+                }
             }
             (LISTENER_INTERFACE, "CursorDefine") => {
                 let (width, height, hot_x, hot_y, argb): (i32, i32, i32, i32, Vec<u8>) =
@@ -215,6 +161,14 @@ impl Listener {
         Ok(())
     }
 
+    /// The guest shows nothing here.
+    fn off(&mut self) {
+        self.picture = Picture::none();
+        self.held = None;
+        self.consoles.set_on(self.display, false);
+        self.sink.blank(self.display);
+    }
+
     pub(crate) fn scanout_map(
         &mut self,
         fd: &OwnedFd,
@@ -227,13 +181,42 @@ impl Listener {
         if let Some(why) = bad_scanout(width, height, stride, format) {
             return Err(ListenerError::Bad(why));
         }
-        let bytes = stride as usize * height as usize;
+        // To the last pixel, behind which a part of a framebuffer has no whole row.
+        let bytes = stride as usize * (height as usize - 1) + width as usize * 4;
         let map = FrameMap::new(fd, offset as usize + bytes)
             .map_err(|e| ListenerError::Bad(format!("the framebuffer cannot be mapped: {e}")))?;
         let memory = Memory::Shared(map, offset as usize);
-        self.picture = Picture { width, height, stride: stride as usize, memory };
-        self.sink.scanout(self.picture.frame());
+        self.take(Picture { width, height, stride: stride as usize, memory });
         Ok(())
+    }
+
+    /// The picture is another, or is shown at last.
+    fn show(&mut self) {
+        self.held = None;
+        self.consoles.set_on(self.display, true);
+        self.sink.scanout(self.picture.frame(self.display));
+    }
+
+    /// There is a picture of this memory now.
+    fn take(&mut self, picture: Picture) {
+        let was = self.picture.memory.is_of_guest();
+        let is = picture.memory.is_of_guest();
+        if !is && (self.display > 0 || self.consoles.others_on(self.display)) {
+            return self.off();
+        }
+        self.picture = picture;
+        if is || !was && self.held.is_none() {
+            self.show();
+        } else {
+            self.held.get_or_insert_with(|| Instant::now() + HOLD);
+        }
+    }
+
+    /// A part of the picture was drawn on.
+    fn drawn(&self, damage: Damage) {
+        if self.held.is_none() {
+            self.sink.update(self.picture.frame(self.display), damage);
+        }
     }
 
     pub(crate) fn update_map(&mut self, x: i32, y: i32, width: i32, height: i32) {
@@ -246,7 +229,7 @@ impl Listener {
         else {
             return;
         };
-        self.sink.update(self.picture.frame(), damage);
+        self.drawn(damage);
     }
 
     pub(crate) fn scanout_data(
@@ -265,8 +248,8 @@ impl Listener {
             return Err(ListenerError::Bad(format!("{} bytes are too few for {width}x{height}", data.len())));
         }
         data.resize(stride as usize * height as usize, 0);
-        self.picture = Picture { width, height, stride: stride as usize, memory: Memory::Own(data) };
-        self.sink.scanout(self.picture.frame());
+        let memory = Memory::Own(data);
+        self.take(Picture { width, height, stride: stride as usize, memory });
         Ok(())
     }
 
@@ -301,7 +284,7 @@ impl Listener {
             let from = row * stride as usize;
             pixels[to..to + row_bytes].copy_from_slice(&data[from..from + row_bytes]);
         }
-        self.sink.update(self.picture.frame(), damage);
+        self.drawn(damage);
         Ok(())
     }
 
@@ -322,8 +305,8 @@ impl Listener {
         }
         let hot_x = u32::try_from(hot_x).unwrap_or(0).min(width - 1);
         let hot_y = u32::try_from(hot_y).unwrap_or(0).min(height - 1);
-        self.cursor = Some(CursorImage { width, height, hot_x, hot_y, argb });
-        self.sink.cursor(self.cursor.clone());
+        let shape = CursorImage { width, height, hot_x, hot_y, argb };
+        self.consoles.point(self.display, Some(shape), &self.sink);
         Ok(())
     }
 }
@@ -341,6 +324,7 @@ pub(crate) enum ListenerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lucarne_driver::Frame;
     use std::sync::Mutex;
 
     #[derive(Default)]
@@ -354,8 +338,8 @@ mod tests {
             f.pixels.read(d.y as usize * f.stride + d.x as usize * 4, &mut first);
             self.0.lock().unwrap().push(format!("update {d:?} first byte {}", first[0]));
         }
-        fn blank(&self) {
-            self.0.lock().unwrap().push("blank".into());
+        fn blank(&self, display: usize) {
+            self.0.lock().unwrap().push(format!("blank {display}"));
         }
         fn cursor(&self, c: Option<CursorImage>) {
             self.0.lock().unwrap().push(format!("cursor {:?}", c.map(|c| (c.width, c.hot_x))));
@@ -364,12 +348,69 @@ mod tests {
 
     fn listener() -> (Arc<Record>, Listener) {
         let record = Arc::new(Record::default());
-        let listener = Listener::new(record.clone(), true);
+        let listener = Listener::new(record.clone(), (0, Arc::default()), true);
         (record, listener)
     }
 
+    #[test]
+    fn an_output_that_is_not_in_use_is_off_although_qemu_writes_on_it() {
+        let (record, consoles) = (Arc::new(Record::default()), Arc::<Consoles>::default());
+        let [mut first, mut second] =
+            [0, 1].map(|n| Listener::new(record.clone(), (n, consoles.clone()), true));
+        let (guests, qemus) = (memfd(&[0; 128]), named(c"displaysurface", &[0; 128]));
+        let scanout = |listener: &mut Listener, fd| {
+            listener.scanout_map(fd, 0, 4, 4, 32, PIXMAN_X8R8G8B8).unwrap();
+        };
+        scanout(&mut first, &qemus);
+        scanout(&mut second, &qemus);
+        scanout(&mut second, &guests);
+        scanout(&mut first, &qemus);
+        second.update_map(0, 0, 1, 1);
+        second.scanout_data(4, 2, 16, PIXMAN_X8R8G8B8, vec![1; 32]).unwrap();
+        second.update_data((0, 0, 1, 1), 4, PIXMAN_X8R8G8B8, &[9; 4]).unwrap();
+        assert_eq!(
+            *record.0.lock().unwrap(),
+            [
+                "scanout 4x4",
+                "blank 1",
+                "scanout 4x4",
+                "blank 0",
+                "update Damage { x: 0, y: 0, width: 1, height: 1 } first byte 0",
+                "blank 1"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_picture_stays_while_a_guest_changes_its_mode() {
+        let (record, mut listener) = listener();
+        let (guests, qemus) = (memfd(&[0; 128]), named(c"displaysurface", &[0; 128]));
+        for fd in [&guests, &qemus] {
+            listener.scanout_map(fd, 0, 4, 4, 32, PIXMAN_X8R8G8B8).unwrap();
+            listener.update_map(0, 0, 4, 4);
+        }
+        assert!(listener.held.is_some());
+        listener.scanout_map(&guests, 0, 8, 4, 32, PIXMAN_X8R8G8B8).unwrap();
+        assert!(listener.held.is_none());
+        let told = record.0.lock().unwrap().clone();
+        assert_eq!((told.len(), told.last().map(String::as_str)), (3, Some("scanout 8x4")), "{told:?}");
+    }
+
+    #[test]
+    fn a_display_that_is_a_part_of_a_framebuffer_says_which() {
+        let (_, mut listener) = listener();
+        let fd = memfd(&[0; 32 * 4]);
+        listener.scanout_map(&fd, 32 + 16, 4, 2, 32, PIXMAN_X8R8G8B8).unwrap();
+        let origin = listener.picture.frame(0).origin.unwrap();
+        assert_eq!((origin.x, origin.y), (4, 1));
+    }
+
     fn memfd(bytes: &[u8]) -> OwnedFd {
-        let fd = rustix::fs::memfd_create("frame", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        named(c"virtio-gpu res", bytes)
+    }
+
+    fn named(name: &std::ffi::CStr, bytes: &[u8]) -> OwnedFd {
+        let fd = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::io::write(&fd, bytes).unwrap();
         fd
     }

@@ -82,7 +82,7 @@ impl DisplaySink for Watcher {
     fn update(&self, frame: Frame<'_>, _damage: Damage) {
         self.note(frame);
     }
-    fn blank(&self) {}
+    fn blank(&self, _display: usize) {}
     fn cursor(&self, _cursor: Option<CursorImage>) {}
 }
 
@@ -158,8 +158,8 @@ mod tests {
         for row in 0..60 {
             pixels[row * stride..row * stride + 1200].fill(170);
         }
-        assert!(!is_painted(Frame { width, height, stride, pixels: &pixels }));
+        assert!(!is_painted(Frame { display: 0, origin: None, width, height, stride, pixels: &pixels }));
         pixels.fill(60);
-        assert!(is_painted(Frame { width, height, stride, pixels: &pixels }));
+        assert!(is_painted(Frame { display: 0, origin: None, width, height, stride, pixels: &pixels }));
     }
 }

@@ -15,7 +15,7 @@
 use crate::binary::{Accel, Qemu};
 use crate::card::{self, CardError};
 use crate::command::{Machine, Memory, Start, files};
-use crate::dbus::{Display, DisplayError};
+use crate::dbus::{Display, DisplayError, Listen};
 use crate::guest_agent::{GuestAgent, GuestAgentError};
 use crate::process::{Credentials, Process, StartError};
 use crate::qmp::{Qmp, QmpError};
@@ -44,7 +44,7 @@ pub mod template_files {
 }
 
 /// Changes whenever the machine of [`crate::command`] changes, so that old templates are not loaded into it.
-const MACHINE_VERSION: u32 = 4;
+const MACHINE_VERSION: u32 = 5;
 
 /// How long a boot may take until the guest agent answers. A Debian desktop takes half a minute under TCG on two
 /// cores; a large imported image on a busy host several minutes.
@@ -391,7 +391,7 @@ async fn settle_and_freeze(
         card::set_cable(&qmp, false).await?;
     }
     let watcher = Arc::new(Watcher::default());
-    let _display = Display::attach(&qmp, watcher.clone(), true).await?;
+    let _display = Display::attach(&qmp, watcher.clone(), Listen::First).await?;
 
     progress(5, "booting");
     let socket = dir.join(files::GUEST_AGENT);

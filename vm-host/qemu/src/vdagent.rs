@@ -1,10 +1,10 @@
-//! The clipboard's way into the guest, and that of the wanted size of its desktop: a client of spice-vdagent, on the
-//! virtio-serial port `com.redhat.spice.0`. (QEMU tells the guest's display driver of the size too; desktops without a program
+//! The clipboard's way into the guest, and that of the displays that its desktop is to have: a client of spice-vdagent, on the
+//! virtio-serial port `com.redhat.spice.0`. (QEMU tells the guest's display driver of them too; desktops without a program
 //! that listens to the driver, as most that are no whole desktop environment, hear of it from the agent alone.)
 //!
 //! ```text
-//! offer, size ─► watch ─► task ◄──► session (what is said) ◄──► socket ─ QEMU ─ port ─► spice-vdagentd ─► spice-vdagent
-//! sink ◄──────────────┘
+//! offer, displays ─► watch ─► task ◄──► session (what is said) ◄──► socket ─ QEMU ─ port ─► spice-vdagentd ─► spice-vdagent
+//! sink ◄──────────────────┘
 //! ```
 //!
 //! QEMU keeps what is sent while no agent has the port open, so it does not matter who comes first. QEMU's own clipboard
@@ -13,7 +13,7 @@
 pub(crate) mod session;
 mod wire;
 
-use lucarne_driver::ClipboardSink;
+use lucarne_driver::{ClipboardSink, DisplayArea};
 use session::{Event, Session, SessionError};
 use std::io;
 use std::path::PathBuf;
@@ -55,15 +55,15 @@ impl Drop for Clipboard {
 
 impl Clipboard {
     /// Begins to exchange clipboards with the agent behind this socket of QEMU, as often as the connection breaks, and tells
-    /// it the sizes (width and height, pixels) that are wanted.
+    /// it the displays that are wanted; none are no wish.
     pub(crate) fn start(
         socket: PathBuf,
         sink: Arc<dyn ClipboardSink>,
-        mut sizes: watch::Receiver<Option<(u32, u32)>>,
+        mut displays: watch::Receiver<Vec<DisplayArea>>,
     ) -> Self {
         let (offer, offers) = watch::channel(None);
-        sizes.mark_changed();
-        let link = Link { socket, sink, offers, offered: None, sizes };
+        displays.mark_changed();
+        let link = Link { socket, sink, offers, offered: None, displays };
         Self { offer, task: tokio::spawn(link.keep()) }
     }
 
@@ -79,7 +79,7 @@ struct Link {
     offers: watch::Receiver<Option<Arc<str>>>,
     /// The viewer's text that is the clipboard's content.
     offered: Option<Arc<str>>,
-    sizes: watch::Receiver<Option<(u32, u32)>>,
+    displays: watch::Receiver<Vec<DisplayArea>>,
 }
 
 impl Link {
@@ -112,10 +112,8 @@ impl Link {
             Err(error) => return LinkError::Connect(error),
         };
         let mut session = Session::new(self.offered.take());
-        // An agent that starts anew is in a desktop that does, and has the size that it had at first.
-        if let Some(size) = *self.sizes.borrow_and_update() {
-            session.resize(size);
-        }
+        // An agent that starts anew is in a desktop that does, and has the display that it had at first.
+        session.arrange(self.displays.borrow_and_update().clone());
         let error = self.converse(stream, &mut session).await;
         self.offered = session.offered();
         error
@@ -156,10 +154,8 @@ impl Link {
                     // The owner has gone, and this task is about to be ended.
                     Err(_) => std::future::pending().await,
                 },
-                Ok(()) = self.sizes.changed(), if session.out.is_empty() => {
-                    if let Some(size) = *self.sizes.borrow_and_update() {
-                        session.resize(size);
-                    }
+                Ok(()) = self.displays.changed(), if session.out.is_empty() => {
+                    session.arrange(self.displays.borrow_and_update().clone());
                 },
             }
         }

@@ -4,7 +4,7 @@ use crate::audio::Audio;
 use crate::binary::{Accel, Qemu};
 use crate::card;
 use crate::command::{Machine, Memory, Start, files};
-use crate::dbus::{Display, DisplayError};
+use crate::dbus::{Display, DisplayError, Listen};
 use crate::identity;
 use crate::process::{Process, StartError};
 use crate::qmp::{Qmp, QmpError};
@@ -12,7 +12,9 @@ use crate::template::{IdentityMethod, Template, template_files};
 use crate::vdagent::Clipboard;
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
-use lucarne_driver::{AudioSink, Capabilities, ClipboardSink, DisplaySink, InputEvent, Vm, VmError};
+use lucarne_driver::{
+    AudioSink, Capabilities, ClipboardSink, DisplayArea, DisplaySink, InputEvent, Vm, VmError,
+};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -85,8 +87,8 @@ pub struct QemuVm {
     display: Display,
     clipboard: OnceLock<Clipboard>,
     audio: OnceLock<Audio>,
-    /// The size that was asked for last, pixels.
-    size: watch::Sender<Option<(u32, u32)>>,
+    /// The displays that were asked for last; none before.
+    displays: watch::Sender<Vec<DisplayArea>>,
     identity: IdentityMethod,
     network: bool,
 }
@@ -130,7 +132,7 @@ impl QemuVm {
                     display,
                     clipboard: OnceLock::new(),
                     audio: OnceLock::new(),
-                    size: watch::Sender::new(None),
+                    displays: watch::Sender::default(),
                     identity: request.template.meta.identity,
                     network: request.network,
                 };
@@ -165,7 +167,7 @@ impl QemuVm {
             card::plug(&qmp, &request.mac).await?;
         }
         let loaded = Instant::now();
-        let display = Display::attach(&qmp, sink, true).await?;
+        let display = Display::attach(&qmp, sink, Listen::First).await?;
         qmp.execute("cont", Value::Null).await?;
         Ok((qmp, display, loaded))
     }
@@ -183,15 +185,15 @@ impl QemuVm {
         let process = Process::adopt(dir).ok_or_else(|| ForkError::NothingToAdopt(dir.into()))?;
         let (qmp, _events) = Qmp::connect(&dir.join(files::QMP)).await?;
         let qmp = Arc::new(qmp);
-        let display = Display::attach(&qmp, sink, true).await?;
+        let display = Display::attach(&qmp, sink, Listen::All).await?;
         let status = qmp.execute("query-status", Value::Null).await?;
         if matches!(status["status"].as_str(), Some("paused" | "postmigrate" | "prelaunch")) {
             // Its former owner ended between load and `cont`.
             qmp.execute("cont", Value::Null).await?;
         }
         let (clipboard, audio) = (OnceLock::new(), OnceLock::new());
-        let size = watch::Sender::new(None);
-        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, audio, size, identity, network })
+        let displays = watch::Sender::default();
+        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, audio, displays, identity, network })
     }
 
     /// QEMU's process id.
@@ -208,6 +210,17 @@ fn copy_overlay(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600))
 }
 
+/// Moves edges to columns that divide by eight. The guest's agent makes no other widths (spice-vdagent's
+/// `vdagent_x11_set_monitor_config`), which would leave gaps between displays.
+fn by_columns(displays: &[DisplayArea]) -> Vec<DisplayArea> {
+    let column = |x: u32| x / 8 * 8;
+    let moved = displays.iter().map(|d| {
+        let x = column(d.x);
+        DisplayArea { x, width: column(d.x.saturating_add(d.width)) - x, ..*d }
+    });
+    moved.collect()
+}
+
 fn refused(what: &str) -> impl FnOnce(QmpError) -> VmError {
     let what = what.to_owned();
     move |error| match error {
@@ -219,7 +232,8 @@ fn refused(what: &str) -> impl FnOnce(QmpError) -> VmError {
 #[async_trait]
 impl Vm for QemuVm {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { shared_framebuffer: true, resize: true, identity: true, clipboard: true, audio: true }
+        let displays = self.display.count();
+        Capabilities { shared_framebuffer: true, displays, identity: true, clipboard: true, audio: true }
     }
 
     fn input(&self, event: InputEvent) {
@@ -242,17 +256,18 @@ impl Vm for QemuVm {
         Ok(())
     }
 
-    async fn resize(&self, width: u32, height: u32) -> Result<(), VmError> {
-        self.size.send_replace(Some((width, height)));
-        self.display.resize(width, height).await.map_err(|e| VmError::Refused {
-            what: format!("a display of {width}x{height}"),
+    async fn arrange(&self, displays: &[DisplayArea]) -> Result<(), VmError> {
+        let displays = by_columns(displays);
+        self.displays.send_replace(displays.clone());
+        self.display.arrange(&displays).await.map_err(|e| VmError::Refused {
+            what: format!("{} displays", displays.len()),
             why: e.to_string(),
         })
     }
 
     fn connect_clipboard(&self, sink: Arc<dyn ClipboardSink>) {
-        let sizes = self.size.subscribe();
-        self.clipboard.get_or_init(|| Clipboard::start(self.dir.join(files::VDAGENT), sink, sizes));
+        let displays = self.displays.subscribe();
+        self.clipboard.get_or_init(|| Clipboard::start(self.dir.join(files::VDAGENT), sink, displays));
     }
 
     fn offer_clipboard(&self, text: Arc<str>) {
@@ -272,5 +287,17 @@ impl Vm for QemuVm {
 
     async fn kill(&self) {
         self.process.kill().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn displays_side_by_side_stay_so_when_their_widths_are_cut() {
+        let area = |x, width| DisplayArea { x, y: 0, width, height: 768 };
+        assert_eq!(by_columns(&[area(0, 1366), area(1366, 1366)]), [area(0, 1360), area(1360, 1368)]);
+        assert_eq!(by_columns(&[area(0, 1280)]), [area(0, 1280)]);
     }
 }

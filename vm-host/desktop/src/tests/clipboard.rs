@@ -148,7 +148,7 @@ async fn a_shadow_with_control_types_and_takes_no_part_in_the_clipboard() {
     shadow.key(true, 0x1e).await;
     settle(&mut shadow).await;
     assert_eq!(host.vm().offered(), Vec::<String>::new());
-    assert!(!host.vm().log().iter().any(|l| l.starts_with("resize")));
+    assert!(!host.vm().log().iter().any(|l| l.starts_with("arrange")));
     drop(shadow);
     host.agent().await.wait(|s| s.viewers == 0).await;
     let seen = host.vm().inputs();

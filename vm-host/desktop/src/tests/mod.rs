@@ -2,6 +2,7 @@
 
 mod audio;
 mod clipboard;
+mod displays;
 #[cfg(feature = "h264")]
 mod film;
 mod flow;

@@ -61,7 +61,11 @@ async fn a_key_is_followed_from_the_viewer_to_the_guest_and_back_to_its_present(
                 client.send(|out| write::fence(flags & !(1 << 31), &payload, out)).await;
             }
             let told = trace(&host, 100).await;
-            if told.viewers[0].recent.iter().any(|u| presented(&u)) {
+            // An update is noted after it was sent: the viewer may be quicker.
+            let updates = &told.viewers[0].recent;
+            if updates.iter().any(|u| presented(&u))
+                && updates.iter().filter(|u| u.input.is_some()).count() >= 5
+            {
                 break told;
             }
         }
@@ -100,9 +104,18 @@ async fn what_only_looks_is_traced_without_input() {
     canvas.fill((0, 0, 8, 8), 0x00ff_ffff);
     host.sink().await.update(canvas.frame(), Damage { x: 0, y: 0, width: 8, height: 8 });
     client.wait_picture(&canvas.pixels()).await;
-    let told = trace(&host, 100).await;
+    let told = within(async {
+        loop {
+            // An update is noted after it was sent: the viewer may be quicker.
+            let told = trace(&host, 100).await;
+            if told.viewers[0].updates >= 2 {
+                break told;
+            }
+        }
+    })
+    .await;
     let viewer = &told.viewers[0];
     assert!(viewer.view_only && !viewer.link.answers);
-    assert!(viewer.updates >= 2 && viewer.recent.iter().all(|u| u.input.is_none() && u.present_ms.is_none()));
+    assert!(viewer.recent.iter().all(|u| u.input.is_none() && u.present_ms.is_none()));
     host.stop().await;
 }

@@ -23,6 +23,7 @@ use crate::desktop::Desktop;
 use board::Board;
 use inbox::Inbox;
 use lucarne_control::ids::SessionId;
+use lucarne_driver::DisplayArea;
 use lucarne_rfb::PixelFormat;
 use lucarne_rfb::server::{ClientMessages, Handshake, HandshakeError, HandshakeEvent, Offer, write};
 use reader::{Held, ReadError, Reader};
@@ -135,7 +136,7 @@ async fn serve_rfb(
 
     let wake = Arc::new(Notify::new());
     let inbox = Inbox::new(wake.clone());
-    let wanted_size = watch::Sender::new(None);
+    let wanted = watch::Sender::new(Vec::new());
     let seat = desktop.picture.join(wake.clone());
     // Who may only look neither hears what others copy, which need not be on the screen, nor copies anything.
     let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
@@ -148,7 +149,7 @@ async fn serve_rfb(
     let reader = Reader {
         desktop,
         inbox: &inbox,
-        wanted_size: &wanted_size,
+        wanted: &wanted,
         rights,
         clipboard: own,
         held: Held::new(desktop),
@@ -159,7 +160,7 @@ async fn serve_rfb(
     tokio::select! {
         read = reader.run(read, messages) => Ok(read?),
         written = writer.run(write) => Ok(written?),
-        () = resize_guest(desktop, wanted_size.subscribe()) => Ok(()),
+        () = arrange_guest(desktop, wanted.subscribe()) => Ok(()),
     }
 }
 
@@ -198,16 +199,19 @@ fn server_init((width, height): (u16, u16), name: &str, out: &mut Vec<u8>) {
     write::server_init(width, height, &PixelFormat::BGRX, name, out);
 }
 
-/// Passes wanted sizes on to the guest, the last one only when they come faster than it takes them. Never returns.
-async fn resize_guest(desktop: &Desktop, mut wanted: watch::Receiver<Option<(u32, u32)>>) {
+/// Passes wanted displays on to the guest, the last ones only when they come faster than it takes them. Never returns.
+async fn arrange_guest(desktop: &Desktop, mut wanted: watch::Receiver<Vec<DisplayArea>>) {
     while wanted.changed().await.is_ok() {
         let vm = desktop.running().await;
-        let Some((width, height)) = *wanted.borrow_and_update() else { continue };
-        match tokio::time::timeout(RESIZE_LIMIT, vm.resize(width, height)).await {
+        let displays = wanted.borrow_and_update().clone();
+        match tokio::time::timeout(RESIZE_LIMIT, vm.arrange(&displays)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(width, height, %error, "the guest was not resized"),
+            Ok(Err(error)) => tracing::warn!(?displays, %error, "the guest's displays stay as they are"),
             Err(_) => {
-                tracing::warn!(width, height, "the guest was not resized: the hypervisor did not answer")
+                tracing::warn!(
+                    ?displays,
+                    "the guest's displays stay as they are: the hypervisor did not answer"
+                );
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::desktop::Desktop;
 use crate::keyboard::Keyboard;
 use crate::pointer::Pointer;
 use lucarne_control::trace::InputKind;
-use lucarne_driver::InputEvent;
+use lucarne_driver::{DisplayArea, InputEvent, MAX_DISPLAYS};
 use lucarne_rfb::Rect;
 use lucarne_rfb::clipboard::Clipboard;
 use lucarne_rfb::server::write::ResizeStatus;
@@ -30,8 +30,8 @@ const CHUNK: usize = 4096;
 /// while they send a long text; longer keeps what they sent in memory.
 const UNFINISHED: Duration = Duration::from_secs(30);
 
-/// The sides of a display that a guest may be asked for, pixels. Below, desktops have no room for their own windows;
-/// above, no guest driver goes.
+/// The sides of a display that a guest may be asked for, and of all its displays together, pixels. Below, desktops have no
+/// room for their own windows; above, no guest driver goes.
 const SIDES: std::ops::RangeInclusive<u16> = 320..=8192;
 
 /// Why a viewer's reading half ended.
@@ -51,8 +51,8 @@ pub(super) enum ReadError {
 pub(super) struct Reader<'a> {
     pub(super) desktop: &'a Desktop,
     pub(super) inbox: &'a Inbox,
-    /// The display size that the client wants, pixels.
-    pub(super) wanted_size: &'a watch::Sender<Option<(u32, u32)>>,
+    /// The displays that the client wants.
+    pub(super) wanted: &'a watch::Sender<Vec<DisplayArea>>,
     pub(super) rights: Rights,
     /// Its place at the clipboard, if it may use it.
     pub(super) clipboard: Option<Seat>,
@@ -127,7 +127,7 @@ impl Reader<'_> {
             }
             ClientMessage::Fence { flags, payload } => self.fence(flags, payload).await,
             ClientMessage::SetDesktopSize { width, height, screens } => {
-                let status = self.resize(width, height, &screens);
+                let status = self.resize(width, height, screens);
                 self.order(Order::Resize(status)).await;
             }
             ClientMessage::CutText(text) | ClientMessage::Clipboard(Clipboard::Provide(text)) => {
@@ -204,20 +204,71 @@ impl Reader<'_> {
         }
     }
 
-    fn resize(&self, width: u16, height: u16, screens: &[Screen]) -> ResizeStatus {
-        let able = self.desktop.vm().is_none_or(|vm| vm.capabilities().resize);
-        if !self.rights.sharing || !able {
+    fn resize(&self, width: u16, height: u16, screens: Vec<Screen>) -> ResizeStatus {
+        // As long as there is no guest, nobody knows what it can.
+        let most = self.desktop.vm().map_or(MAX_DISPLAYS, |vm| vm.capabilities().displays);
+        if !self.rights.sharing || most == 0 {
             ResizeStatus::Prohibited
-        } else if !one_screen(width, height, screens) || !SIDES.contains(&width) || !SIDES.contains(&height) {
+        } else if !arrangeable(width, height, &screens, most) {
             ResizeStatus::InvalidLayout
         } else {
-            self.wanted_size.send_replace(Some((width.into(), height.into())));
+            let areas = screens.iter().map(|screen| {
+                let Rect { x, y, w, h } = screen.rect;
+                DisplayArea { x: x.into(), y: y.into(), width: w.into(), height: h.into() }
+            });
+            self.wanted.send_replace(areas.collect());
+            self.desktop.picture.want(screens);
             ResizeStatus::Forwarded
         }
     }
 }
 
-/// Whether a layout is one screen that covers all: guests have one.
-fn one_screen(width: u16, height: u16, screens: &[Screen]) -> bool {
-    matches!(screens, [only] if only.rect == Rect::new(0, 0, width, height))
+/// Whether displays can lie like these screens: at most so many, none on another, together as large as the framebuffer.
+fn arrangeable(width: u16, height: u16, screens: &[Screen], most: usize) -> bool {
+    let sides = |w: u16, h: u16| SIDES.contains(&w) && SIDES.contains(&h);
+    let apart = |n: usize, screen: &Screen| {
+        screens[..n]
+            .iter()
+            .all(|other| other.id != screen.id && other.rect.intersection(&screen.rect).is_none())
+    };
+    let whole = screens.iter().map(|screen| screen.rect).reduce(|all, rect| all.bounding(&rect));
+    (1..=most).contains(&screens.len())
+        && sides(width, height)
+        && whole == Some(Rect::new(0, 0, width, height))
+        && screens
+            .iter()
+            .enumerate()
+            .all(|(n, screen)| sides(screen.rect.w, screen.rect.h) && apart(n, screen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(id: u32, x: u16, y: u16, w: u16, h: u16) -> Screen {
+        Screen { id, rect: Rect::new(x, y, w, h), flags: 0 }
+    }
+
+    #[test]
+    fn displays_may_lie_in_any_way_but_on_each_other() {
+        let left = screen(1, 0, 0, 800, 600);
+        for (width, height, beside) in [
+            (1600, 600, screen(2, 800, 0, 800, 600)),
+            (800, 1100, screen(2, 0, 600, 640, 500)),
+            (2000, 1400, screen(2, 900, 700, 1100, 700)),
+        ] {
+            assert!(arrangeable(width, height, &[left, beside], 2), "{beside:?}");
+            assert!(!arrangeable(width, height, &[left, beside], 1), "more than there are");
+        }
+        for (width, height, beside) in [
+            (1500, 600, screen(2, 700, 0, 800, 600)),
+            (1600, 600, screen(1, 800, 0, 800, 600)),
+            (1700, 600, screen(2, 800, 0, 800, 600)),
+            (1100, 600, screen(2, 800, 0, 300, 600)),
+            (65_535, 600, screen(2, 800, 0, 64_735, 600)),
+        ] {
+            assert!(!arrangeable(width, height, &[left, beside], 4), "{beside:?}");
+        }
+        assert!(!arrangeable(800, 600, &[], 4) && !arrangeable(900, 600, &[screen(0, 100, 0, 800, 600)], 4));
+    }
 }

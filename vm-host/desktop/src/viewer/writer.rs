@@ -12,7 +12,8 @@ use super::inbox::{Inbox, Order};
 use super::speaker::Speaker;
 use super::trace::{Drawn, Tracer};
 use super::{fence, server_init};
-use crate::picture::{Arrival, Look, Pending, Seat};
+use crate::displays::Layout;
+use crate::picture::{Arrival, Pending, Seat};
 use lucarne_display::{CursorShape, EncodeError, Encoded, Encoder, Extras, Region, Resize};
 use lucarne_rfb::encodings as enc;
 use lucarne_rfb::server::write;
@@ -71,6 +72,9 @@ pub(super) enum WriteError {
     Task(#[from] tokio::task::JoinError),
 }
 
+/// The screens are like this now.
+const OF_SERVER: Resize = Resize { reason: ResizeReason::Server, status: ResizeStatus::Ok };
+
 /// What is to be told with the next update, besides pixels.
 #[derive(Default)]
 struct News {
@@ -109,6 +113,8 @@ pub(super) struct Writer<'a> {
     cursor: Option<Arc<CursorShape>>,
     /// The lock keys' lights, as the client was told.
     leds: Option<u8>,
+    /// The displays, as the client was told.
+    layout: Option<Arc<Layout>>,
     requested: bool,
     continuous: bool,
     repair_at: Option<Instant>,
@@ -146,6 +152,7 @@ impl<'a> Writer<'a> {
             news: News::default(),
             cursor: None,
             leds: None,
+            layout: None,
             requested: false,
             continuous: false,
             repair_at: None,
@@ -273,8 +280,7 @@ impl<'a> Writer<'a> {
             }
             Order::Bell => write::bell(&mut self.out),
             Order::Resize(status) => {
-                self.news.resize =
-                    Some(Resize { reason: ResizeReason::ThisClient, status, screens: Vec::new() });
+                self.news.resize = Some(Resize { reason: ResizeReason::ThisClient, status });
             }
         }
     }
@@ -290,9 +296,7 @@ impl<'a> Writer<'a> {
         self.news.absolute_pointer |= new(enc::QEMU_POINTER_MOTION);
         if new(enc::EXTENDED_DESKTOP_SIZE) {
             // The first one says that the server knows SetDesktopSize.
-            let hello =
-                Resize { reason: ResizeReason::Server, status: ResizeStatus::Ok, screens: Vec::new() };
-            self.news.resize.get_or_insert(hello);
+            self.news.resize.get_or_insert(OF_SERVER);
         }
         if new(enc::FENCE) {
             let payload = self.flow.ping(Instant::now());
@@ -321,6 +325,9 @@ impl<'a> Writer<'a> {
         let cursor = self.new_cursor(&pending);
         let lit = self.encodings.supports(enc::QEMU_LED_STATE) && pending.leds != self.leds;
         let leds = pending.leds.filter(|_| lit);
+        if self.layout.as_ref().is_some_and(|told| *told != pending.layout) {
+            self.news.resize.get_or_insert(OF_SERVER);
+        }
         if pending.damaged || self.news.any() || cursor.is_some() || leds.is_some() {
             let look = self.seat.take();
             let news = std::mem::take(&mut self.news);
@@ -328,6 +335,7 @@ impl<'a> Writer<'a> {
                 self.cursor = Some(shape.clone());
             }
             self.leds = leds.or(self.leds);
+            self.layout = Some(look.layout.clone());
             let pixels = look.changes.area();
             // However little of a film changed, its frame may take long.
             let small = pixels <= INLINE_PIXELS && !look.changes.touch_films();
@@ -337,6 +345,7 @@ impl<'a> Writer<'a> {
                 .encode(small, of, move |encoder, out| {
                     let extras = Extras {
                         resize: news.resize,
+                        screens: &look.layout.screens,
                         cursor: cursor.as_deref(),
                         name: news.name.then_some(&name),
                         leds,
@@ -344,8 +353,7 @@ impl<'a> Writer<'a> {
                         acknowledge_input: news.acknowledge_input,
                         acknowledge_audio: news.acknowledge_audio,
                     };
-                    let Look { screen, changes, .. } = look;
-                    encoder.encode_update(&screen, changes, &extras, budget, out)
+                    encoder.encode_update(&look.screen, look.changes, &extras, budget, out)
                 })
                 .await?;
             let Some(Encoded { rest, only_films, .. }) = done else { return Ok(()) };

@@ -47,21 +47,21 @@ pub enum EncodeError {
 }
 
 /// An ExtendedDesktopSize rectangle to send, beside those that a changed size brings by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resize {
     /// Who asked.
     pub reason: ResizeReason,
     /// How it ended.
     pub status: ResizeStatus,
-    /// The screens' layout; empty means one screen of the whole framebuffer.
-    pub screens: Vec<server::Screen>,
 }
 
 /// What to tell a viewer besides pixels. What it does not understand is left out.
 #[derive(Clone, Debug, Default)]
 pub struct Extras<'a> {
-    /// The size was asked for (a full request, or SetDesktopSize).
+    /// The size was asked for (SetDesktopSize), or the layout of `screens` is another.
     pub resize: Option<Resize>,
+    /// The layout of the screens within the framebuffer, for where it is told; empty means one that is all of it.
+    pub screens: &'a [server::Screen],
     /// A new shape of the pointer.
     pub cursor: Option<&'a CursorShape>,
     /// A new name of the desktop.
@@ -190,7 +190,7 @@ impl Encoder {
         budget: usize,
         out: &mut Vec<u8>,
     ) -> Result<Encoded, EncodeError> {
-        let resized = self.write_size(screen, extras.resize.as_ref(), out);
+        let resized = self.write_size(screen, extras, out);
         let end = out.len().saturating_add(budget);
         self.run_films(screen, changes.films());
         let (copies, lists) =
@@ -360,26 +360,20 @@ impl Encoder {
     }
 
     /// Tells the size where it changed or was asked for, and gives the number of rectangles.
-    fn write_size(&mut self, screen: &Screen, asked: Option<&Resize>, out: &mut Vec<u8>) -> usize {
+    fn write_size(&mut self, screen: &Screen, extras: &Extras<'_>, out: &mut Vec<u8>) -> usize {
         let (width, height) = (screen.width(), screen.height());
         let changed = self.size != (width, height);
         let mut update = Update::new(out);
         if self.encodings.supports(enc::EXTENDED_DESKTOP_SIZE) {
             let whole = [server::Screen { id: 0, rect: screen.rect(), flags: 0 }];
-            let of_server =
-                Resize { reason: ResizeReason::Server, status: ResizeStatus::Ok, screens: Vec::new() };
-            if let Some(resize) = asked.or(changed.then_some(&of_server)) {
-                let screens = if resize.screens.is_empty() { &whole[..] } else { &resize.screens };
+            let screens = if extras.screens.is_empty() { &whole[..] } else { extras.screens };
+            let of_server = Resize { reason: ResizeReason::Server, status: ResizeStatus::Ok };
+            if let Some(resize) = extras.resize.or(changed.then_some(of_server)) {
                 update.extended_desktop_size(resize.reason, resize.status, width, height, screens);
                 // The answer "no" leaves a viewer's size alone, so a change is told beside it.
                 if changed && resize.status != ResizeStatus::Ok {
-                    update.extended_desktop_size(
-                        ResizeReason::Server,
-                        ResizeStatus::Ok,
-                        width,
-                        height,
-                        &whole,
-                    );
+                    let Resize { reason, status } = of_server;
+                    update.extended_desktop_size(reason, status, width, height, screens);
                 }
                 self.size = (width, height);
             }

@@ -374,12 +374,8 @@ fn a_viewer_that_cannot_resize_gets_what_fits() {
 fn an_answer_to_set_desktop_size_keeps_its_reason_and_layout() {
     let mut pair = Pair::new(W, H, PixelFormat::BGRX, &[enc::TIGHT, enc::EXTENDED_DESKTOP_SIZE]);
     let layout = vec![server::Screen { id: 9, rect: Rect::new(0, 0, W, H), flags: 3 }];
-    let resize = Resize {
-        reason: ResizeReason::ThisClient,
-        status: ResizeStatus::Prohibited,
-        screens: layout.clone(),
-    };
-    pair.send(&Extras { resize: Some(resize), ..Extras::default() });
+    let resize = Resize { reason: ResizeReason::ThisClient, status: ResizeStatus::Prohibited };
+    pair.send(&Extras { resize: Some(resize), screens: &layout, ..Extras::default() });
     let told = ServerEvent::Resized { width: W, height: H, reason: 1, status: 1, screens: layout };
     assert_eq!(pair.events[0], told);
 }
@@ -395,6 +391,7 @@ fn extras_reach_only_viewers_that_understand_them() {
         acknowledge_input: true,
         acknowledge_audio: true,
         resize: None,
+        screens: &[],
     };
     let events_of = |list: &[i32]| {
         let mut pair = Pair::new(8, 8, PixelFormat::BGRX, list);

@@ -11,7 +11,7 @@
 //! the clipboard now; the agent is not trusted to keep any order. It knows nothing of sockets and viewers.
 
 use super::wire::{FramingError, Message, Messages, number, write};
-use lucarne_driver::MAX_CLIPBOARD;
+use lucarne_driver::{DisplayArea, MAX_CLIPBOARD};
 use std::sync::Arc;
 
 /// Message types (`VD_AGENT_*`).
@@ -45,6 +45,9 @@ const CLIPBOARD_SELECTION: [u8; 4] = [0; 4];
 /// Types of what is in a clipboard (`VD_AGENT_CLIPBOARD_*`).
 const NOTHING: u32 = 0;
 const UTF8_TEXT: u32 = 1;
+
+/// Displays lie where the message says (`VD_AGENT_CONFIG_MONITORS_FLAG_USE_POS`).
+const USE_POSITIONS: u32 = 1;
 
 /// Bytes for the agent that may wait. An agent that asks on without reading would fill the host's memory.
 const MAX_WAITING: usize = 4 * MAX_CLIPBOARD;
@@ -88,8 +91,8 @@ enum Owner {
 pub(crate) struct Session {
     messages: Messages,
     owner: Owner,
-    /// The wanted size of the desktop, pixels.
-    size: Option<(u32, u32)>,
+    /// The wanted displays; none when there is no wish.
+    displays: Vec<DisplayArea>,
     /// The agent's capabilities, once it has said them.
     capabilities: Option<u32>,
     /// For the agent.
@@ -101,7 +104,7 @@ impl Session {
     pub(crate) fn new(offer: Option<Arc<str>>) -> Self {
         let owner = offer.map_or(Owner::Nobody, Owner::Host);
         let messages = Messages::default();
-        let mut session = Self { messages, owner, size: None, capabilities: None, out: Vec::new() };
+        let mut session = Self { messages, owner, displays: Vec::new(), capabilities: None, out: Vec::new() };
         // Asks for the agent's own, which also tells it that whoever spoke to it before has gone.
         session.announce(true);
         session
@@ -113,10 +116,10 @@ impl Session {
         self.grab();
     }
 
-    /// The desktop is to have this size, pixels.
-    pub(super) fn resize(&mut self, size: (u32, u32)) {
-        self.size = Some(size);
-        self.say_size();
+    /// The desktop is to have these displays.
+    pub(super) fn arrange(&mut self, displays: Vec<DisplayArea>) {
+        self.displays = displays;
+        self.say_displays();
     }
 
     /// The viewer's text that is the clipboard's content.
@@ -158,7 +161,7 @@ impl Session {
                 self.say(kind::MAX_CLIPBOARD, &[&(MAX_CLIPBOARD as u32).to_le_bytes()]);
             }
             self.grab();
-            self.say_size();
+            self.say_displays();
             return;
         }
         // Everything else is about a selection. The primary one is what a mouse has marked: nobody else's business.
@@ -249,12 +252,20 @@ impl Session {
         }
     }
 
-    /// Says the wanted size, if there is one and an agent listens (`VDAgentMonitorsConfig`).
-    fn say_size(&mut self) {
-        let Some((width, height)) = self.size.filter(|_| self.has(cap::MONITORS_CONFIG)) else { return };
-        let (count, flags, depth, x, y) = (1u32, 0, 32, 0, 0);
-        let fields = [count, flags, height, width, depth, x, y].map(u32::to_le_bytes);
-        self.say(kind::MONITORS_CONFIG, &[fields.as_flattened()]);
+    /// Says the wanted displays, if there are any and an agent listens (`VDAgentMonitorsConfig`).
+    fn say_displays(&mut self) {
+        if self.displays.is_empty() || !self.has(cap::MONITORS_CONFIG) {
+            return;
+        }
+        let count = self.displays.len() as u32;
+        let flags = if count > 1 { USE_POSITIONS } else { 0 };
+        let mut fields = vec![count, flags];
+        for DisplayArea { x, y, width, height } in &self.displays {
+            let depth = 32;
+            fields.extend([*height, *width, depth, *x, *y]);
+        }
+        let bytes: Vec<u8> = fields.into_iter().flat_map(u32::to_le_bytes).collect();
+        self.say(kind::MONITORS_CONFIG, &[&bytes]);
     }
 
     fn announce(&mut self, request: bool) {
@@ -356,9 +367,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_size_is_said_once_an_agent_listens_and_again_when_it_restarts() {
+    fn wanted_displays_are_said_once_an_agent_listens_and_again_when_it_restarts() {
         let mut session = Session::new(None);
-        session.resize((1366, 768));
+        let area = |x, width| DisplayArea { x, y: 0, width, height: 768 };
+        session.arrange(vec![area(0, 1366)]);
         said(&mut session);
         let wanted = |session: &mut Session| {
             said(session).into_iter().find(|(kind, _)| *kind == 2).map(|(_, data)| data)
@@ -368,8 +380,9 @@ mod tests {
         assert_eq!(wanted(&mut session), Some(size.clone()));
         session.feed(&agent(&[(6, &capabilities(1))])).unwrap();
         assert_eq!(wanted(&mut session), Some(size));
-        session.resize((1024, 768));
-        assert_eq!(wanted(&mut session), Some([1, 0, 768, 1024, 32, 0, 0].map(u32::to_le_bytes).concat()));
+        session.arrange(vec![area(0, 1024), area(1024, 800)]);
+        let two = [2, 1, 768, 1024, 32, 0, 0, 768, 800, 32, 1024, 0].map(u32::to_le_bytes).concat();
+        assert_eq!(wanted(&mut session), Some(two));
     }
 
     #[test]

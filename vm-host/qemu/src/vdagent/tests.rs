@@ -56,8 +56,8 @@ impl Agent {
     }
 }
 
-fn no_size() -> watch::Receiver<Option<(u32, u32)>> {
-    watch::channel(None).1
+fn no_wish() -> watch::Receiver<Vec<DisplayArea>> {
+    watch::channel(Vec::new()).1
 }
 
 fn bind() -> (tempfile::TempDir, UnixListener, PathBuf) {
@@ -71,7 +71,7 @@ fn bind() -> (tempfile::TempDir, UnixListener, PathBuf) {
 async fn a_guests_text_reaches_the_sink_and_a_viewers_the_guest() {
     let (_dir, listener, path) = bind();
     let seen = Arc::new(Seen::default());
-    let clipboard = Clipboard::start(path, seen.clone(), no_size());
+    let clipboard = Clipboard::start(path, seen.clone(), no_wish());
     let mut agent = Agent::accept(&listener).await;
     agent.say(7, &TEXT).await;
     assert_eq!(agent.hear().await, (8, TEXT.to_vec()));
@@ -90,7 +90,7 @@ async fn a_guests_text_reaches_the_sink_and_a_viewers_the_guest() {
 #[tokio::test]
 async fn a_text_is_offered_again_on_the_next_connection_unless_the_guest_has_copied_since() {
     let (_dir, listener, path) = bind();
-    let clipboard = Clipboard::start(path, Arc::new(Seen::default()), no_size());
+    let clipboard = Clipboard::start(path, Arc::new(Seen::default()), no_wish());
     clipboard.offer("kept".into());
     let mut agent = Agent::accept(&listener).await;
     assert_eq!(agent.hear().await, (7, TEXT.to_vec()));
@@ -110,7 +110,7 @@ async fn a_text_is_offered_again_on_the_next_connection_unless_the_guest_has_cop
 #[tokio::test]
 async fn an_agent_that_talks_nonsense_is_left_and_tried_again() {
     let (_dir, listener, path) = bind();
-    let _clipboard = Clipboard::start(path, Arc::new(Seen::default()), no_size());
+    let _clipboard = Clipboard::start(path, Arc::new(Seen::default()), no_wish());
     let mut agent = Agent::accept(&listener).await;
     agent.stream.write_all(b"nonsense").await.unwrap();
     Agent::accept(&listener).await;
@@ -119,7 +119,7 @@ async fn an_agent_that_talks_nonsense_is_left_and_tried_again() {
 #[tokio::test]
 async fn it_ends_with_qemu() {
     let (_dir, listener, path) = bind();
-    let mut clipboard = Clipboard::start(path, Arc::new(Seen::default()), no_size());
+    let mut clipboard = Clipboard::start(path, Arc::new(Seen::default()), no_wish());
     let agent = Agent::accept(&listener).await;
     drop(listener);
     drop(agent);
