@@ -37,6 +37,7 @@ test_needs=(
     "remmina|tests with libvncclient's viewer|has remmina"
     "remmina-plugin-vnc|tests with libvncclient's viewer|has_remmina_vnc"
     "xvfb|a screen for the VNC viewers|has Xvfb"
+    "x11-xserver-utils|two monitors for the VNC viewers|has xrandr"
     "xdotool|types into the VNC viewers|has xdotool"
     "xclip|copies and pastes beside the VNC viewers|has xclip"
     "openssh-client|checks host keys|has ssh-keygen"

@@ -47,7 +47,7 @@ impl Screen {
     fn of(size: &str) -> Self {
         let home = tempfile::tempdir().expect("a folder for the programs' settings");
         let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", size, "-nolisten", "tcp", "-fbdir"])
+            .args(["-displayfd", "1", "-screen", "0", size, "-nolisten", "tcp", "-noreset", "-fbdir"])
             .arg(home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
