@@ -130,6 +130,8 @@ impl Refused {
 /// Nothing waits for more to go with it, and little waits at all.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    // Older kernels do not know it.
+    let _ = crate::retransmit::soon(stream);
     socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)
 }
 

@@ -10,7 +10,7 @@
 //! What is promised to people is in the database before they hear of it; what hosts report is in memory and is
 //! reported again when they connect. Knows nothing of hypervisors, images' contents or pixels.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod accept;
 mod agents;
@@ -22,6 +22,7 @@ mod fleet;
 mod gateway;
 mod plan;
 mod reconcile;
+mod retransmit;
 mod rsa;
 mod secret;
 mod server;
