@@ -68,6 +68,10 @@ pub struct ForkRequest<'a> {
     pub network: bool,
 }
 
+/// How often a template is loaded at most. QEMU 10.0 fails at some of a hundred loads of one and the same state when its
+/// display device has several outputs ("Missing section footer"), and not the next time.
+const LOADS: u32 = 4;
+
 /// When the steps of a fork were done.
 #[derive(Clone, Copy, Debug)]
 pub struct ForkSteps {
@@ -100,6 +104,23 @@ impl QemuVm {
     /// # Errors
     /// Says which step failed; QEMU has ended then. The folder's files are the caller's to remove.
     pub async fn fork(
+        request: &ForkRequest<'_>,
+        sink: Arc<dyn DisplaySink>,
+    ) -> Result<(Self, ForkSteps), ForkError> {
+        let mut left = LOADS;
+        loop {
+            left -= 1;
+            match Self::fork_once(request, sink.clone()).await {
+                // The guest has not run yet, so nothing of it is lost or done twice.
+                Err(ForkError::Load(why)) if left > 0 => {
+                    tracing::warn!(why, "the template was not loaded, and is loaded again");
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn fork_once(
         request: &ForkRequest<'_>,
         sink: Arc<dyn DisplaySink>,
     ) -> Result<(Self, ForkSteps), ForkError> {
