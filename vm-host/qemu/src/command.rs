@@ -6,7 +6,6 @@
 
 use crate::binary::{Accel, Qemu};
 use lucarne_control::spec::MachineShape;
-use lucarne_driver::MAX_DISPLAYS;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -56,6 +55,9 @@ const PORTS: [(&str, &str, &str); 3] = [
 
 /// The audio backend, which hands out what the sound card plays through the display's D-Bus.
 const SOUND: &str = "sound";
+
+/// Outputs of the display device. With one more, QEMU would read outside of it ([`crate::device_state`]).
+const OUTPUTS: u32 = 3;
 
 /// PCI Express root ports, for what is plugged after a fork: network, home disk, one spare.
 const ROOT_PORTS: u32 = 3;
@@ -139,7 +141,7 @@ impl Machine<'_> {
         arg(
             "device",
             format!(
-                "virtio-vga,id=gpu,edid=on,max_outputs={MAX_DISPLAYS},xres={},yres={}",
+                "virtio-vga,id=gpu,edid=on,max_outputs={OUTPUTS},xres={},yres={}",
                 self.shape.width, self.shape.height
             ),
         );

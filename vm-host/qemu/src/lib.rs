@@ -18,6 +18,7 @@ mod card;
 pub mod command;
 mod consoles;
 mod dbus;
+mod device_state;
 mod framebuffer;
 #[doc(hidden)]
 pub mod fuzz;

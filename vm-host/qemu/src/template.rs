@@ -16,6 +16,7 @@ use crate::binary::{Accel, Qemu};
 use crate::card::{self, CardError};
 use crate::command::{Machine, Memory, Start, files};
 use crate::dbus::{Display, DisplayError, Listen};
+use crate::device_state;
 use crate::guest_agent::{GuestAgent, GuestAgentError};
 use crate::process::{Credentials, Process, StartError};
 use crate::qmp::{Qmp, QmpError};
@@ -44,7 +45,7 @@ pub mod template_files {
 }
 
 /// Changes whenever the machine of [`crate::command`] changes, so that old templates are not loaded into it.
-const MACHINE_VERSION: u32 = 5;
+const MACHINE_VERSION: u32 = 6;
 
 /// How long a boot may take until the guest agent answers. A Debian desktop takes half a minute under TCG on two
 /// cores; a large imported image on a busy host several minutes.
@@ -308,6 +309,7 @@ async fn build_in(
     };
     process.kill().await;
     let Frozen { identity, card, cold_boot_s, freeze_ms } = result?;
+    mend_state(&path(template_files::STATE))?;
 
     progress(97, "sealing");
     for leftover in [files::QMP, files::GUEST_AGENT, files::IDENTITY, files::VDAGENT, files::PID, files::LOG]
@@ -331,6 +333,16 @@ async fn build_in(
     std::fs::write(path(template_files::META), text).map_err(file("cannot write", &path("template.json")))?;
     seal(dir)?;
     Ok(meta)
+}
+
+/// Makes the state one that QEMU can load.
+fn mend_state(path: &Path) -> Result<(), TemplateError> {
+    let mut state = std::fs::read(path).map_err(file("cannot read", path))?;
+    if device_state::mend(&mut state).map_err(|e| TemplateError::Freeze(e.to_string()))? {
+        tracing::debug!("the second output's record was made complete");
+        std::fs::write(path, state).map_err(file("cannot write", path))?;
+    }
+    Ok(())
 }
 
 /// Makes every file read-only, owned by us, and durable.
