@@ -72,6 +72,7 @@ pub fn pool(row: PoolRow, fleet: &Fleet) -> Pool {
         shadow: row.shadow,
         shadow_control: row.shadow_control,
         audio: row.audio,
+        clipboard: row.clipboard,
         recording: row.recording,
         max_desktops: u32::try_from(row.max_desktops).unwrap_or(u32::MAX),
         entitled_users: row.entitled_users,

@@ -5,8 +5,9 @@
 use lucarne_tests::browser::Browser;
 use lucarne_tests::guest::Guest;
 use lucarne_tests::poll::{LIMIT, until, urging};
-use lucarne_tests::server::Server;
+use lucarne_tests::server::{POOL, Server};
 use lucarne_tests::viewer::{Vnc, keys};
+use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::time::Instant;
 
@@ -97,6 +98,63 @@ fn the_browsers_panel_sends_text_into_a_guest_and_shows_what_was_copied_there() 
         (browser.clipboard() == THEIRS).then_some(())
     });
     browser.close();
+    server.stop();
+}
+
+/// The desktop's user connects to a pool like the first whose clipboard has this policy.
+fn connect_where(server: &Server, policy: &str) -> (Value, Vnc) {
+    let admin = server.admin();
+    let like = admin.get(&format!("/api/v1/pools/{POOL}"));
+    let pool = json!({ "name": policy, "image": like["image"], "machine": like["machine"], "clipboard": policy,
+        "entitled_groups": ["everyone"] });
+    let made = admin.send("POST", "/api/v1/pools", Some(&pool)).json(201);
+    assert_eq!(made["clipboard"], policy);
+    let connection = server.connect_to(&server.user(policy), policy);
+    assert_eq!(connection["session"]["clipboard"], policy);
+    let viewer = Vnc::beside(server, &connection, false).unwrap();
+    (connection, viewer)
+}
+
+#[test]
+fn a_pool_lets_texts_only_in_or_only_out() {
+    let server = Server::start();
+    let (connection, mut viewer) = connect_where(&server, "to_desktop");
+    let guest = server.guest(&connection);
+    write(&guest, "theirs", THEIRS);
+    guest.edit("theirs");
+    control(&mut viewer, "ac");
+    guest.edit("pasted");
+    viewer.copy(OURS).unwrap();
+    urging("the viewer's text is pasted", LIMIT, |urge| {
+        if urge {
+            control(&mut viewer, "avs");
+        }
+        holds(&guest, "pasted", OURS).then_some(())
+    });
+    // On its way to the guest it was behind what the guest had copied before.
+    viewer.follow().unwrap();
+    assert_eq!(viewer.clipboard(), None);
+
+    let (connection, mut viewer) = connect_where(&server, "from_desktop");
+    let guest = server.guest(&connection);
+    write(&guest, "theirs", THEIRS);
+    guest.edit("theirs");
+    urging("the guest's text is copied", LIMIT, |urge| {
+        if urge {
+            control(&mut viewer, "ac");
+        }
+        viewer.follow().unwrap();
+        (viewer.clipboard() == Some(THEIRS)).then_some(())
+    });
+    viewer.copy(OURS).unwrap();
+    viewer.follow().unwrap();
+    guest.edit("pasted");
+    urging("the guest's own text is pasted", LIMIT, |urge| {
+        if urge {
+            control(&mut viewer, "avs");
+        }
+        holds(&guest, "pasted", THEIRS).then_some(())
+    });
     server.stop();
 }
 

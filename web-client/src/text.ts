@@ -268,7 +268,12 @@ export const text = {
 
   clipboard: {
     heading: 'Clipboard',
-    intro: 'Text that you copy in the desktop appears here. Text that you send can be pasted there.',
+    intro: {
+      both: 'Text that you copy in the desktop appears here. Text that you send can be pasted there.',
+      to_desktop:
+        'Text that you send can be pasted in the desktop. What you copy in this desktop stays there.',
+      from_desktop: 'Text that you copy in the desktop appears here. Nothing can be sent to this desktop.',
+    },
     label: 'Text of the clipboard',
     send: 'Send to desktop',
     fetch: 'Paste from this device',

@@ -1,6 +1,6 @@
 //! Hosts as they introduced themselves, and what should be on each.
 
-use super::pools::{RecordingColumns, SpecColumns};
+use super::pools::{RecordingColumns, SpecColumns, clipboard_policy};
 use super::{Error, Result, Store, audit, seconds};
 use lucarne_control::HostId;
 use lucarne_control::agent::{Desired, DesktopDesired, Hello, HostFacts};
@@ -20,6 +20,7 @@ struct DesiredColumns {
     #[sqlx(flatten)]
     spec: SpecColumns,
     audio: bool,
+    clipboard: String,
     #[sqlx(flatten)]
     recording: RecordingColumns,
 }
@@ -88,7 +89,7 @@ impl Store {
         .await?;
         let desktops: Vec<DesiredColumns> = sqlx::query_as(
             "SELECT d.id, pl.generation, d.desired, d.name, d.machine_id, d.mac,
-                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network, p.audio,
+                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network, p.audio, p.clipboard,
                  p.id AS pool, p.recording, p.recording_days, p.recording_mib
              FROM placements pl JOIN desktops d ON d.id = pl.desktop_id JOIN pools p ON p.id = d.pool_id
              WHERE pl.host_id = ? AND pl.freed_at IS NULL ORDER BY d.id",
@@ -111,6 +112,7 @@ impl Store {
                         identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
                         network: d.spec.network()?,
                         audio: d.audio,
+                        clipboard: clipboard_policy(&d.clipboard)?,
                         recording: d.recording.policy()?,
                         pool: Some(d.pool.parse().map_err(|_| Error::corrupt("pool id", &d.pool))?),
                     })

@@ -4,7 +4,7 @@ use super::{Ended, Error, Result, Store, Tx, audit, bump_revision, end, seconds,
 use lucarne_control::PoolId;
 use lucarne_control::api::NewPool;
 use lucarne_control::spec::{
-    ImageDigest, MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy, TemplateSpec,
+    ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy, TemplateSpec,
 };
 use lucarne_control::viewer::ShadowPolicy;
 use sqlx::FromRow;
@@ -28,6 +28,8 @@ pub struct PoolRow {
     pub shadow_control: bool,
     /// Viewers may hear what desktops play.
     pub audio: bool,
+    /// Which way copied text goes.
+    pub clipboard: ClipboardPolicy,
     /// Whether sessions are recorded.
     pub recording: RecordingPolicy,
     /// At most this many desktops at once.
@@ -84,6 +86,11 @@ fn network_word(n: NetworkPolicy) -> &'static str {
     }
 }
 
+pub(super) fn clipboard_policy(word: &str) -> Result<ClipboardPolicy> {
+    let policy = ClipboardPolicy::ALL.into_iter().find(|policy| policy.as_str() == word);
+    policy.ok_or_else(|| Error::corrupt("clipboard policy", word))
+}
+
 /// The columns that say whether sessions are recorded.
 #[derive(FromRow)]
 pub(super) struct RecordingColumns {
@@ -114,6 +121,7 @@ struct Columns {
     shadow: String,
     shadow_control: bool,
     audio: bool,
+    clipboard: String,
     #[sqlx(flatten)]
     recording: RecordingColumns,
     max_desktops: i64,
@@ -133,6 +141,7 @@ impl Columns {
             shadow: shadows::policy(&self.shadow)?,
             shadow_control: self.shadow_control,
             audio: self.audio,
+            clipboard: clipboard_policy(&self.clipboard)?,
             recording: self.recording.policy()?,
             max_desktops: self.max_desktops,
             entitled_users: names(&self.entitled_users)?,
@@ -150,7 +159,7 @@ macro_rules! select_pools {
     ($rest:literal) => {
         concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.shadow, p.shadow_control, p.audio, p.recording, p.recording_days, p.recording_mib,
+                p.shadow, p.shadow_control, p.audio, p.clipboard, p.recording, p.recording_days, p.recording_mib,
                 p.max_desktops, p.created_at,
                 (SELECT json_group_array(u.name) FROM entitlements e JOIN users u ON u.id = e.user_id
                     WHERE e.pool_id = p.id) AS entitled_users,
@@ -176,9 +185,9 @@ pub(super) use entitled;
 async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &ImageDigest) -> Result<()> {
     let machine = new.machine.unwrap_or_default();
     sqlx::query(
-        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, audio, max_desktops,
-             shadow, shadow_control, recording, recording_days, recording_mib)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO pools (id, name, description, image, memory_mib, vcpus, width, height, network, audio, clipboard,
+             max_desktops, shadow, shadow_control, recording, recording_days, recording_mib)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
     .bind(&new.name)
@@ -190,6 +199,7 @@ async fn insert(tx: &mut Tx, actor: &str, id: PoolId, new: &NewPool, image: &Ima
     .bind(i64::from(machine.height))
     .bind(network_word(new.network))
     .bind(new.audio.unwrap_or(true))
+    .bind(new.clipboard.as_str())
     .bind(i64::from(new.max_desktops.unwrap_or(16)))
     .bind(shadows::policy_word(new.shadow))
     .bind(new.shadow_control)
@@ -273,6 +283,7 @@ impl Store {
             shadow: ShadowPolicy::Off,
             shadow_control: false,
             audio: None,
+            clipboard: ClipboardPolicy::Both,
             recording: RecordingPolicy::default(),
             max_desktops: None,
             entitled_users: Vec::new(),
@@ -316,7 +327,7 @@ impl Store {
     pub async fn pools_of(&self, user: lucarne_control::UserId) -> Result<Vec<PoolRow>> {
         const SQL: &str = concat!(
             "SELECT p.id, p.name, p.description, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network,
-                p.shadow, p.shadow_control, p.audio, p.recording, p.recording_days, p.recording_mib,
+                p.shadow, p.shadow_control, p.audio, p.clipboard, p.recording, p.recording_days, p.recording_mib,
                 p.max_desktops, p.created_at, '[]' AS entitled_users, '[]' AS entitled_groups,
                 (SELECT count(*) FROM desktops d WHERE d.pool_id = p.id AND d.ended_at IS NULL) AS desktops
              FROM pools p WHERE p.deleted_at IS NULL AND (",

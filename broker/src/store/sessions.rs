@@ -1,5 +1,6 @@
 //! Sessions: one user's use of one desktop.
 
+use super::pools::clipboard_policy;
 use super::{Error, PlacedDesktop, Result, Store, Tx, seconds};
 use lucarne_control::api::{Session, SessionState};
 use lucarne_control::{SessionId, UserId};
@@ -26,6 +27,7 @@ struct Columns {
     created_at: i64,
     ended_at: Option<i64>,
     recorded: bool,
+    clipboard: String,
 }
 
 impl Columns {
@@ -45,6 +47,7 @@ impl Columns {
                 created_at: seconds(self.created_at),
                 ended_at: self.ended_at.map(seconds),
                 recorded: self.recorded,
+                clipboard: clipboard_policy(&self.clipboard)?,
             },
         })
     }
@@ -54,7 +57,7 @@ macro_rules! select_sessions {
     ($rest:literal) => {
         concat!(
             "SELECT s.id, s.user_id, u.name AS user, p.name AS pool, d.id AS desktop, d.name AS desktop_name,
-                 s.state, s.created_at, s.ended_at, p.recording <> 'off' AS recorded
+                 s.state, s.created_at, s.ended_at, p.recording <> 'off' AS recorded, p.clipboard
              FROM sessions s JOIN users u ON u.id = s.user_id JOIN pools p ON p.id = s.pool_id
              JOIN desktops d ON d.id = s.desktop_id ",
             $rest

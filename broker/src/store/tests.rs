@@ -4,7 +4,9 @@ use super::*;
 use crate::plan::{HostSeen, World};
 use lucarne_control::agent::{Hello, HostFacts, PROTOCOL_VERSION};
 use lucarne_control::api::{NewPool, NewUser};
-use lucarne_control::spec::{ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
+use lucarne_control::spec::{
+    ClipboardPolicy, ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec,
+};
 use lucarne_control::viewer::{ShadowPolicy, ViewerWish};
 use lucarne_control::{DesktopId, HostId, SessionId, UserId};
 use tempfile::TempDir;
@@ -64,6 +66,7 @@ impl Scene {
             shadow: ShadowPolicy::Off,
             shadow_control: false,
             audio: None,
+            clipboard: ClipboardPolicy::Both,
             recording: RecordingPolicy::default(),
             max_desktops: Some(64),
             entitled_users: Vec::new(),
@@ -128,7 +131,7 @@ async fn nothing_can_be_doubled() {
 }
 
 #[tokio::test]
-async fn desktops_have_sound_unless_their_pool_is_made_without() {
+async fn desktops_and_sessions_are_told_of_their_pools_sound_and_clipboard() {
     let scene = Scene::new().await;
     let ada = scene.user("ada").await;
     let image = scene.store.pool("desk").await.unwrap().template.image;
@@ -141,24 +144,30 @@ async fn desktops_have_sound_unless_their_pool_is_made_without() {
         shadow: ShadowPolicy::Off,
         shadow_control: false,
         audio: Some(false),
+        clipboard: ClipboardPolicy::FromDesktop,
         recording: RecordingPolicy::default(),
         max_desktops: None,
         entitled_users: vec!["ada".to_owned()],
         entitled_groups: Vec::new(),
     };
-    assert!(!scene.store.create_pool("admin", &quiet, &image).await.unwrap().audio);
+    let made = scene.store.create_pool("admin", &quiet, &image).await.unwrap();
+    assert_eq!((made.audio, made.clipboard), (false, ClipboardPolicy::FromDesktop));
     let mut desktops = Vec::new();
-    for (pool, audio) in [("desk", true), ("quiet", false)] {
+    for (pool, audio, clipboard) in
+        [("desk", true, ClipboardPolicy::Both), ("quiet", false, ClipboardPolicy::FromDesktop)]
+    {
         let request = ConnectRequest { user: ada, actor: "test", pool, session: true };
-        desktops.push((scene.store.connect(&request, &Fine).await.unwrap().desktop.id, audio));
+        let connected = scene.store.connect(&request, &Fine).await.unwrap();
+        assert_eq!(scene.store.session(session(&connected)).await.unwrap().session.clipboard, clipboard);
+        desktops.push((connected.desktop.id, audio, clipboard));
     }
     let host: String = sqlx::query_scalar("SELECT DISTINCT host_id FROM placements")
         .fetch_one(&scene.store.reader)
         .await
         .unwrap();
     let desired = scene.store.desired(host.parse().unwrap()).await.unwrap();
-    let told: Vec<_> = desired.desktops.iter().map(|d| (d.desktop, d.audio)).collect();
-    desktops.sort_by_key(|(id, _)| id.to_string());
+    let told: Vec<_> = desired.desktops.iter().map(|d| (d.desktop, d.audio, d.clipboard)).collect();
+    desktops.sort_by_key(|(id, ..)| id.to_string());
     assert_eq!(told, desktops);
 }
 

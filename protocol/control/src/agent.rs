@@ -15,7 +15,7 @@
 
 use crate::desktop::{DesiredState, Endpoint, ForkTimings, Identity, Phase};
 use crate::ids::{DesktopId, PoolId};
-use crate::spec::{ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
+use crate::spec::{ClipboardPolicy, ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -126,6 +126,9 @@ pub struct DesktopDesired {
     /// Viewers may hear what it plays. A broker that does not say so has not heard of it.
     #[serde(default)]
     pub audio: bool,
+    /// Which way copied text goes between it and its viewers.
+    #[serde(default)]
+    pub clipboard: ClipboardPolicy,
     /// Whether it is recorded.
     #[serde(default)]
     pub recording: RecordingPolicy,

@@ -3,7 +3,7 @@
 use crate::agent::{HostFacts, TemplateObserved};
 use crate::desktop::{ForkTimings, Phase};
 use crate::ids::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};
-use crate::spec::{ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
+use crate::spec::{ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -139,6 +139,8 @@ pub struct Pool {
     pub shadow_control: bool,
     /// Viewers may hear what desktops play.
     pub audio: bool,
+    /// Which way copied text goes between desktops and their viewers.
+    pub clipboard: ClipboardPolicy,
     /// Whether sessions are recorded.
     pub recording: RecordingPolicy,
     /// At most this many desktops at once.
@@ -190,6 +192,9 @@ pub struct NewPool {
     /// Viewers may hear what desktops play; they may where nothing is said.
     #[serde(default)]
     pub audio: Option<bool>,
+    /// Which way copied text goes between desktops and their viewers; both ways when left out.
+    #[serde(default)]
+    pub clipboard: ClipboardPolicy,
     /// Whether sessions are recorded; not, when left out.
     #[serde(default)]
     pub recording: RecordingPolicy,
@@ -277,6 +282,9 @@ pub struct Session {
     /// What is on the screen is recorded.
     #[serde(default)]
     pub recorded: bool,
+    /// Which way copied text goes between the desktop and the user's viewers.
+    #[serde(default)]
+    pub clipboard: ClipboardPolicy,
 }
 
 /// A wish to use a desktop of a pool: the one the user has, or a fresh one.

@@ -117,6 +117,49 @@ pub enum NetworkPolicy {
     None,
 }
 
+/// Which way copied text goes between desktops and their viewers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipboardPolicy {
+    /// Both ways.
+    #[default]
+    Both,
+    /// What viewers copy can be pasted in desktops, and nothing comes out of them.
+    ToDesktop,
+    /// What is copied in desktops can be pasted elsewhere, and nothing gets into them.
+    FromDesktop,
+    /// Neither way.
+    Off,
+}
+
+impl ClipboardPolicy {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Both, Self::ToDesktop, Self::FromDesktop, Self::Off];
+
+    /// The word used in the API and the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::ToDesktop => "to_desktop",
+            Self::FromDesktop => "from_desktop",
+            Self::Off => "off",
+        }
+    }
+
+    /// Viewers' texts reach desktops.
+    #[must_use]
+    pub fn lets_in(self) -> bool {
+        matches!(self, Self::Both | Self::ToDesktop)
+    }
+
+    /// Desktops' texts reach viewers.
+    #[must_use]
+    pub fn lets_out(self) -> bool {
+        matches!(self, Self::Both | Self::FromDesktop)
+    }
+}
+
 /// Whether desktops are recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -132,6 +132,7 @@ impl DesktopTask {
             identity: desired.identity.clone(),
             network: if self.shared.confined { desired.network } else { NetworkPolicy::None },
             audio: desired.audio,
+            clipboard: desired.clipboard,
             template: template.dir.clone(),
             qemu: self.shared.qemu.path.clone(),
             qemu_version: self.shared.qemu.version.clone(),

@@ -98,6 +98,7 @@ impl Desktops {
                             identity: config.identity,
                             network: config.network,
                             audio: config.audio,
+                            clipboard: config.clipboard,
                             recording: config.recording,
                             pool: config.pool,
                         },

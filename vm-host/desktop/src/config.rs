@@ -2,7 +2,7 @@
 
 use lucarne_control::desktop::Identity;
 use lucarne_control::ids::{DesktopId, PoolId};
-use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
+use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
 use lucarne_qemu::Accel;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -36,6 +36,9 @@ pub struct DesktopConfig {
     /// without a sound card.
     #[serde(default)]
     pub audio: bool,
+    /// Which way copied text goes between the guest and viewers.
+    #[serde(default)]
+    pub clipboard: ClipboardPolicy,
     /// The template's folder, absolute.
     pub template: PathBuf,
     /// The hypervisor's program.

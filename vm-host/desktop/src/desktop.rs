@@ -61,7 +61,7 @@ impl Desktop {
             name,
             picture: Picture::new(),
             gate: InputGate::closed(),
-            clipboard: Arc::default(),
+            clipboard: Arc::new(Clipboard::new(config.clipboard)),
             audio: config.audio.then(Arc::default),
             traces: Traces::default(),
             recording: Recording::new(config.recording),

@@ -6,7 +6,7 @@ use crate::launch::{Forked, Launcher};
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
 use lucarne_control::ids::DesktopId;
-use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
+use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
 use lucarne_driver::{
     AudioSink, Capabilities, ClipboardSink, DisplayArea, DisplaySink, Frame, InputEvent, MAX_DISPLAYS,
     Origin, Vm, VmError,
@@ -216,6 +216,7 @@ pub(crate) fn config() -> DesktopConfig {
         },
         network: NetworkPolicy::User,
         audio: true,
+        clipboard: ClipboardPolicy::Both,
         template: "/nowhere/template".into(),
         qemu: "/nowhere/qemu".into(),
         qemu_version: "10.0.2".into(),

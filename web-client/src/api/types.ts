@@ -44,7 +44,12 @@ export interface Session {
   viewers: Viewer[];
   /** What is on the screen is recorded. */
   recorded?: boolean;
+  /** Which way copied text goes. */
+  clipboard?: ClipboardPolicy;
 }
+
+/** Which way copied text goes between a pool's desktops and their viewers. */
+export type ClipboardPolicy = 'both' | 'to_desktop' | 'from_desktop' | 'off';
 
 /** A viewer that is connected. */
 export interface Viewer {

@@ -1,10 +1,12 @@
-// The clipboard, visible: what the desktop copied, and what is to be sent there. The device's own clipboard is touched
-// only when a button is pressed. Its text lives in this panel and goes with it.
+// The clipboard, visible: what the desktop copied, and what is to be sent there, as far as the pool allows either. The
+// device's own clipboard is touched only when a button is pressed. Its text lives in this panel and goes with it.
 import { useState } from 'preact/hooks';
+import type { ClipboardPolicy } from '../api/types';
 import { text } from '../text';
 import { Icon } from '../ui/icons';
 
 export interface ClipboardPanelProps {
+  policy: Exclude<ClipboardPolicy, 'off'>;
   content: string;
   onContent: (content: string) => void;
   onSend: (content: string) => void;
@@ -13,6 +15,8 @@ export interface ClipboardPanelProps {
 
 export function ClipboardPanel(props: ClipboardPanelProps) {
   const [word, setWord] = useState('');
+  const sends = props.policy !== 'from_desktop';
+  const receives = props.policy !== 'to_desktop';
   const send = (content: string) => {
     props.onSend(content);
     setWord(text.clipboard.sent);
@@ -42,13 +46,14 @@ export function ClipboardPanel(props: ClipboardPanelProps) {
           <Icon name="close" />
         </button>
       </header>
-      <p class="quiet">{text.clipboard.intro}</p>
+      <p class="quiet">{text.clipboard.intro[props.policy]}</p>
       {/* autocomplete="off" also keeps the browser from saving the text to restore it after a crash. */}
       <textarea
         aria-label={text.clipboard.label}
         value={props.content}
         onInput={(event) => props.onContent(event.currentTarget.value)}
         rows={5}
+        readOnly={!sends}
         autocomplete="off"
         autocapitalize="off"
         spellcheck={false}
@@ -56,25 +61,31 @@ export function ClipboardPanel(props: ClipboardPanelProps) {
         data-testid="clipboard-text"
       />
       <div class="clipboard-actions">
-        <button
-          type="button"
-          class="primary"
-          onClick={() => send(props.content)}
-          data-testid="clipboard-send"
-        >
-          {text.clipboard.send}
-        </button>
-        <button type="button" onClick={fetchFromDevice} data-testid="clipboard-fetch">
-          {text.clipboard.fetch}
-        </button>
-        <button
-          type="button"
-          onClick={copyToDevice}
-          disabled={props.content === ''}
-          data-testid="clipboard-copy"
-        >
-          {text.clipboard.copy}
-        </button>
+        {sends && (
+          <>
+            <button
+              type="button"
+              class="primary"
+              onClick={() => send(props.content)}
+              data-testid="clipboard-send"
+            >
+              {text.clipboard.send}
+            </button>
+            <button type="button" onClick={fetchFromDevice} data-testid="clipboard-fetch">
+              {text.clipboard.fetch}
+            </button>
+          </>
+        )}
+        {receives && (
+          <button
+            type="button"
+            onClick={copyToDevice}
+            disabled={props.content === ''}
+            data-testid="clipboard-copy"
+          >
+            {text.clipboard.copy}
+          </button>
+        )}
       </div>
       <p class="clipboard-word" role="status">
         {word}

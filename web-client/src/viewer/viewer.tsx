@@ -38,6 +38,7 @@ export function Viewer(props: ViewerProps) {
   const desktop = screen.connection?.desktop.name ?? '';
   const name = desktop && desktop !== pool ? `${pool} · ${desktop}` : pool;
   const connected = state.name === 'connected';
+  const clipboard = screen.connection?.session.clipboard ?? 'both';
   useTitle(name || text.viewer.connecting);
 
   const greeted = useRef(false);
@@ -119,7 +120,7 @@ export function Viewer(props: ViewerProps) {
           canFullScreen={canFullScreen()}
           clipboardOpen={panelOpen}
           canType={typing}
-          canCopy={props.as === 'owner'}
+          canCopy={props.as === 'owner' && clipboard !== 'off'}
           canLogOff={props.as === 'owner' && screen.connection !== undefined}
           hearing={screen.hearing}
           onBack={toPortal}
@@ -131,8 +132,9 @@ export function Viewer(props: ViewerProps) {
           onLogOff={() => setLeaving(true)}
           onSound={screen.toggleSound}
         >
-          {panelOpen && (
+          {panelOpen && clipboard !== 'off' && (
             <ClipboardPanel
+              policy={clipboard}
               content={screen.clipboard}
               onContent={screen.setClipboard}
               onSend={screen.sendClipboard}

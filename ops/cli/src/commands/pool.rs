@@ -1,14 +1,13 @@
 //! `lucarne pool`.
 
-use crate::args::{Pool, PoolCommand, Recorded, Shadow};
+use crate::args::{Pool, PoolCommand};
 use crate::client::{Client, escape};
 use crate::output::{self, Row};
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{self, NewPool};
-use lucarne_control::spec::{MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy};
-use lucarne_control::viewer::ShadowPolicy;
+use lucarne_control::spec::{MachineShape, NetworkPolicy, RecordingPolicy};
 use std::time::Duration;
 
 impl Row for api::Pool {
@@ -53,6 +52,7 @@ pub async fn run(args: Pool) -> Result<()> {
             shadow,
             shadow_control,
             no_audio,
+            clipboard,
             recording,
             recording_days,
             recording_mib,
@@ -73,19 +73,12 @@ pub async fn run(args: Pool) -> Result<()> {
                 image,
                 machine: Some(MachineShape { memory_mib: memory, vcpus, width, height }),
                 network: if no_network { NetworkPolicy::None } else { NetworkPolicy::User },
-                shadow: match shadow {
-                    Shadow::Off => ShadowPolicy::Off,
-                    Shadow::WithConsent => ShadowPolicy::WithConsent,
-                    Shadow::WithNotice => ShadowPolicy::WithNotice,
-                },
+                shadow: shadow.into(),
                 shadow_control,
                 audio: Some(!no_audio),
+                clipboard: clipboard.into(),
                 recording: RecordingPolicy {
-                    mode: match recording {
-                        Recorded::Off => RecordingMode::Off,
-                        Recorded::On => RecordingMode::On,
-                        Recorded::Required => RecordingMode::Required,
-                    },
+                    mode: recording.into(),
                     days: recording_days,
                     mib: recording_mib,
                 },

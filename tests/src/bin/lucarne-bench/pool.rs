@@ -4,7 +4,7 @@ use crate::http::Client;
 use anyhow::{Context, Result, bail};
 use lucarne_control::agent::TemplateState;
 use lucarne_control::api::{Image, NewPool, Page, Pool};
-use lucarne_control::spec::{NetworkPolicy, RecordingPolicy};
+use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
 use lucarne_control::viewer::ShadowPolicy;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ pub async fn make(admin: &mut Client, clones: u32) -> Result<f64> {
         shadow: ShadowPolicy::Off,
         shadow_control: false,
         audio: None,
+        clipboard: ClipboardPolicy::Both,
         recording: RecordingPolicy::default(),
         max_desktops: Some(clones),
         entitled_users: Vec::new(),

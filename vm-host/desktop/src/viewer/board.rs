@@ -4,7 +4,7 @@
 //! short one at once, as it likes. Without, it gets every text as ISO 8859-1. It hears nothing before its first
 //! SetEncodings, which tells which of the two it is.
 
-use crate::clipboard::{Content, Seat};
+use crate::clipboard::{Content, Place, Seat};
 use lucarne_rfb::clipboard::{Clipboard, MAX_TEXT};
 use lucarne_rfb::server::write;
 use tokio::sync::watch;
@@ -23,6 +23,8 @@ enum Manner {
 pub(super) struct Board {
     seat: Seat,
     content: watch::Receiver<Content>,
+    /// Its own texts are taken.
+    gives: bool,
     manner: Manner,
     /// The viewer waits for the text. However often it asks, one answer will do.
     requested: bool,
@@ -36,10 +38,11 @@ pub(super) struct Board {
 
 impl Board {
     /// Of a viewer that has said nothing yet.
-    pub(super) fn new((seat, content): (Seat, watch::Receiver<Content>)) -> Self {
+    pub(super) fn new(Place { seat, content, gives }: Place) -> Self {
         Self {
             seat,
             content,
+            gives,
             manner: Manner::Unknown,
             requested: false,
             peeked: false,
@@ -70,7 +73,7 @@ impl Board {
             }
             Clipboard::Request => self.requested = true,
             Clipboard::Peek => self.peeked = true,
-            Clipboard::Notify { text } => self.offers = *text,
+            Clipboard::Notify { text } => self.offers = *text && self.gives,
             _ => {}
         }
     }

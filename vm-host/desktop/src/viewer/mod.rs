@@ -140,8 +140,8 @@ async fn serve_rfb(
     let seat = desktop.picture.join(wake.clone());
     // Who may only look neither hears what others copy, which need not be on the screen, nor copies anything.
     let able = desktop.vm().is_none_or(|vm| vm.capabilities().clipboard);
-    let clipboard = (able && rights.sharing).then(|| desktop.clipboard.join());
-    let own = clipboard.as_ref().map(|(own, _)| *own);
+    let clipboard = (able && rights.sharing).then(|| desktop.clipboard.join()).flatten();
+    let own = clipboard.as_ref().map(|place| place.seat);
     let speaker = desktop.audio.as_ref().map(|audio| Speaker::new(audio.clone(), wake.clone()));
     let board = clipboard.map(Board::new);
     let mut writer = Writer::new(seat, board, speaker, &inbox, wake, &desktop.name, tracer);

@@ -1,0 +1,55 @@
+//! `lucarne desktop`.
+
+use super::Remote;
+use clap::{Args as ClapArgs, Subcommand};
+use std::path::PathBuf;
+
+/// `lucarne desktop`.
+#[derive(ClapArgs)]
+pub struct Desktop {
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Run the process of one desktop; the host agent does.
+    #[arg(long = "dir", hide = true, requires = "display_fd")]
+    pub dir: Option<PathBuf>,
+    #[arg(long, hide = true, requires = "control_fd")]
+    pub display_fd: Option<i32>,
+    #[arg(long, hide = true)]
+    pub control_fd: Option<i32>,
+    #[arg(long, hide = true)]
+    pub recording_fd: Option<i32>,
+    #[command(subcommand)]
+    pub command: Option<DesktopCommand>,
+}
+
+/// `lucarne desktop …`.
+#[derive(Subcommand)]
+pub enum DesktopCommand {
+    /// List desktops.
+    List,
+    /// Show a desktop.
+    Show {
+        /// Id.
+        id: String,
+    },
+    /// Make a desktop for a user, before they connect.
+    Create {
+        /// Pool's name or id.
+        #[arg(long)]
+        pool: String,
+        /// User's name.
+        #[arg(long)]
+        user: String,
+        /// Wait until it is ready.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Destroy a desktop with its data.
+    Delete {
+        /// Id.
+        id: String,
+        /// Wait until it is gone.
+        #[arg(long)]
+        wait: bool,
+    },
+}

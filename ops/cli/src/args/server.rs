@@ -1,0 +1,123 @@
+//! `lucarne up`, `broker` and `host`.
+
+use super::{Accel, DataDir, Remote};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What secures a VNC viewer's connection, as TigerVNC names it, in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VncSecurity {
+    /// VeNCrypt: TLS with the server's certificate, then name and password.
+    X509plain,
+    /// VeNCrypt: TLS without a certificate, then name and password.
+    Tlsplain,
+    /// The server's RSA key and AES with 256 bits, then name and password.
+    #[value(name = "ra2_256")]
+    Ra2w256,
+    /// The server's RSA key and AES with 128 bits, then name and password.
+    Ra2,
+    /// As ra2_256, but only name and password are encrypted, and nothing after them.
+    #[value(name = "ra2ne_256")]
+    Ra2ne256,
+    /// As ra2, but only name and password are encrypted, and nothing after them.
+    Ra2ne,
+    /// A one-time password of `lucarne session password`; nothing is encrypted.
+    Vncauth,
+}
+
+impl VncSecurity {
+    /// What is offered when nothing is said.
+    pub const DEFAULT: [Self; 4] = [Self::X509plain, Self::Tlsplain, Self::Ra2w256, Self::Ra2];
+
+    /// As it is written on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// `lucarne up`.
+#[derive(ClapArgs)]
+pub struct Up {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Address of the web server.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Address for VNC viewers; `none` for none.
+    #[arg(long, default_value = "127.0.0.1:5900")]
+    pub vnc_listen: String,
+    /// What VNC viewers may choose, most preferred first. With tlsplain, for viewers that know no certificates, the stream
+    /// is encrypted but a viewer cannot tell whether it talks to this server. With vncauth, ra2ne and ra2ne_256 what is
+    /// seen and typed is not encrypted.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = VncSecurity::DEFAULT)]
+    pub vnc_security: Vec<VncSecurity>,
+    /// What executes guests.
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    pub accel: Accel,
+    /// Recipe of the golden image that is built when there is no image yet.
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    /// Name of the pool that is created when there is none yet; `none` for none.
+    #[arg(long, default_value = "debian")]
+    pub default_pool: String,
+}
+
+/// `lucarne broker`.
+#[derive(ClapArgs)]
+pub struct Broker {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Address of the web server.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Address for VNC viewers; `none` for none.
+    #[arg(long, default_value = "127.0.0.1:5900")]
+    pub vnc_listen: String,
+    /// What VNC viewers may choose, most preferred first. With tlsplain, for viewers that know no certificates, the stream
+    /// is encrypted but a viewer cannot tell whether it talks to this server. With vncauth, ra2ne and ra2ne_256 what is
+    /// seen and typed is not encrypted.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = VncSecurity::DEFAULT)]
+    pub vnc_security: Vec<VncSecurity>,
+    /// Name of the pool that is created from the first image when no pool has ever existed.
+    #[arg(long)]
+    pub default_pool: Option<String>,
+    /// Print one line of JSON on standard output once it serves, for the process that started it.
+    #[arg(long, hide = true)]
+    pub announce: bool,
+}
+
+/// `lucarne host`.
+#[derive(ClapArgs)]
+pub struct Host {
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(subcommand)]
+    pub command: HostCommand,
+}
+
+/// `lucarne host …`.
+#[derive(Subcommand)]
+pub enum HostCommand {
+    /// Run the host agent. Ended by SIGTERM it leaves its desktops running; by Ctrl-C it destroys them.
+    Run {
+        /// The host's name; the machine's when left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// What executes guests.
+        #[arg(long, value_enum, default_value_t = Accel::Auto)]
+        accel: Accel,
+    },
+    /// List hosts.
+    List,
+    /// Show a host.
+    Show {
+        /// Name or id.
+        host: String,
+    },
+    /// Forget a host that is offline and has no desktops.
+    Delete {
+        /// Name or id.
+        host: String,
+    },
+}
