@@ -12,6 +12,7 @@
 
 pub mod barcode;
 pub mod canvas;
+pub mod clapper;
 mod drag;
 mod photo;
 pub mod scene;

@@ -5,12 +5,14 @@
 //! | `1` to `9` | the workload of that number, from its frame 0 |
 //! | `n` | the next frame |
 //! | `p` | frames at 60 Hz until the next key |
+//! | `c` | a clapper, for some seconds ([`crate::clapper`]) |
 //! | `q` | the end |
 //!
 //! Pixels reach the server through shared memory, and each frame ends with an answer of the server's, so that a frame
 //! counts as drawn only when it is.
 
 use crate::canvas::{Area, Canvas};
+use crate::clapper;
 use crate::scene::{Scene, Workload};
 use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -37,6 +39,7 @@ enum Wish {
     Start(Workload),
     Next,
     Play,
+    Clap,
     End,
 }
 
@@ -45,6 +48,7 @@ impl Wish {
         match char::from_u32(keysym)? {
             'n' => Some(Self::Next),
             'p' => Some(Self::Play),
+            'c' => Some(Self::Clap),
             'q' => Some(Self::End),
             digit => Workload::from_number(digit.to_digit(10)?.try_into().ok()?).map(Self::Start),
         }
@@ -75,6 +79,15 @@ pub fn run() -> Result<()> {
                 window.show(scene.canvas(), &areas)?;
             }
             Some(Wish::Play) => playing = Some(Instant::now()),
+            Some(Wish::Clap) => {
+                playing = None;
+                let mut canvas = Canvas::new(window.size.0, window.size.1);
+                window.show(&canvas, &[canvas.area()])?;
+                clapper::run(|colour| {
+                    canvas.fill(clapper::SQUARE, colour);
+                    window.show(&canvas, &[clapper::SQUARE])
+                })?;
+            }
             None => {
                 let areas = scene.step();
                 window.show(scene.canvas(), &areas)?;

@@ -16,6 +16,7 @@ mod lucarne;
 mod peer;
 mod qemu;
 mod quality;
+mod sound;
 mod table;
 mod viewer;
 mod work;
@@ -46,7 +47,8 @@ pub struct DisplayArgs {
     /// Only these of lucarne, qemu, qemu_lossy and xvnc.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Only these of typing, scroll, drag, video, repaint, play, idle, many, links and mixed; the last two are Lucarne's alone.
+    /// Only these of typing, scroll, drag, video, repaint, play, idle, many, links, mixed and sound; the last three are
+    /// Lucarne's alone.
     #[arg(long, value_delimiter = ',')]
     work: Vec<String>,
     /// The program that draws; the one built beside this one when left out.
@@ -116,6 +118,9 @@ fn compare(
     if args.wants_peer("lucarne") {
         let _still = other.map(Still::new).transpose()?;
         one(&subject.peer, args, &mut findings)?;
+        if args.wants("sound") {
+            sound::measure(&subject, &mut findings)?;
+        }
     }
     for peer in machine.iter().flat_map(|m| &m.peers).filter(|p| args.wants_peer(p.name)) {
         let _still = Still::new(like)?;

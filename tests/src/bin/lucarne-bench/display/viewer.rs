@@ -5,6 +5,7 @@ use super::codecs::codecs;
 use anyhow::{Context, Result, bail, ensure};
 use lucarne_control::link::{Open, Opened};
 use lucarne_player::{Workload, barcode};
+use lucarne_rfb::audio::AudioRequest;
 use lucarne_rfb::client::{
     Framebuffer, Handshake, HandshakeEvent, ServerEvent, Viewer as Decoder, Want, write,
 };
@@ -235,8 +236,28 @@ impl Viewer {
         Ok(())
     }
 
+    /// Asks for sound as Opus, which the server has said it has.
+    pub fn listen(&mut self) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        let mut out = Vec::new();
+        write::set_encodings(&[&ENCODINGS[..], &[enc::OPUS_AUDIO]].concat(), &mut out);
+        self.send(&out)?;
+        while self.next(deadline)? != Some(ServerEvent::Acknowledged(enc::OPUS_AUDIO)) {
+            ensure!(Instant::now() < deadline, "the server does not say that it has sound");
+        }
+        out.clear();
+        write::audio(&AudioRequest::Opus, &mut out);
+        write::audio(&AudioRequest::Enable, &mut out);
+        self.send(&out)
+    }
+
     /// Handles the next event before the deadline; whether an update ended.
     fn step(&mut self, deadline: Instant) -> Result<bool> {
+        Ok(matches!(self.next(deadline)?, Some(ServerEvent::Updated { .. })))
+    }
+
+    /// The next event before the deadline, answered as viewers do.
+    pub fn next(&mut self, deadline: Instant) -> Result<Option<ServerEvent>> {
         let mut out = Vec::new();
         let event = self.event(deadline)?;
         match event {
@@ -256,7 +277,7 @@ impl Viewer {
             _ => {}
         }
         self.send(&out)?;
-        Ok(matches!(event, Some(ServerEvent::Updated { .. })))
+        Ok(event)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
