@@ -133,10 +133,14 @@ impl Machine<'_> {
         arg("m", format!("{}M", self.shape.memory_mib));
         arg("object", self.memory_object());
         arg("rtc", "base=utc,driftfix=slew".into());
-        // QEMU mixes and resamples to what [`lucarne_driver::AudioSink`] takes, 10 ms at a time.
+        // QEMU mixes and resamples to what [`lucarne_driver::AudioSink`] takes, 10 ms at a time. It looks more often than that:
+        // its timer is always a little late, it hands out one piece each time, and sound would be too slow by as much.
         let fixed =
             "out.mixing-engine=on,out.fixed-settings=on,out.frequency=48000,out.channels=2,out.format=s16";
-        arg("audiodev", format!("dbus,id={SOUND},{fixed},out.voices=1,in.voices=0,nsamples=480"));
+        arg(
+            "audiodev",
+            format!("dbus,id={SOUND},{fixed},out.voices=1,in.voices=0,nsamples=480,timer-period=8000"),
+        );
         arg("display", format!("dbus,p2p=yes,audiodev={SOUND}"));
         arg(
             "device",

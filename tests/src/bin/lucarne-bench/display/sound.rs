@@ -1,7 +1,7 @@
 //! How far sound is behind the picture: the player's clapper, seen and heard by a viewer.
 //!
 //! A sound counts as heard when its piece has come, later by as much as there is in front of it in the piece. A browser plays it
-//! 40 ms later (its buffer against hiccups), and presents a picture at its screen's next refresh.
+//! 20 ms later (its buffer against hiccups, larger once there were some), and presents a picture at its screen's next refresh.
 
 use super::lucarne::Subject;
 use super::table::Findings;
@@ -20,8 +20,8 @@ const LOUD: f32 = 0.1;
 /// Two claps are not as close as this.
 const APART: Duration = Duration::from_millis(500);
 
-/// The buffer of the web client's player (`web-client/src/viewer/playhead.ts`).
-const BROWSER_MS: f64 = 40.0;
+/// The buffer of the web client's player on a link without hiccups (`web-client/src/viewer/playhead.ts`).
+const BROWSER_MS: f64 = 20.0;
 
 /// Measures, and takes out what the guest's own buffers keep.
 pub fn measure(subject: &Subject, findings: &mut Findings) -> Result<()> {

@@ -132,6 +132,10 @@ impl Findings {
         let own = self.cpu_per_mpx("lucarne");
         add("cpu_ms_per_mpx", own, None);
         add("cpu_per_mpx_ratio_best_peer", own.zip(best).map(|(o, b)| o / b), Some(Target::AtMost(0.5)));
+        for peer in ["qemu", "qemu_lossy", "xvnc"] {
+            let ratio = own.zip(self.cpu_per_mpx(peer)).map(|(own, other)| own / other);
+            add(&format!("cpu_per_mpx_ratio_{peer}"), ratio, None);
+        }
         add("cpu_8_viewers_over_1", self.get("lucarne", "cpu_8_viewers_over_1"), Some(Target::AtMost(1.5)));
         add("fps_video_60", self.get("lucarne", "play_shown_fps"), Some(Target::AtLeast(60.0)));
         let share = self.get("lucarne", "play_shown_fps").zip(self.get("lucarne", "play_drawn_fps"));
@@ -139,6 +143,7 @@ impl Findings {
         let own = |name: &str| self.get("lucarne", name);
         add("mobile_p99_ms", own("mobile_typing_p99_ms"), Some(Target::AtMost(180.0)));
         add("beside_over_alone_p99", own("beside_over_alone_p99"), Some(Target::AtMost(1.3)));
+        add("sound_sync_p50_ms", own("sound_sync_p50_ms"), Some(Target::AtMost(80.0)));
         for ((peer, name), value) in &self.figures {
             report.add(format!("{peer}_{name}"), *value, None);
         }
