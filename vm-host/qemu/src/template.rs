@@ -16,7 +16,7 @@ use crate::binary::{Accel, Qemu};
 use crate::card::{self, CardError};
 use crate::command::{Machine, Memory, Start, files};
 use crate::dbus::{Display, DisplayError, Listen};
-use crate::device_state;
+use crate::device_state::{self, DeviceStateError};
 use crate::guest_agent::{GuestAgent, GuestAgentError};
 use crate::process::{Credentials, Process, StartError};
 use crate::qmp::{Qmp, QmpError};
@@ -338,11 +338,16 @@ async fn build_in(
 /// Makes the state one that QEMU can load.
 fn mend_state(path: &Path) -> Result<(), TemplateError> {
     let mut state = std::fs::read(path).map_err(file("cannot read", path))?;
-    if device_state::mend(&mut state).map_err(|e| TemplateError::Freeze(e.to_string()))? {
-        tracing::debug!("the second output's record was made complete");
-        std::fs::write(path, state).map_err(file("cannot write", path))?;
+    match device_state::mend(&mut state) {
+        Ok(false) => Ok(()),
+        Ok(true) => std::fs::write(path, state).map_err(file("cannot write", path)),
+        // A version of QEMU that nobody has tried, which may well load what it writes.
+        Err(error @ DeviceStateError::Unknown(_)) => {
+            tracing::warn!(%error, "the device state stays as it was written");
+            Ok(())
+        }
+        Err(error) => Err(TemplateError::Freeze(error.to_string())),
     }
-    Ok(())
 }
 
 /// Makes every file read-only, owned by us, and durable.
