@@ -1,4 +1,4 @@
-//! What comes out of a guest or its hypervisor: the clipboard's agent, the guest agent, QEMU's display calls.
+//! What comes out of a guest or its hypervisor: the clipboard's agent, the guest agent, QEMU's display calls and device state.
 
 use crate::input::{Input, pieces};
 use lucarne_driver::{CursorImage, Damage, DisplaySink, Frame};
@@ -38,6 +38,15 @@ pub fn guest_agent(data: &[u8]) {
     let mut input = Input(data);
     let cut = input.u8();
     assert_eq!(fuzz::guest_agent([input.0]), fuzz::guest_agent(pieces(input.0, cut)));
+}
+
+/// QEMU's device state, which holds what a guest put into its devices.
+pub fn device_state(data: &[u8]) {
+    let mut state = data.to_vec();
+    match fuzz::device_state(&mut state) {
+        Ok(true) => assert_eq!(state.len(), data.len() + 24),
+        Ok(false) | Err(_) => assert_eq!(state, data),
+    }
 }
 
 /// The largest framebuffer of [`display`], bytes.

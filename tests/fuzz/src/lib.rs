@@ -11,9 +11,10 @@
 //! | [`messages`] | RFB's messages, both sides, clipboard and pixel formats |
 //! | [`rects`] | rectangles of each encoding |
 //! | [`encode`] | what the display path writes, judged by the decoder |
-//! | [`guest`] | the clipboard's agent, the guest agent, QEMU's display calls |
+//! | [`guest`] | the clipboard's agent, the guest agent, QEMU's display calls and device state |
 //! | [`control`] | messages between broker, agents and desktops |
 //! | [`images`] | headers of disk files, recipes |
+//! | [`recordings`] | recordings |
 
 pub mod allocation;
 pub mod control;
@@ -23,6 +24,7 @@ pub mod handshake;
 pub mod images;
 pub mod input;
 pub mod messages;
+pub mod recordings;
 pub mod rects;
 
 #[global_allocator]

@@ -1,5 +1,6 @@
 //! What the fuzz targets in `tests/fuzz` reach of parsers that are private otherwise. For nobody else.
 
+use crate::device_state;
 use crate::guest_agent::Answers;
 use crate::listener::Listener;
 use crate::vdagent::session::Session;
@@ -39,6 +40,14 @@ pub fn guest_agent<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Strin
         }
     }
     (found, None)
+}
+
+/// Mends a device state: whether it had to be, or why it cannot be.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn device_state(state: &mut Vec<u8>) -> Result<bool, String> {
+    device_state::mend(state).map_err(|error| error.to_string())
 }
 
 /// The receiving end of QEMU's display, by its calls; each says whether it was taken.

@@ -3,7 +3,12 @@
 use super::{Seeds, with};
 
 pub(super) fn seeds() -> Seeds {
-    vec![("vdagent", agents()), ("guest_agent", answers()), ("display_calls", calls())]
+    vec![
+        ("vdagent", agents()),
+        ("guest_agent", answers()),
+        ("display_calls", calls()),
+        ("device_state", states()),
+    ]
 }
 
 const TEXT: &[u8] = &[0, 0, 0, 0, 1, 0, 0, 0];
@@ -81,4 +86,29 @@ fn calls() -> Vec<Vec<u8>> {
         call(3, &[u32::MAX, u32::MAX, u32::MAX, FORMAT], &data(1)),
         [call(5, &[2, 2, 1, minus(-1)], &data(16)), call(5, &[minus(-1), 5, 0, 0], &data(0))].concat(),
     ]
+}
+
+/// A device state with one resource of 4×2 pixels and three outputs' records of these lengths.
+fn state(records: [usize; 3]) -> Vec<u8> {
+    let words = |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|w| w.to_be_bytes()).collect() };
+    let section = |number: u32, name: &str, content: &[u8]| {
+        let name = [&[name.len() as u8][..], name.as_bytes()].concat();
+        let head = [&[4][..], &words(&[number]), &name, &words(&[0, 1])].concat();
+        [&head[..], content, &[0x7e], &words(&[number])].concat()
+    };
+    let mut own = [words(&[7, 4, 2, 1, 1]), vec![0xaa; 12 + 32], words(&[0, 1, 3])].concat();
+    let first = own.len();
+    records.iter().for_each(|length| own.resize(own.len() + length, 0));
+    own[first + 3] = 7;
+    let text = format!(
+        r#"{{"devices":[{{"name":"gpu","vmsd_name":"virtio-gpu","fields":[{{"name":"virtio","size":9}},{{"name":"virtio-gpu","size":{}}}]}}]}}"#,
+        own.len()
+    );
+    let content = [vec![3; 9], own].concat();
+    let sections = [section(1, "timer", &[9; 5]), section(2, "gpu", &content)].concat();
+    [b"QEVM\0\0\0\x03", &sections[..], &[0, 6], &words(&[text.len() as u32]), text.as_bytes()].concat()
+}
+
+fn states() -> Vec<Vec<u8>> {
+    [[64, 40, 40], [64, 64, 40], [40, 40, 40]].map(state).to_vec()
 }

@@ -7,6 +7,7 @@ mod disks;
 mod guest;
 mod pixels;
 mod protocol;
+mod recordings;
 mod text;
 
 // What is instrumented calls the fuzzer.
@@ -21,7 +22,14 @@ fn main() -> io::Result<()> {
     let Some(folder) = env::args_os().nth(1) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "say which folder to write to"));
     };
-    let groups = [protocol::seeds(), pixels::seeds(), guest::seeds(), text::seeds(), disks::seeds()];
+    let groups = [
+        protocol::seeds(),
+        pixels::seeds(),
+        guest::seeds(),
+        text::seeds(),
+        disks::seeds(),
+        recordings::seeds(),
+    ];
     for (target, inputs) in groups.into_iter().flatten() {
         let folder = Path::new(&folder).join(target);
         fs::create_dir_all(&folder)?;
