@@ -30,6 +30,28 @@ fn write(guest: &Guest, file: &str, text: &str) {
     guest.must(&format!("printf '%s' '{text}' > /home/user/{file}"));
 }
 
+/// The text is pasted into the editor's file `pasted`, all of it anew each time: a paste in the moment in which the guest hears
+/// of a text may miss or spoil it.
+fn pasted(guest: &Guest, viewer: &mut Vnc, text: &str) {
+    urging("the text is pasted", LIMIT, |urge| {
+        if urge {
+            control(viewer, "avs");
+        }
+        holds(guest, "pasted", text).then_some(())
+    });
+}
+
+/// What is in the guest's editor reaches the viewer.
+fn copied(viewer: &mut Vnc, text: &str) {
+    urging("the guest's text is copied", LIMIT, |urge| {
+        if urge {
+            control(viewer, "ac");
+        }
+        viewer.follow().unwrap();
+        (viewer.clipboard() == Some(text)).then_some(())
+    });
+}
+
 #[test]
 fn a_vnc_viewer_and_a_guest_share_what_is_copied_even_after_the_desktop_process_was_killed() {
     let server = Server::start();
@@ -40,33 +62,18 @@ fn a_vnc_viewer_and_a_guest_share_what_is_copied_even_after_the_desktop_process_
 
     guest.edit("pasted");
     viewer.copy(OURS).unwrap();
-    // All of it anew each time: a paste in the moment in which the guest hears of the text may miss or spoil it.
-    urging("the viewer's text is pasted", LIMIT, |urge| {
-        if urge {
-            control(&mut viewer, "avs");
-        }
-        holds(&guest, "pasted", OURS).then_some(())
-    });
+    pasted(&guest, &mut viewer, OURS);
 
     write(&guest, "theirs", THEIRS);
     guest.edit("theirs");
-    let copies = |viewer: &mut Vnc, text: &str| {
-        urging("the guest's text is copied", LIMIT, |urge| {
-            if urge {
-                control(viewer, "ac");
-            }
-            viewer.follow().unwrap();
-            (viewer.clipboard() == Some(text)).then_some(())
-        });
-    };
-    copies(&mut viewer, THEIRS);
+    copied(&mut viewer, THEIRS);
 
     let killed = server.process(&["lucarne", "--display-fd", connection["desktop"]["id"].as_str().unwrap()]);
     killed.kill();
     let mut viewer = until("a viewer is let in again", LIMIT, || connect().ok());
     write(&guest, "later", "after it");
     guest.edit("later");
-    copies(&mut viewer, "after it");
+    copied(&mut viewer, "after it");
     server.stop();
 }
 
@@ -125,12 +132,7 @@ fn a_pool_lets_texts_only_in_or_only_out() {
     control(&mut viewer, "ac");
     guest.edit("pasted");
     viewer.copy(OURS).unwrap();
-    urging("the viewer's text is pasted", LIMIT, |urge| {
-        if urge {
-            control(&mut viewer, "avs");
-        }
-        holds(&guest, "pasted", OURS).then_some(())
-    });
+    pasted(&guest, &mut viewer, OURS);
     // On its way to the guest it was behind what the guest had copied before.
     viewer.follow().unwrap();
     assert_eq!(viewer.clipboard(), None);
@@ -139,22 +141,11 @@ fn a_pool_lets_texts_only_in_or_only_out() {
     let guest = server.guest(&connection);
     write(&guest, "theirs", THEIRS);
     guest.edit("theirs");
-    urging("the guest's text is copied", LIMIT, |urge| {
-        if urge {
-            control(&mut viewer, "ac");
-        }
-        viewer.follow().unwrap();
-        (viewer.clipboard() == Some(THEIRS)).then_some(())
-    });
+    copied(&mut viewer, THEIRS);
     viewer.copy(OURS).unwrap();
     viewer.follow().unwrap();
     guest.edit("pasted");
-    urging("the guest's own text is pasted", LIMIT, |urge| {
-        if urge {
-            control(&mut viewer, "avs");
-        }
-        holds(&guest, "pasted", THEIRS).then_some(())
-    });
+    pasted(&guest, &mut viewer, THEIRS);
     server.stop();
 }
 

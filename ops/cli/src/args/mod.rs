@@ -127,7 +127,7 @@ mod tests {
         let Command::Broker(broker) = Args::parse_from(["lucarne", "broker"]).command else {
             panic!("another command")
         };
-        let default: Vec<_> = broker.vnc_security.iter().map(|v| v.name()).collect();
+        let default: Vec<_> = broker.doors.vnc_security.iter().map(|v| v.name()).collect();
         assert_eq!(default, ["x509plain", "tlsplain", "ra2_256", "ra2"]);
     }
 }

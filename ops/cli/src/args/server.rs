@@ -36,11 +36,9 @@ impl VncSecurity {
     }
 }
 
-/// `lucarne up`.
+/// Where viewers come in.
 #[derive(ClapArgs)]
-pub struct Up {
-    #[command(flatten)]
-    pub data: DataDir,
+pub struct Doors {
     /// Address of the web server.
     #[arg(long, default_value = "127.0.0.1:8443")]
     pub listen: SocketAddr,
@@ -52,6 +50,15 @@ pub struct Up {
     /// seen and typed is not encrypted.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = VncSecurity::DEFAULT)]
     pub vnc_security: Vec<VncSecurity>,
+}
+
+/// `lucarne up`.
+#[derive(ClapArgs)]
+pub struct Up {
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub doors: Doors,
     /// What executes guests.
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
@@ -68,17 +75,8 @@ pub struct Up {
 pub struct Broker {
     #[command(flatten)]
     pub data: DataDir,
-    /// Address of the web server.
-    #[arg(long, default_value = "127.0.0.1:8443")]
-    pub listen: SocketAddr,
-    /// Address for VNC viewers; `none` for none.
-    #[arg(long, default_value = "127.0.0.1:5900")]
-    pub vnc_listen: String,
-    /// What VNC viewers may choose, most preferred first. With tlsplain, for viewers that know no certificates, the stream
-    /// is encrypted but a viewer cannot tell whether it talks to this server. With vncauth, ra2ne and ra2ne_256 what is
-    /// seen and typed is not encrypted.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = VncSecurity::DEFAULT)]
-    pub vnc_security: Vec<VncSecurity>,
+    #[command(flatten)]
+    pub doors: Doors,
     /// Name of the pool that is created from the first image when no pool has ever existed.
     #[arg(long)]
     pub default_pool: Option<String>,

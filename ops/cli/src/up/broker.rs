@@ -44,9 +44,9 @@ pub async fn run(args: Args) -> Result<()> {
     super::create_folders(&data_dir)?;
     let broker = Broker::start(Config {
         data_dir: data_dir.join("broker"),
-        listen: args.listen,
-        vnc_listen: optional_address(&args.vnc_listen)?,
-        vnc_security: args.vnc_security.into_iter().map(security).collect(),
+        listen: args.doors.listen,
+        vnc_listen: optional_address(&args.doors.vnc_listen)?,
+        vnc_security: args.doors.vnc_security.into_iter().map(security).collect(),
         agent_socket: super::agent_socket(&data_dir),
         admin_socket: admin_socket(&data_dir),
         default_pool: args.default_pool,

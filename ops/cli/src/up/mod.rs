@@ -60,7 +60,7 @@ fn create_folders(data_dir: &Path) -> Result<()> {
 /// Runs everything.
 pub async fn run(args: Up) -> Result<()> {
     let data_dir = std::path::absolute(&args.data.data_dir)?;
-    let vnc = optional_address(&args.vnc_listen)?;
+    let vnc = optional_address(&args.doors.vnc_listen)?;
     // What would fail later is said now, before anything is made.
     lucarne_qemu::Qemu::find()?;
     lucarne_agent::check_passable(&data_dir)?;
@@ -73,11 +73,11 @@ pub async fn run(args: Up) -> Result<()> {
         "broker".into(),
         "--announce".into(),
         "--listen".into(),
-        args.listen.to_string(),
+        args.doors.listen.to_string(),
         "--vnc-listen".into(),
         vnc.map_or_else(|| "none".into(), |a| a.to_string()),
         "--vnc-security".into(),
-        args.vnc_security.iter().map(|s| s.name()).collect::<Vec<_>>().join(","),
+        args.doors.vnc_security.iter().map(|s| s.name()).collect::<Vec<_>>().join(","),
     ];
     if args.default_pool != "none" {
         broker_args.extend(["--default-pool".into(), args.default_pool.clone()]);
