@@ -34,15 +34,16 @@ async fn a_key_is_followed_from_the_viewer_to_the_guest_and_back_to_its_present(
     let host = ready(&canvas).await;
     let mut client = host.view(false).await;
     client.set_encodings(&[enc::ZRLE, enc::COPY_RECT, enc::FENCE, enc::CONTINUOUS_UPDATES]).await;
-    client
-        .send(|out| write::enable_continuous_updates(true, lucarne_rfb::Rect::new(0, 0, 320, 200), out))
-        .await;
     // Flow control begins with the answer to the server's first fence.
     let hello =
         client.wait(|e| if let ServerEvent::Fence { payload, .. } = e { Some(payload) } else { None }).await;
     client.send(|out| write::fence(1, &hello, out)).await;
     client.request(false).await;
     client.wait_updated().await;
+    // Earlier, and the whole picture would be sent twice, the second time perhaps together with the first key's.
+    client
+        .send(|out| write::enable_continuous_updates(true, lucarne_rfb::Rect::new(0, 0, 320, 200), out))
+        .await;
     for n in 1..=5_u32 {
         client.key(true, 30).await;
         client.key(false, 30).await;

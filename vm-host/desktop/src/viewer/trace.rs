@@ -146,7 +146,8 @@ impl Tracer {
         let of =
             |record: &&mut Record| record.presented.is_none() && record.fence.is_some_and(|f| f == fence);
         if let Some(record) = log.records.iter_mut().rev().find(of) {
-            record.presented = Some(at);
+            // The answer may be read before the writer has come back from the kernel; stages do not overlap.
+            record.presented = Some(at.max(record.sent));
         }
     }
 }

@@ -39,6 +39,17 @@ async fn a_keys_cost_is_told_stage_by_stage_and_the_stages_add_up_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_read_before_the_writer_is_back_leaves_the_stages_adding_up() {
+    let (traces, start) = (Traces::default(), Instant::now());
+    let tracer = Tracer::new(&traces, None, false);
+    tokio::time::advance(10 * MS).await;
+    sent(&tracer, drawn(start), Some(*b"mine"));
+    tracer.answered(b"mine", start + 8 * MS, LinkFigures::default());
+    let update = only(&traces).recent.remove(0);
+    assert_eq!((update.send_ms, update.present_ms, update.total_ms), (7.0, Some(0.0), 10.0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_ring_keeps_the_last_updates_without_growing() {
     let traces = Traces::default();
     let tracer = Tracer::new(&traces, None, true);
