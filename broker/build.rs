@@ -1,5 +1,5 @@
 //! Makes sure that the folder of the built web client exists, so that the crate compiles before Node has run, and
-//! that a new build of it or a new migration is compiled in.
+//! that a new build of it is compiled in.
 
 use std::path::Path;
 
@@ -9,5 +9,4 @@ fn main() {
         println!("cargo::error=cannot create {}: {e}", dist.display());
     }
     println!("cargo::rerun-if-changed=../web-client/dist");
-    println!("cargo::rerun-if-changed=migrations");
 }

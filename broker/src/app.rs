@@ -8,6 +8,7 @@ use crate::gateway::tcp::Connections;
 use crate::store::Store;
 use crate::viewers::Viewers;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +19,7 @@ pub struct App {
     /// Durable state.
     pub store: Store,
     /// What hosts were last seen to have.
-    pub fleet: Fleet,
+    pub fleet: Arc<Fleet>,
     /// The links to host agents.
     pub agents: Agents,
     /// Names and passwords.

@@ -5,12 +5,14 @@
 
 use crate::app::App;
 use crate::fleet::{self, Sight};
+use crate::plan::World;
 use crate::reconcile;
 use crate::store::{self, Assigned, ConnectRequest, PlacedDesktop};
 use crate::viewers::End;
 use lucarne_control::agent::TemplateState;
 use lucarne_control::desktop::{Endpoint, Phase};
 use lucarne_control::{HostId, UserId};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -95,7 +97,8 @@ pub async fn connect(
     pool: &str,
     wait: Duration,
 ) -> Result<Outcome, Error> {
-    let assigned = assign(app, &ConnectRequest { user, actor, pool, session: true }).await?;
+    let (actor, pool) = (actor.to_owned(), pool.to_owned());
+    let assigned = assign(app, ConnectRequest { user, actor, pool, session: true }).await?;
     wait_for_picture(app, assigned, wait).await
 }
 
@@ -103,8 +106,8 @@ pub async fn connect(
 ///
 /// # Errors
 /// The store's refusals and faults.
-pub async fn assign(app: &App, request: &ConnectRequest<'_>) -> Result<Assigned, store::Error> {
-    let assigned = app.store.connect(request, &app.fleet).await?;
+pub async fn assign(app: &App, request: ConnectRequest) -> Result<Assigned, store::Error> {
+    let assigned = app.store.connect(request, Arc::clone(&app.fleet) as Arc<dyn World>).await?;
     if let Some((host, _)) = assigned.desktop.host.as_ref().filter(|_| assigned.fresh) {
         app.agents.push(*host);
     }

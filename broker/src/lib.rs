@@ -167,7 +167,7 @@ impl Broker {
         let vnc_passwords = vnc.is_some() && config.vnc_security.contains(&VncSecurity::VncAuth);
         let app = Arc::new(App {
             store,
-            fleet: fleet::Fleet::default(),
+            fleet: Arc::default(),
             agents: agents::Agents::default(),
             auth,
             viewer_passwords: vnc_passwords.then(ViewerPasswords::default),

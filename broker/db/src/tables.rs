@@ -313,6 +313,14 @@ table! {
     index of_user (user_id: UserId) then (id);
 }
 
+impl Desktop {
+    /// It is to be there.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.desired != DesiredState::Absent
+    }
+}
+
 table! {
     /// Where a desktop is, or was.
     Placement in "placements" {

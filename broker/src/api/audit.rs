@@ -1,8 +1,8 @@
 //! `/audit`: who did what, when.
 
 use super::caller::Administrator;
-use super::extract::{InQuery, Paging, limit, page};
-use super::problem::{ApiError, Result};
+use super::extract::{InQuery, Paging, after, limit, page};
+use super::problem::Result;
 use crate::app::App;
 use axum::Json;
 use axum::extract::State;
@@ -21,9 +21,5 @@ pub async fn list(
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<AuditEntry>>> {
     let n = limit(paging.limit)?;
-    let after = match paging.after.as_str() {
-        "" => 0,
-        seq => seq.parse().map_err(|_| ApiError::invalid("after is a position in the log, a number"))?,
-    };
-    Ok(page(app.store.audit(after, n + 1).await?, n, |e| e.seq.to_string()))
+    Ok(page(app.store.audit(after(&paging.after)?, n + 1).await?, n, |e| e.id.to_string()))
 }

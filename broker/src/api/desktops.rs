@@ -1,7 +1,7 @@
 //! `/desktops`: what runs, for whom and where.
 
 use super::caller::{Administrator, SignedIn};
-use super::extract::{Body, InPath, InQuery, Listing, Wait, limit, page};
+use super::extract::{Body, InPath, InQuery, Listing, Wait, after, limit, page};
 use super::problem::Result;
 use super::sessions::until_gone;
 use crate::app::App;
@@ -30,8 +30,8 @@ pub async fn create(
     Body(new): Body<NewDesktop>,
 ) -> Result<impl IntoResponse> {
     let user = app.store.user(&new.user).await?;
-    let request = ConnectRequest { user: user.id, actor: &caller.name, pool: &new.pool, session: false };
-    let assigned = connect::assign(&app, &request).await?;
+    let request = ConnectRequest { user: user.id, actor: caller.name, pool: new.pool, session: false };
+    let assigned = connect::assign(&app, request).await?;
     if !assigned.fresh {
         let d = assigned.desktop;
         return Err(Error::AlreadyAssigned { user: user.name, pool: d.pool, desktop: d.name }.into());
@@ -52,7 +52,7 @@ pub async fn list(
 ) -> Result<Json<Page<Desktop>>> {
     let n = limit(listing.limit)?;
     let user = if caller.0.role == Role::Administrator { None } else { Some(caller.user()?) };
-    let rows = app.store.desktops(user, listing.all, &listing.after, n + 1).await?;
+    let rows = app.store.desktops(user, listing.all, after(&listing.after)?, n + 1).await?;
     let shown = rows.into_iter().map(|r| view::desktop(r, &app.fleet)).collect();
     Ok(page(shown, n, |d: &Desktop| d.id.to_string()))
 }

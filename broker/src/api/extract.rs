@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::str::FromStr;
 use utoipa::IntoParams;
 
 /// A JSON body.
@@ -105,6 +106,15 @@ pub fn limit(asked: Option<i64>) -> Result<i64, ApiError> {
         n @ 1..=500 => Ok(n),
         n => Err(ApiError::invalid(format!("limit is from 1 to 500, not {n}"))),
     }
+}
+
+/// Where a page begins: `next` of the page before, if there was one.
+///
+/// # Errors
+/// When it is none.
+pub fn after<T: FromStr>(text: &str) -> Result<Option<T>, ApiError> {
+    let bad = |_| ApiError::invalid(format!("after is `next` of the page before, not {text:?}"));
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(bad) }
 }
 
 /// A page of rows, of which one more than `limit` was read.

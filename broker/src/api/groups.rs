@@ -1,7 +1,7 @@
 //! `/groups`: named sets of users.
 
 use super::caller::Administrator;
-use super::extract::{InQuery, Paging, limit, page};
+use super::extract::{InQuery, Paging, after, limit, page};
 use super::problem::Result;
 use crate::app::App;
 use axum::Json;
@@ -21,5 +21,5 @@ pub async fn list(
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Group>>> {
     let n = limit(paging.limit)?;
-    Ok(page(app.store.groups(&paging.after, n + 1).await?, n, |g| g.id.to_string()))
+    Ok(page(app.store.groups(after(&paging.after)?, n + 1).await?, n, |g| g.id.to_string()))
 }

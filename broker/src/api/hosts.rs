@@ -1,7 +1,7 @@
 //! `/hosts`: the nodes that run desktops.
 
 use super::caller::Administrator;
-use super::extract::{InPath, InQuery, Paging, limit, page};
+use super::extract::{InPath, InQuery, Paging, after, limit, page};
 use super::problem::Result;
 use crate::app::App;
 use crate::store::Error;
@@ -24,7 +24,7 @@ pub async fn list(
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Host>>> {
     let n = limit(paging.limit)?;
-    let rows = app.store.hosts(&paging.after, n + 1).await?;
+    let rows = app.store.hosts(after(&paging.after)?, n + 1).await?;
     Ok(page(rows.into_iter().map(|h| view::host(h, &app)).collect(), n, |h: &Host| h.id.to_string()))
 }
 

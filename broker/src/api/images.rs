@@ -1,7 +1,7 @@
 //! `/images`: what hosts have in their stores.
 
 use super::caller::Administrator;
-use super::extract::{InPath, InQuery, Paging, limit, page};
+use super::extract::{InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use axum::Json;
@@ -22,7 +22,7 @@ pub async fn list(
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Image>>> {
     let n = limit(paging.limit)?;
-    Ok(page(app.store.images(&paging.after, n + 1).await?, n, |i| i.digest.to_string()))
+    Ok(page(app.store.images(after(&paging.after)?, n + 1).await?, n, |i| i.digest.to_string()))
 }
 
 /// One image.

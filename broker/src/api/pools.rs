@@ -1,7 +1,7 @@
 //! `/pools`: sets of like desktops.
 
 use super::caller::Administrator;
-use super::extract::{Body, InPath, InQuery, Paging, limit, page};
+use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::auth::names::check_name;
@@ -69,7 +69,7 @@ pub async fn list(
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Pool>>> {
     let n = limit(paging.limit)?;
-    let rows = app.store.pools(&paging.after, n + 1).await?;
+    let rows = app.store.pools(after(&paging.after)?, n + 1).await?;
     Ok(page(rows.into_iter().map(|r| view::pool(r, &app.fleet)).collect(), n, |p: &Pool| p.id.to_string()))
 }
 

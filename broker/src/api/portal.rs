@@ -21,9 +21,9 @@ pub async fn portal(State(app): State<Arc<App>>, caller: SignedIn) -> Result<Jso
     let user = caller.user()?;
     let pools = app.store.pools_of(user).await?;
     // Those that are being destroyed are the user's no more.
-    let mut desktops = app.store.desktops(Some(user), false, "", i64::MAX).await?;
+    let mut desktops = app.store.desktops(Some(user), false, None, i64::MAX).await?;
     desktops.retain(|d| d.desired == DesiredState::Running);
-    let sessions = app.store.sessions(Some(user), false, "", i64::MAX).await?;
+    let sessions = app.store.sessions(Some(user), false, None, i64::MAX).await?;
     let cards = pools.into_iter().map(|pool| {
         let desktop = desktops.iter().find(|d| d.pool == pool.name).cloned();
         let session = sessions

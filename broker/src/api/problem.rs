@@ -1,12 +1,13 @@
 //! Errors as RFC 9457 documents: each has a stable code, a status, and what to do.
 
-use crate::auth::{Fault, Refused, password};
+use crate::auth::{self, Refused, password};
 use crate::viewers::NotAsked;
 use crate::{connect, shadow, store};
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lucarne_control::api::Problem;
+use lucarne_db::Fault;
 
 /// The handlers' results.
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
@@ -57,7 +58,11 @@ impl From<store::Error> for ApiError {
     fn from(e: store::Error) -> Self {
         use store::Error as E;
         let (status, code) = match &e {
-            E::Open { .. } | E::Sql(_) | E::Corrupt { .. } => return Self::internal(&e),
+            E::Fault(Fault::Unavailable(_) | Fault::Contended(_) | Fault::Unknown(_)) => {
+                tracing::error!(error = %e, "a request failed");
+                (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable".to_owned())
+            }
+            E::Fault(_) => return Self::internal(&e),
             E::NotFound { what, .. } => (StatusCode::NOT_FOUND, format!("{what}_not_found")),
             E::ImageUnclear(_) => (StatusCode::NOT_FOUND, "image_not_found".to_owned()),
             E::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken".to_owned()),
@@ -112,8 +117,8 @@ impl From<Refused> for ApiError {
                 Self::new(StatusCode::UNAUTHORIZED, "bad_credentials", format!("{e}; try again"))
             }
             Refused::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", e.to_string()),
-            Refused::Fault(Fault::Store(e)) => Self::internal(e),
-            Refused::Fault(Fault::Password(e)) => Self::internal(e),
+            Refused::Fault(auth::Fault::Store(e)) => Self::internal(e),
+            Refused::Fault(auth::Fault::Password(e)) => Self::internal(e),
         }
     }
 }

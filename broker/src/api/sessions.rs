@@ -1,7 +1,7 @@
 //! `/sessions`: connect, reconnect, log off.
 
 use super::caller::SignedIn;
-use super::extract::{Body, InPath, InQuery, Wait, limit, page};
+use super::extract::{Body, InPath, InQuery, Wait, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::connect::{self, Outcome};
@@ -134,7 +134,7 @@ pub async fn list(
     let n = limit(listing.limit)?;
     let everyones = listing.all && caller.0.role == Role::Administrator;
     let user = if everyones { None } else { Some(caller.user()?) };
-    let rows = app.store.sessions(user, listing.ended, &listing.after, n + 1).await?;
+    let rows = app.store.sessions(user, listing.ended, after(&listing.after)?, n + 1).await?;
     Ok(page(rows.into_iter().map(|r| view::session(r.session, &app.viewers)).collect(), n, |s: &Session| {
         s.id.to_string()
     }))

@@ -1,7 +1,7 @@
 //! `/users`: who may sign in.
 
 use super::caller::Administrator;
-use super::extract::{Body, InPath, InQuery, Paging, limit, page};
+use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::me::forget_initial;
 use super::problem::{ApiError, Result};
 use crate::app::App;
@@ -49,7 +49,7 @@ pub async fn list(
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<User>>> {
     let n = limit(paging.limit)?;
-    Ok(page(app.store.users(&paging.after, n + 1).await?, n, |u| u.id.to_string()))
+    Ok(page(app.store.users(after(&paging.after)?, n + 1).await?, n, |u| u.id.to_string()))
 }
 
 /// One user.

@@ -181,7 +181,7 @@ async fn desktop(
             .ok_or_else(|| format!("{name} is not entitled to any pool; ask an administrator"))?,
     };
     let outcome = connect::connect(app, user, name, &pool, WAIT).await.map_err(|e| match e {
-        connect::Error::Store(e @ (store::Error::Sql(_) | store::Error::Corrupt { .. })) => internal(&e),
+        connect::Error::Store(e @ store::Error::Fault(_)) => internal(&e),
         refused => refused.to_string(),
     })?;
     let (assigned, at) = match outcome {
@@ -216,7 +216,7 @@ async fn of_one_time_password(
         }
     };
     let placed = app.store.session_desktop(session).await.map_err(|e| match e {
-        store::Error::Sql(_) | store::Error::Corrupt { .. } => internal(&e),
+        store::Error::Fault(_) => internal(&e),
         refused => refused.to_string(),
     })?;
     let at = connect::reach(app, placed)?;
@@ -231,7 +231,7 @@ fn session(assigned: &Assigned) -> Option<SessionId> {
 /// The pool of which the user has a desktop, else the first by name that they may use and that has room.
 async fn choose(app: &App, user: UserId) -> Result<Option<String>, store::Error> {
     let pools = app.store.pools_of(user).await?;
-    let mut desktops = app.store.desktops(Some(user), false, "", i64::MAX).await?;
+    let mut desktops = app.store.desktops(Some(user), false, None, i64::MAX).await?;
     desktops.retain(|d| d.desired == DesiredState::Running);
     let has = |p: &&PoolRow| desktops.iter().any(|d| d.pool == p.name);
     let room = |p: &&PoolRow| p.desktops < p.max_desktops;

@@ -1,23 +1,28 @@
 //! The claim: in one transaction, a user gets their desktop of a pool, or a fresh one, with session and audit row.
 
-use super::pools::{SpecColumns, entitled};
 use super::sessions::{self, SessionRow};
-use super::{DesktopRow, Ended, Error, Result, Store, Tx, audit, bump_revision, desktops, end};
+use super::{DesktopRow, Ended, Error, Result, Store, all, desktops, end, pools};
 use crate::plan::{self, Candidate, NoChoice, World};
-use lucarne_control::agent::HostFacts;
+use lucarne_control::api::SessionState;
+use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::spec::TemplateSpec;
-use lucarne_control::{DesktopId, HostId, SessionId, UserId};
-use sqlx::FromRow;
+use lucarne_control::{DesktopId, SessionId, UserId};
+use lucarne_db::tables::{Assignment, Desktop, Host, HostImage, Placement, Pool, Session, User};
+use lucarne_db::value::Json;
+use lucarne_db::{Locked, Tx};
+use std::collections::HashSet;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Who wants a desktop of which pool.
-pub struct ConnectRequest<'a> {
+#[derive(Clone, Debug)]
+pub struct ConnectRequest {
     /// The user.
     pub user: UserId,
     /// Who asks: the user, or an administrator for them.
-    pub actor: &'a str,
+    pub actor: String,
     /// The pool's name or id.
-    pub pool: &'a str,
+    pub pool: String,
     /// Make a session too; without, only a desktop that is there when the user comes.
     pub session: bool,
 }
@@ -37,22 +42,11 @@ pub struct Assigned {
     pub replaced: Option<Ended>,
 }
 
-#[derive(FromRow)]
-struct PoolColumns {
-    id: String,
-    name: String,
-    #[sqlx(flatten)]
-    spec: SpecColumns,
-    max_desktops: i64,
-    entitled: bool,
-    user: Option<String>,
-}
-
+/// A request that may be served.
 struct Claim<'a> {
-    request: &'a ConnectRequest<'a>,
-    pool: PoolColumns,
-    user_name: String,
-    template: TemplateSpec,
+    request: &'a ConnectRequest,
+    pool: Pool,
+    user: User,
 }
 
 impl Store {
@@ -61,178 +55,150 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotEntitled`], [`Error::PoolFull`], [`Error::NoHost`],
     /// [`Error::TemplateFailed`], or a database fault; nothing was changed then.
-    pub async fn connect(&self, request: &ConnectRequest<'_>, world: &dyn World) -> Result<Assigned> {
-        let mut tx = self.begin().await?;
-        let claim = claim(&mut tx, request).await?;
-        let mut replaced = None;
-        if let Some((desktop, generation)) = live_assignment(&mut tx, &claim).await? {
-            match world.failure(desktop, generation) {
-                Some(reason) => replaced = end::failed(&mut tx, &desktop.to_string(), &reason).await?,
+    pub async fn connect(&self, request: ConnectRequest, world: Arc<dyn World>) -> Result<Assigned> {
+        self.write(move |tx| connect(tx, &request, &*world)).await
+    }
+}
+
+fn connect(tx: &mut Tx<'_>, request: &ConnectRequest, world: &dyn World) -> Result<Assigned> {
+    let user = tx.share(User::key(&request.user))?.filter(|user| user.deleted_at.is_none());
+    let user = user.ok_or_else(|| Error::not_found("user", request.user))?;
+    let id = pools::find(tx, &request.pool)?.id;
+    if !pools::entitled(tx, user.id, id)? {
+        let pool = tx.peek(Pool::key(&id))?.map(|pool| pool.name).unwrap_or_default();
+        return Err(Error::NotEntitled { user: user.name, pool });
+    }
+    let mut replaced = None;
+    if let Some(assignment) = tx.find(Assignment::live_in_pool(&user.id, &id))? {
+        let desktop = tx.lock(Desktop::key(&assignment.desktop_id))?;
+        // Whoever ended it meanwhile has ended the assignment too.
+        if let Some(desktop) = desktop.filter(|d| d.is_wanted() && d.assigned) {
+            match world.failure(desktop.id, if desktop.placed { desktop.generation } else { 0 }) {
+                Some(reason) => replaced = end::failed(tx, desktop.id, &reason)?,
                 None => {
-                    let session = match request.session {
-                        true => Some(session(&mut tx, &claim, desktop).await?),
-                        false => None,
-                    };
-                    return finish(tx, claim, desktop, session, false, None).await;
+                    let pool =
+                        tx.peek(Pool::key(&id))?.ok_or_else(|| Error::not_found("pool", &request.pool))?;
+                    return finish(tx, &Claim { request, pool, user }, desktop.id, false, None);
                 }
             }
         }
-        let host = choose(&mut tx, &claim, world).await?;
-        let earlier = earlier_failure(&mut tx, &claim).await?;
-        let (desktop, name) = insert_desktop(&mut tx, &claim, host).await?;
-        sqlx::query("INSERT INTO assignments (id, desktop_id, user_id, pool_id) VALUES (?, ?, ?, ?)")
-            .bind(Uuid::now_v7().to_string())
-            .bind(desktop.to_string())
-            .bind(request.user.to_string())
-            .bind(&claim.pool.id)
-            .execute(&mut *tx)
-            .await?;
-        let session = match request.session {
-            true => Some(session(&mut tx, &claim, desktop).await?),
-            false => None,
-        };
-        bump_revision(&mut tx).await?;
-        let mut detail = format!("a fresh desktop of {} for {}", claim.pool.name, claim.user_name);
-        if let Some(earlier) = earlier {
-            detail += &format!(", in the place of {earlier}");
-        }
-        audit::write(&mut tx, request.actor, "desktop.assigned", &name, &detail).await?;
-        finish(tx, claim, desktop, session, true, replaced).await
     }
-}
-
-async fn claim<'a>(tx: &mut Tx, request: &'a ConnectRequest<'a>) -> Result<Claim<'a>> {
-    const SQL: &str = concat!(
-        "SELECT p.id, p.name, p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network, p.max_desktops, ",
-        entitled!(),
-        " AS entitled, (SELECT name FROM users WHERE id = ?1 AND deleted_at IS NULL) AS user
-          FROM pools p WHERE (p.name = ?2 OR p.id = ?2) AND p.deleted_at IS NULL"
-    );
-    let pool: PoolColumns = sqlx::query_as(SQL)
-        .bind(request.user.to_string())
-        .bind(request.pool)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or_else(|| Error::not_found("pool", request.pool))?;
-    let user_name = pool.user.clone().ok_or_else(|| Error::not_found("user", request.user))?;
-    if !pool.entitled {
-        return Err(Error::NotEntitled { user: user_name, pool: pool.name });
+    let pool = tx.lock(Pool::key(&id))?.filter(|pool| pool.deleted_at.is_none());
+    let mut pool = pool.ok_or_else(|| Error::not_found("pool", &request.pool))?;
+    if pool.desktops >= pool.max_desktops {
+        return Err(Error::PoolFull { pool: pool.name.clone(), max: i64::from(pool.max_desktops) });
     }
-    let template = pool.spec.template()?;
-    Ok(Claim { request, pool, user_name, template })
-}
-
-async fn live_assignment(tx: &mut Tx, claim: &Claim<'_>) -> Result<Option<(DesktopId, u64)>> {
-    let row: Option<(String, i64)> = sqlx::query_as(
-        "SELECT a.desktop_id, coalesce(pl.generation, 0) FROM assignments a
-         LEFT JOIN placements pl ON pl.desktop_id = a.desktop_id AND pl.freed_at IS NULL
-         WHERE a.user_id = ? AND a.pool_id = ? AND a.ended_at IS NULL",
-    )
-    .bind(claim.request.user.to_string())
-    .bind(&claim.pool.id)
-    .fetch_optional(&mut **tx)
-    .await?;
-    row.map(|(id, generation)| {
-        Ok((id.parse().map_err(|_| Error::corrupt("desktop id", &id))?, generation.cast_unsigned()))
-    })
-    .transpose()
+    let host = choose(tx, &pool, world)?;
+    pool.desktops += 1;
+    tx.update(&pool)?;
+    let claim = Claim { request, pool: pool.into_row(), user };
+    let earlier = earlier_failure(tx, &claim)?;
+    let (desktop, name) = insert(tx, &claim, host)?;
+    let mut detail = format!("a fresh desktop of {} for {}", claim.pool.name, claim.user.name);
+    if let Some(earlier) = earlier {
+        detail += &format!(", in the place of {earlier}");
+    }
+    tx.audit(&request.actor, "desktop.assigned", &name, &detail)?;
+    finish(tx, &claim, desktop, true, replaced)
 }
 
 /// The user's last desktop of the pool, when it died: the audit log tells why there is a fresh one.
-async fn earlier_failure(tx: &mut Tx, claim: &Claim<'_>) -> Result<Option<String>> {
-    let row: Option<(String, String, String)> = sqlx::query_as(
-        "SELECT a.end_reason, d.name, d.detail FROM assignments a JOIN desktops d ON d.id = a.desktop_id
-         WHERE a.user_id = ? AND a.pool_id = ? ORDER BY a.id DESC LIMIT 1",
-    )
-    .bind(claim.request.user.to_string())
-    .bind(&claim.pool.id)
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(row.filter(|(end, _, _)| end == "failed").map(|(_, name, why)| format!("{name}, which failed: {why}")))
+fn earlier_failure(tx: &mut Tx<'_>, claim: &Claim<'_>) -> Result<Option<String>> {
+    let last = Assignment::of_user_in_pool(&claim.user.id, &claim.pool.id).newest_first();
+    let last = tx.find(last)?.filter(|last| last.end_reason.as_deref() == Some(end::FAILED));
+    let desktop = last.map(|last| tx.peek(Desktop::key(&last.desktop_id))).transpose()?.flatten();
+    Ok(desktop.map(|desktop| format!("{}, which failed: {}", desktop.name, desktop.detail)))
 }
 
-async fn choose(tx: &mut Tx, claim: &Claim<'_>, world: &dyn World) -> Result<HostId> {
-    let live: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM desktops WHERE pool_id = ? AND ended_at IS NULL")
-            .bind(&claim.pool.id)
-            .fetch_one(&mut **tx)
-            .await?;
-    if live >= claim.pool.max_desktops {
-        return Err(Error::PoolFull { pool: claim.pool.name.clone(), max: claim.pool.max_desktops });
+/// The best host, held until the end, with room for the desktop.
+fn choose(tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<Locked<Host>> {
+    let template = pool.template();
+    let needed = u64::from(template.machine.memory_mib);
+    let mut with_image = HashSet::new();
+    for image in tx.list(HostImage::of(&template.image))? {
+        with_image.insert(image.host_id);
     }
-    let rows: Vec<(String, String, String, i64, bool)> = sqlx::query_as(
-        "SELECT h.id, h.name, h.facts,
-             coalesce((SELECT sum(memory_mib) FROM placements pl
-                 WHERE pl.host_id = h.id AND pl.freed_at IS NULL), 0),
-             EXISTS (SELECT 1 FROM host_images hi WHERE hi.host_id = h.id AND hi.digest = ?)
-         FROM hosts h",
-    )
-    .bind(claim.template.image.as_str())
-    .fetch_all(&mut **tx)
-    .await?;
-    let mut candidates = Vec::with_capacity(rows.len());
-    for (id, name, facts, promised, has_image) in rows {
-        let host = id.parse().map_err(|_| Error::corrupt("host id", &id))?;
-        let facts: HostFacts =
-            serde_json::from_str(&facts).map_err(|_| Error::corrupt("host's facts", &facts))?;
-        candidates.push(Candidate {
-            host,
-            name,
-            memory_mib: facts.memory_mib,
-            promised_mib: promised.cast_unsigned(),
-            has_image,
-            seen: world.host(host, &claim.template),
-        });
+    let mut hosts = all(tx, Host::all, |host| host.id)?;
+    loop {
+        let candidates: Vec<Candidate> = hosts
+            .iter()
+            .map(|host| Candidate {
+                host: host.id,
+                name: host.name.clone(),
+                memory_mib: host.facts.0.memory_mib,
+                promised_mib: host.promised_mib,
+                has_image: with_image.contains(&host.id),
+                seen: world.host(host.id, &template),
+            })
+            .collect();
+        let name = pool.name.clone();
+        let chosen = plan::choose_host(&candidates, needed).map_err(|e| match e {
+            NoChoice::NoHost(reason) => Error::NoHost { pool: name, reason },
+            NoChoice::TemplateFailed(reason) => Error::TemplateFailed { pool: name, reason },
+        })?;
+        let locked = tx.lock(Host::key(&chosen))?;
+        // What was promised there meanwhile counts.
+        let fits = |host: &Host| host.promised_mib + needed <= host.facts.0.memory_mib * plan::MEMORY_PROMISE;
+        match locked {
+            Some(host) if fits(&host) => return Ok(host),
+            Some(host) => {
+                hosts.iter_mut().filter(|h| h.id == chosen).for_each(|h| h.promised_mib = host.promised_mib)
+            }
+            None => hosts.retain(|h| h.id != chosen),
+        }
     }
-    let pool = claim.pool.name.clone();
-    plan::choose_host(&candidates, u64::from(claim.template.machine.memory_mib)).map_err(|e| match e {
-        NoChoice::NoHost(reason) => Error::NoHost { pool, reason },
-        NoChoice::TemplateFailed(reason) => Error::TemplateFailed { pool, reason },
-    })
 }
 
-/// Inserts the desktop with its identity and its placement; both inserts check their limit again, so that a wrong
-/// choice cannot overfill.
-async fn insert_desktop(tx: &mut Tx, claim: &Claim<'_>, host: HostId) -> Result<(DesktopId, String)> {
-    let id = DesktopId::generate();
+/// Inserts the desktop with its identity, its placement and its assignment.
+fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>) -> Result<(DesktopId, String)> {
+    let (id, now) = (DesktopId(tx.uuid()), tx.now());
     let random = Uuid::new_v4();
-    let name = hostname(&claim.pool.name, &random);
     let bytes = Uuid::new_v4().into_bytes();
-    // Locally administered, unicast (IEEE 802, section 8.2): never the address of a real card.
-    let mac = format!("52:54:{:02x}:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2], bytes[3]);
-    let inserted = sqlx::query(
-        "INSERT INTO desktops (id, pool_id, name, machine_id, mac, desired, desired_gen, phase)
-         SELECT ?1, ?2, ?3, ?4, ?5, 'running', 1, 'placing'
-         WHERE (SELECT count(*) FROM desktops WHERE pool_id = ?2 AND ended_at IS NULL) < ?6",
-    )
-    .bind(id.to_string())
-    .bind(&claim.pool.id)
-    .bind(&name)
-    .bind(Uuid::new_v4().simple().to_string())
-    .bind(mac)
-    .bind(claim.pool.max_desktops)
-    .execute(&mut **tx)
-    .await?;
-    if inserted.rows_affected() == 0 {
-        return Err(Error::PoolFull { pool: claim.pool.name.clone(), max: claim.pool.max_desktops });
-    }
-    let placed = sqlx::query(
-        "INSERT INTO placements (desktop_id, generation, host_id, memory_mib)
-         SELECT ?1, 1, ?2, ?3
-         WHERE (SELECT coalesce(sum(memory_mib), 0) FROM placements WHERE host_id = ?2 AND freed_at IS NULL) + ?3
-             <= (SELECT facts ->> 'memory_mib' FROM hosts WHERE id = ?2) * ?4",
-    )
-    .bind(id.to_string())
-    .bind(host.to_string())
-    .bind(i64::from(claim.template.machine.memory_mib))
-    .bind(plan::MEMORY_PROMISE.cast_signed())
-    .execute(&mut **tx)
-    .await?;
-    if placed.rows_affected() == 0 {
-        let reason = "the chosen host is full".to_owned();
-        return Err(Error::NoHost { pool: claim.pool.name.clone(), reason });
-    }
-    Ok((id, name))
+    let memory_mib = u64::from(claim.pool.machine.0.memory_mib);
+    let desktop = Desktop {
+        id,
+        pool_id: claim.pool.id,
+        name: hostname(&claim.pool.name, &random),
+        machine_id: random.simple().to_string(),
+        // Locally administered, unicast (IEEE 802, section 8.2): never the address of a real card.
+        mac: format!("52:54:{:02x}:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2], bytes[3]),
+        desired: DesiredState::Running,
+        desired_gen: 1,
+        phase: Phase::Placing,
+        detail: String::new(),
+        timings: Json::default(),
+        host_id: Some(host.id),
+        generation: 1,
+        placed: true,
+        user_id: Some(claim.user.id),
+        assigned: true,
+        created_at: now,
+        ended_at: None,
+    };
+    tx.insert(&desktop)?;
+    tx.insert(&Placement {
+        desktop_id: id,
+        generation: desktop.generation,
+        host_id: host.id,
+        memory_mib,
+        created_at: now,
+        freed_at: None,
+    })?;
+    host.revision += 1;
+    host.desktops += 1;
+    host.promised_mib += memory_mib;
+    tx.update(&host)?;
+    let assignment = Assignment {
+        id: tx.uuid(),
+        desktop_id: id,
+        user_id: claim.user.id,
+        pool_id: claim.pool.id,
+        created_at: now,
+        ended_at: None,
+        end_reason: None,
+    };
+    tx.insert(&assignment)?;
+    Ok((id, desktop.name))
 }
 
 /// A DNS label (RFC 1123) from the pool's name and six random characters without look-alikes.
@@ -247,47 +213,37 @@ fn hostname(pool: &str, random: &Uuid) -> String {
 }
 
 /// The live session on the desktop, or a new one.
-async fn session(tx: &mut Tx, claim: &Claim<'_>, desktop: DesktopId) -> Result<SessionId> {
-    let live: Option<String> =
-        sqlx::query_scalar("SELECT id FROM sessions WHERE desktop_id = ? AND ended_at IS NULL")
-            .bind(desktop.to_string())
-            .fetch_optional(&mut **tx)
-            .await?;
-    if let Some(id) = live {
-        return id.parse().map_err(|_| Error::corrupt("session id", &id));
+fn session(tx: &mut Tx<'_>, claim: &Claim<'_>, desktop: DesktopId) -> Result<SessionRow> {
+    if let Some(live) = tx.find(Session::live_on(&desktop))? {
+        return sessions::view(tx, live);
     }
-    let id = SessionId::generate();
-    sqlx::query(
-        "INSERT INTO sessions (id, user_id, pool_id, desktop_id, state) VALUES (?, ?, ?, ?, 'connecting')",
-    )
-    .bind(id.to_string())
-    .bind(claim.request.user.to_string())
-    .bind(&claim.pool.id)
-    .bind(desktop.to_string())
-    .execute(&mut **tx)
-    .await?;
-    let subject = format!("{id} of {}", claim.user_name);
-    audit::write(tx, claim.request.actor, "session.created", &subject, &format!("on {desktop}")).await?;
-    Ok(id)
+    let session = Session {
+        id: SessionId(tx.uuid()),
+        user_id: claim.user.id,
+        pool_id: claim.pool.id,
+        desktop_id: desktop,
+        state: SessionState::Connecting,
+        created_at: tx.now(),
+        ended_at: None,
+        end_reason: None,
+    };
+    tx.insert(&session)?;
+    let subject = format!("{} of {}", session.id, claim.user.name);
+    tx.audit(&claim.request.actor, "session.created", &subject, &format!("on {desktop}"))?;
+    sessions::view(tx, session)
 }
 
-async fn finish(
-    mut tx: Tx,
-    claim: Claim<'_>,
+fn finish(
+    tx: &mut Tx<'_>,
+    claim: &Claim<'_>,
     desktop: DesktopId,
-    session: Option<SessionId>,
     fresh: bool,
     replaced: Option<Ended>,
 ) -> Result<Assigned> {
-    let row = sqlx::query_as::<_, desktops::Columns>(desktops::select_desktops!("WHERE d.id = ?"))
-        .bind(desktop.to_string())
-        .fetch_one(&mut *tx)
-        .await?
-        .into_row()?;
-    let session = match session {
-        Some(id) => Some(sessions::get(&mut tx, id).await?),
-        None => None,
+    let session = match claim.request.session {
+        true => Some(session(tx, claim, desktop)?),
+        false => None,
     };
-    tx.commit().await?;
-    Ok(Assigned { desktop: row, session, template: claim.template, fresh, replaced })
+    let template = claim.pool.template();
+    Ok(Assigned { desktop: desktops::view(tx, desktop)?, session, template, fresh, replaced })
 }

@@ -1,10 +1,11 @@
 //! Desktops as recorded: what is wanted of each, where it is placed and whose it is.
 
-use super::hosts::desired_state;
-use super::{Error, Result, Store, seconds};
+use super::{Error, Result, Store, rows, seconds};
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_control::{DesktopId, HostId, UserId};
-use sqlx::FromRow;
+use lucarne_db::Tx;
+use lucarne_db::tables::{Desktop, Host, Pool, User};
+use std::collections::HashMap;
 
 /// A desktop without what its host sees of it at the moment.
 #[derive(Clone, Debug)]
@@ -48,76 +49,37 @@ pub struct PlacedDesktop {
     pub generation: u64,
 }
 
-#[derive(FromRow)]
-pub(super) struct Columns {
-    id: String,
-    name: String,
-    pool: String,
-    host_id: Option<String>,
-    host: Option<String>,
-    generation: Option<i64>,
-    desired: String,
-    phase: String,
-    detail: String,
-    user_id: Option<String>,
-    user: Option<String>,
-    mac: String,
-    timings: String,
-    created_at: i64,
-    ended_at: Option<i64>,
-}
-
-impl Columns {
-    pub fn into_row(self) -> Result<DesktopRow> {
-        let host = match (self.host_id, self.host) {
-            (Some(id), Some(name)) => Some((id.parse().map_err(|_| Error::corrupt("host id", &id))?, name)),
-            _ => None,
-        };
-        let user = match (self.user_id, self.user) {
-            (Some(id), Some(name)) => Some((id.parse().map_err(|_| Error::corrupt("user id", &id))?, name)),
-            _ => None,
-        };
-        Ok(DesktopRow {
-            id: self.id.parse().map_err(|_| Error::corrupt("desktop id", &self.id))?,
-            name: self.name,
-            pool: self.pool,
-            host,
-            generation: self.generation.unwrap_or(0).cast_unsigned(),
-            desired: desired_state(&self.desired)?,
-            phase: phase(&self.phase)?,
-            detail: self.detail,
-            user,
-            mac: self.mac,
-            timings: serde_json::from_str(&self.timings)
-                .map_err(|_| Error::corrupt("timings", &self.timings))?,
-            created_at: seconds(self.created_at),
-            ended: self.ended_at.is_some(),
-        })
-    }
-}
-
-/// The word in the database as a phase.
-pub(super) fn phase(word: &str) -> Result<Phase> {
-    serde_json::from_value(serde_json::Value::from(word)).map_err(|_| Error::corrupt("phase", word))
-}
-
-/// Selects desktops with pool, last placement and owner; conditions are added by `concat!`.
-macro_rules! select_desktops {
-    ($rest:literal) => {
-        concat!(
-            "SELECT d.id, d.name, p.name AS pool, h.id AS host_id, h.name AS host, pl.generation, d.desired,
-                 d.phase, d.detail, u.id AS user_id, u.name AS user, d.mac, d.timings, d.created_at, d.ended_at
-             FROM desktops d JOIN pools p ON p.id = d.pool_id
-             LEFT JOIN placements pl ON pl.desktop_id = d.id AND pl.generation =
-                 (SELECT max(generation) FROM placements WHERE desktop_id = d.id)
-             LEFT JOIN hosts h ON h.id = pl.host_id
-             LEFT JOIN assignments a ON a.desktop_id = d.id
-             LEFT JOIN users u ON u.id = a.user_id ",
-            $rest
-        )
+/// Desktops with the names that they are shown with.
+fn views(tx: &mut Tx<'_>, desktops: Vec<Desktop>) -> Result<Vec<DesktopRow>> {
+    let pools = tx.peek_all(desktops.iter().map(|d| Pool::key(&d.pool_id)))?;
+    let pools: HashMap<_, _> = pools.into_iter().map(|p| (p.id, p.name)).collect();
+    let hosts = tx.peek_all(desktops.iter().filter_map(|d| d.host_id.as_ref()).map(Host::key))?;
+    let hosts: HashMap<_, _> = hosts.into_iter().map(|h| (h.id, h.name)).collect();
+    let users = tx.peek_all(desktops.iter().filter_map(|d| d.user_id.as_ref()).map(User::key))?;
+    let users: HashMap<_, _> = users.into_iter().map(|u| (u.id, u.name)).collect();
+    let view = |d: Desktop| DesktopRow {
+        id: d.id,
+        name: d.name,
+        pool: pools.get(&d.pool_id).cloned().unwrap_or_default(),
+        host: d.host_id.and_then(|id| Some((id, hosts.get(&id)?.clone()))),
+        generation: d.generation,
+        desired: d.desired,
+        phase: d.phase,
+        detail: d.detail,
+        user: d.user_id.and_then(|id| Some((id, users.get(&id)?.clone()))),
+        mac: d.mac,
+        timings: d.timings.0,
+        created_at: seconds(d.created_at),
+        ended: d.ended_at.is_some(),
     };
+    Ok(desktops.into_iter().map(view).collect())
 }
-pub(super) use select_desktops;
+
+/// A desktop with the names that it is shown with.
+pub(super) fn view(tx: &mut Tx<'_>, id: DesktopId) -> Result<DesktopRow> {
+    let desktop = tx.peek(Desktop::key(&id))?;
+    views(tx, desktop.into_iter().collect())?.pop().ok_or_else(|| Error::not_found("desktop", id))
+}
 
 impl Store {
     /// The desktop of that id, or the live one of that name.
@@ -125,18 +87,23 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], or a database fault.
     pub async fn desktop(&self, name_or_id: &str) -> Result<DesktopRow> {
-        sqlx::query_as::<_, Columns>(select_desktops!(
-            "WHERE d.id = ?1 OR (d.name = ?1 AND d.ended_at IS NULL) LIMIT 1"
-        ))
-        .bind(name_or_id)
-        .fetch_optional(&self.reader)
-        .await?
-        .ok_or_else(|| Error::not_found("desktop", name_or_id))?
-        .into_row()
+        let name_or_id = name_or_id.to_owned();
+        self.read(move |tx| {
+            let by_id = match name_or_id.parse::<DesktopId>() {
+                Ok(id) => tx.peek(Desktop::key(&id))?,
+                Err(_) => None,
+            };
+            let desktop = match by_id {
+                Some(desktop) => Some(desktop),
+                None => tx.find(Desktop::named(&name_or_id))?,
+            };
+            let row = views(tx, desktop.into_iter().collect())?.pop();
+            row.ok_or_else(|| Error::not_found("desktop", &name_or_id))
+        })
+        .await
     }
 
-    /// At most `limit` desktops after the id `after`, oldest first: of one user or of all, the live ones or the ended
-    /// too.
+    /// At most `limit` desktops after this one, oldest first: of one user or of all, the live ones or the ended too.
     ///
     /// # Errors
     /// A database fault.
@@ -144,20 +111,20 @@ impl Store {
         &self,
         user: Option<UserId>,
         ended_too: bool,
-        after: &str,
+        after: Option<DesktopId>,
         limit: i64,
     ) -> Result<Vec<DesktopRow>> {
-        let rows: Vec<Columns> = sqlx::query_as(select_desktops!(
-            "WHERE d.id > ?1 AND (?2 IS NULL OR a.user_id = ?2) AND (?3 OR d.ended_at IS NULL)
-             ORDER BY d.id LIMIT ?4"
-        ))
-        .bind(after)
-        .bind(user.map(|u| u.to_string()))
-        .bind(ended_too)
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
-        rows.into_iter().map(Columns::into_row).collect()
+        self.read(move |tx| {
+            let select = || match user {
+                Some(user) => Desktop::of_user(&user),
+                None if ended_too => Desktop::all(),
+                None => Desktop::live(),
+            };
+            let fits = |desktop: &Desktop| ended_too || desktop.ended_at.is_none();
+            let desktops = super::page(tx, select, |desktop| desktop.id, after, rows(limit), fits)?;
+            views(tx, desktops)
+        })
+        .await
     }
 
     /// Whether a desktop is on record and not yet confirmed as gone.
@@ -165,9 +132,6 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn is_live(&self, desktop: DesktopId) -> Result<bool> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM desktops WHERE id = ? AND ended_at IS NULL)")
-            .bind(desktop.to_string())
-            .fetch_one(&self.reader)
-            .await?)
+        self.read(move |tx| Ok(tx.peek(Desktop::key(&desktop))?.is_some_and(|d| d.ended_at.is_none()))).await
     }
 }

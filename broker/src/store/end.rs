@@ -3,9 +3,13 @@
 //! Ending means: its session ended, its assignment ended, the desktop wanted absent, an audit row. From then on nobody
 //! can reach it, whatever happens to the broker. The placement stays until the host confirms the destruction.
 
-use super::{Error, Result, Store, Tx, audit, bump_revision};
-use lucarne_control::desktop::ForkTimings;
+use super::{Error, Result, Store, changed_on};
+use lucarne_control::api::SessionState;
+use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_control::{DesktopId, HostId, SessionId};
+use lucarne_db::tables::{Assignment, Desktop, Host, Placement, Pool, Session};
+use lucarne_db::value::Json;
+use lucarne_db::{Locked, Tx};
 
 /// A desktop whose end was just decided: who has to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,64 +23,64 @@ pub struct Ended {
 }
 
 /// Ends a wanted desktop; nothing when it is wanted absent already.
-pub(super) async fn desktop(tx: &mut Tx, actor: &str, desktop: &str, reason: &str) -> Result<Option<Ended>> {
-    let name: Option<String> = sqlx::query_scalar(
-        "UPDATE desktops SET desired = 'absent', desired_gen = desired_gen + 1, phase = 'stopping', detail = ?
-         WHERE id = ? AND desired = 'running' RETURNING name",
-    )
-    .bind(reason)
-    .bind(desktop)
-    .fetch_optional(&mut **tx)
-    .await?;
-    let Some(name) = name else { return Ok(None) };
-    release(tx, desktop, reason).await?;
-    let ended = ended(tx, desktop).await?;
-    audit::write(tx, actor, "desktop.ended", &name, reason).await?;
+pub(super) fn desktop(tx: &mut Tx<'_>, actor: &str, id: DesktopId, reason: &str) -> Result<Option<Ended>> {
+    let Some(desktop) = tx.lock(Desktop::key(&id))?.filter(|d| d.is_wanted()) else { return Ok(None) };
+    let name = desktop.name.clone();
+    let ended = end(tx, desktop, Phase::Stopping, reason, reason)?;
+    tx.audit(actor, "desktop.ended", &name, reason)?;
     Ok(Some(ended))
 }
 
 /// As [`desktop`], for one that could not be made or died: the reason stays on record.
-pub(super) async fn failed(tx: &mut Tx, desktop: &str, reason: &str) -> Result<Option<Ended>> {
-    let name: Option<String> = sqlx::query_scalar(
-        "UPDATE desktops SET desired = 'absent', desired_gen = desired_gen + 1, phase = 'failed', detail = ?
-         WHERE id = ? AND desired = 'running' RETURNING name",
-    )
-    .bind(reason)
-    .bind(desktop)
-    .fetch_optional(&mut **tx)
-    .await?;
-    let Some(name) = name else { return Ok(None) };
-    release(tx, desktop, "failed").await?;
-    let ended = ended(tx, desktop).await?;
-    audit::write(tx, "system", "desktop.failed", &name, reason).await?;
+pub(super) fn failed(tx: &mut Tx<'_>, id: DesktopId, reason: &str) -> Result<Option<Ended>> {
+    let Some(desktop) = tx.lock(Desktop::key(&id))?.filter(|d| d.is_wanted()) else { return Ok(None) };
+    let name = desktop.name.clone();
+    let ended = end(tx, desktop, Phase::Failed, reason, FAILED)?;
+    tx.audit("system", "desktop.failed", &name, reason)?;
     Ok(Some(ended))
 }
 
-async fn release(tx: &mut Tx, desktop: &str, reason: &str) -> Result<()> {
-    for statement in [
-        "UPDATE assignments SET ended_at = CAST(unixepoch('subsec') * 1000 AS INTEGER), end_reason = ?
-         WHERE desktop_id = ? AND ended_at IS NULL",
-        "UPDATE sessions SET ended_at = CAST(unixepoch('subsec') * 1000 AS INTEGER), end_reason = ?, state = 'ended'
-         WHERE desktop_id = ? AND ended_at IS NULL",
-    ] {
-        sqlx::query(statement).bind(reason).bind(desktop).execute(&mut **tx).await?;
+/// Why the assignment of a desktop ended that failed.
+pub(super) const FAILED: &str = "failed";
+
+fn end(
+    tx: &mut Tx<'_>,
+    mut desktop: Locked<Desktop>,
+    phase: Phase,
+    detail: &str,
+    reason: &str,
+) -> Result<Ended> {
+    let (id, now) = (desktop.id, tx.now());
+    desktop.desired = DesiredState::Absent;
+    desktop.desired_gen += 1;
+    desktop.phase = phase;
+    desktop.detail = detail.to_owned();
+    desktop.assigned = false;
+    tx.update(&desktop)?;
+    let assignment = tx.lock_first(Assignment::of_desktop(&id))?;
+    if let Some(mut assignment) = assignment.filter(|a| a.ended_at.is_none()) {
+        assignment.ended_at = Some(now);
+        assignment.end_reason = Some(reason.to_owned());
+        tx.update(&assignment)?;
     }
-    bump_revision(tx).await
+    if let Some(mut session) = tx.lock_first(Session::live_on(&id))? {
+        session.ended_at = Some(now);
+        session.end_reason = Some(reason.to_owned());
+        session.state = SessionState::Ended;
+        tx.update(&session)?;
+    }
+    let host = desktop.host_id.filter(|_| desktop.placed);
+    if let Some(host) = host {
+        changed_on(tx, host, |_| {})?;
+    }
+    let session = tx.find(Session::on(&id).newest_first())?.map(|session| session.id);
+    Ok(Ended { desktop: id, host, session })
 }
 
-async fn ended(tx: &mut Tx, desktop: &str) -> Result<Ended> {
-    let (host, session): (Option<String>, Option<String>) = sqlx::query_as(
-        "SELECT (SELECT host_id FROM placements WHERE desktop_id = ?1 AND freed_at IS NULL),
-                (SELECT id FROM sessions WHERE desktop_id = ?1 ORDER BY id DESC LIMIT 1)",
-    )
-    .bind(desktop)
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(Ended {
-        desktop: desktop.parse().map_err(|_| Error::corrupt("desktop id", desktop))?,
-        host: host.map(|h| h.parse().map_err(|_| Error::corrupt("host id", &h))).transpose()?,
-        session: session.map(|s| s.parse().map_err(|_| Error::corrupt("session id", &s))).transpose()?,
-    })
+/// The desktop, if its wish has not changed since it was planned for.
+fn still(tx: &mut Tx<'_>, id: DesktopId, desired_gen: i64) -> Result<Option<Locked<Desktop>>> {
+    let desktop = tx.lock(Desktop::key(&id))?;
+    Ok(desktop.filter(|d| d.desired_gen == desired_gen && d.ended_at.is_none()))
 }
 
 impl Store {
@@ -84,16 +88,9 @@ impl Store {
     ///
     /// # Errors
     /// A database fault.
-    pub async fn end_desktop(
-        &self,
-        actor: &str,
-        desktop_id: DesktopId,
-        reason: &str,
-    ) -> Result<Option<Ended>> {
-        let mut tx = self.begin().await?;
-        let ended = desktop(&mut tx, actor, &desktop_id.to_string(), reason).await?;
-        tx.commit().await?;
-        Ok(ended)
+    pub async fn end_desktop(&self, actor: &str, id: DesktopId, reason: &str) -> Result<Option<Ended>> {
+        let (actor, reason) = (actor.to_owned(), reason.to_owned());
+        self.write(move |tx| desktop(tx, &actor, id, &reason)).await
     }
 
     /// Ends a session by log-off, with its desktop; nothing when it has ended before.
@@ -101,51 +98,45 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], or a database fault.
     pub async fn log_off(&self, actor: &str, session: SessionId) -> Result<(DesktopId, Option<Ended>)> {
-        let mut tx = self.begin().await?;
-        let row: Option<(String, bool)> =
-            sqlx::query_as("SELECT desktop_id, ended_at IS NULL FROM sessions WHERE id = ?")
-                .bind(session.to_string())
-                .fetch_optional(&mut *tx)
-                .await?;
-        let (id, live) = row.ok_or_else(|| Error::not_found("session", session))?;
-        let ended = if live { desktop(&mut tx, actor, &id, "logged off").await? } else { None };
-        tx.commit().await?;
-        Ok((id.parse().map_err(|_| Error::corrupt("desktop id", &id))?, ended))
+        let actor = actor.to_owned();
+        self.write(move |tx| {
+            let row = tx.peek(Session::key(&session))?.ok_or_else(|| Error::not_found("session", session))?;
+            let ended = match row.ended_at {
+                None => desktop(tx, &actor, row.desktop_id, "logged off")?,
+                Some(_) => None,
+            };
+            Ok((row.desktop_id, ended))
+        })
+        .await
     }
 
     /// As planned by [`crate::plan::Action::Fail`]; without a generation to compare, whatever it is now.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn fail(
-        &self,
-        desktop: DesktopId,
-        desired_gen: Option<i64>,
-        reason: &str,
-    ) -> Result<Option<Ended>> {
-        let mut tx = self.begin().await?;
-        if let Some(desired_gen) = desired_gen
-            && !still(&mut tx, desktop, desired_gen).await?
-        {
-            return Ok(None);
-        }
-        let ended = failed(&mut tx, &desktop.to_string(), reason).await?;
-        tx.commit().await?;
-        Ok(ended)
+    pub async fn fail(&self, id: DesktopId, desired_gen: Option<i64>, reason: &str) -> Result<Option<Ended>> {
+        let reason = reason.to_owned();
+        self.write(move |tx| {
+            if let Some(desired_gen) = desired_gen
+                && still(tx, id, desired_gen)?.is_none()
+            {
+                return Ok(None);
+            }
+            failed(tx, id, &reason)
+        })
+        .await
     }
 
     /// As planned by [`crate::plan::Action::Destroy`].
     ///
     /// # Errors
     /// A database fault.
-    pub async fn destroy(&self, desktop_id: DesktopId, desired_gen: i64) -> Result<Option<Ended>> {
-        let mut tx = self.begin().await?;
-        if !still(&mut tx, desktop_id, desired_gen).await? {
-            return Ok(None);
-        }
-        let ended = desktop(&mut tx, "system", &desktop_id.to_string(), "nobody has it").await?;
-        tx.commit().await?;
-        Ok(ended)
+    pub async fn destroy(&self, id: DesktopId, desired_gen: i64) -> Result<Option<Ended>> {
+        self.write(move |tx| match still(tx, id, desired_gen)? {
+            Some(_) => desktop(tx, "system", id, "nobody has it"),
+            None => Ok(None),
+        })
+        .await
     }
 
     /// As planned by [`crate::plan::Action::ConfirmStopped`]: the evidence that a desktop is gone. Tells whether it
@@ -153,70 +144,56 @@ impl Store {
     ///
     /// # Errors
     /// A database fault.
-    pub async fn confirm_stopped(&self, desktop: DesktopId, desired_gen: i64) -> Result<bool> {
-        let mut tx = self.begin().await?;
-        let name: Option<String> = sqlx::query_scalar(
-            "UPDATE desktops SET ended_at = CAST(unixepoch('subsec') * 1000 AS INTEGER),
-                 phase = CASE phase WHEN 'failed' THEN 'failed' ELSE 'stopped' END
-             WHERE id = ? AND desired = 'absent' AND desired_gen = ? AND ended_at IS NULL RETURNING name",
-        )
-        .bind(desktop.to_string())
-        .bind(desired_gen)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(name) = name else { return Ok(false) };
-        let host: Option<String> = sqlx::query_scalar(
-            "UPDATE placements SET freed_at = CAST(unixepoch('subsec') * 1000 AS INTEGER)
-             WHERE desktop_id = ? AND freed_at IS NULL RETURNING (SELECT name FROM hosts WHERE id = host_id)",
-        )
-        .bind(desktop.to_string())
-        .fetch_optional(&mut *tx)
-        .await?;
-        bump_revision(&mut tx).await?;
-        let detail = match host {
-            Some(host) => format!("{host} confirmed that it is gone with its data"),
-            None => "it was never placed".to_owned(),
-        };
-        audit::write(&mut tx, "system", "desktop.destroyed", &name, &detail).await?;
-        tx.commit().await?;
-        Ok(true)
+    pub async fn confirm_stopped(&self, id: DesktopId, desired_gen: i64) -> Result<bool> {
+        self.write(move |tx| {
+            let Some(mut desktop) = still(tx, id, desired_gen)?.filter(|d| !d.is_wanted()) else {
+                return Ok(false);
+            };
+            let now = tx.now();
+            desktop.ended_at = Some(now);
+            desktop.placed = false;
+            if desktop.phase != Phase::Failed {
+                desktop.phase = Phase::Stopped;
+            }
+            tx.update(&desktop)?;
+            if let Some(mut pool) = tx.lock(Pool::key(&desktop.pool_id))? {
+                pool.desktops = pool.desktops.saturating_sub(1);
+                tx.update(&pool)?;
+            }
+            let mut detail = "it was never placed".to_owned();
+            if let Some(mut placement) = tx.lock_first(Placement::live(&id))? {
+                placement.freed_at = Some(now);
+                tx.update(&placement)?;
+                changed_on(tx, placement.host_id, |host| {
+                    host.desktops = host.desktops.saturating_sub(1);
+                    host.promised_mib = host.promised_mib.saturating_sub(placement.memory_mib);
+                })?;
+                let host = tx.peek(Host::key(&placement.host_id))?.map(|host| host.name).unwrap_or_default();
+                detail = format!("{host} confirmed that it is gone with its data");
+            }
+            tx.audit("system", "desktop.destroyed", &desktop.name, &detail)?;
+            Ok(true)
+        })
+        .await
     }
 
     /// As planned by [`crate::plan::Action::RecordReady`].
     ///
     /// # Errors
     /// A database fault.
-    pub async fn record_ready(
-        &self,
-        desktop: DesktopId,
-        desired_gen: i64,
-        timings: &ForkTimings,
-    ) -> Result<()> {
-        let timings = serde_json::to_string(timings).map_err(|e| Error::corrupt("timings", e))?;
-        let mut tx = self.begin().await?;
-        let name: Option<String> = sqlx::query_scalar(
-            "UPDATE desktops SET phase = 'ready', detail = '', timings = ?
-             WHERE id = ? AND desired = 'running' AND desired_gen = ? RETURNING name",
-        )
-        .bind(&timings)
-        .bind(desktop.to_string())
-        .bind(desired_gen)
-        .fetch_optional(&mut *tx)
-        .await?;
-        if let Some(name) = name {
-            audit::write(&mut tx, "system", "desktop.ready", &name, &timings).await?;
-            tx.commit().await?;
-        }
-        Ok(())
+    pub async fn record_ready(&self, id: DesktopId, desired_gen: i64, timings: &ForkTimings) -> Result<()> {
+        let timings = *timings;
+        self.write(move |tx| {
+            let Some(mut desktop) = still(tx, id, desired_gen)?.filter(|d| d.is_wanted()) else {
+                return Ok(());
+            };
+            desktop.phase = Phase::Ready;
+            desktop.detail.clear();
+            desktop.timings = Json(timings);
+            tx.update(&desktop)?;
+            let detail = serde_json::to_string(&timings).unwrap_or_default();
+            Ok(tx.audit("system", "desktop.ready", &desktop.name, &detail)?)
+        })
+        .await
     }
-}
-
-async fn still(tx: &mut Tx, desktop: DesktopId, desired_gen: i64) -> Result<bool> {
-    Ok(sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM desktops WHERE id = ? AND desired_gen = ? AND ended_at IS NULL)",
-    )
-    .bind(desktop.to_string())
-    .bind(desired_gen)
-    .fetch_one(&mut **tx)
-    .await?)
 }

@@ -1,6 +1,6 @@
 //! What can go wrong in the store: refusals that the caller can do something about, and faults of the database.
 
-use std::path::PathBuf;
+use lucarne_db::Fault;
 
 /// The store's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -8,25 +8,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why the store did not do what was asked. Every refusal leaves the database as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database file cannot be used.
-    #[error("cannot open the broker's database {file}: {reason}", file = file.display())]
-    Open {
-        /// The file.
-        file: PathBuf,
-        /// What SQLite says.
-        reason: String,
-    },
-    /// SQLite failed.
-    #[error("the broker's database failed: {0}")]
-    Sql(#[from] sqlx::Error),
-    /// A row holds something that this version cannot read.
-    #[error("the broker's database holds a {what} that cannot be read: {value:?}")]
-    Corrupt {
-        /// What kind of value.
-        what: &'static str,
-        /// The value.
-        value: String,
-    },
+    /// The database failed, or holds what cannot be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
     /// There is no such thing, or it is not the caller's.
     #[error("there is no {what} {name:?}")]
     NotFound {
@@ -125,21 +109,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The refusal behind a violated unique index on a name.
-    pub(super) fn name_taken(e: sqlx::Error, what: &'static str, name: &str) -> Self {
-        match &e {
-            sqlx::Error::Database(d) if d.is_unique_violation() => {
-                Self::NameTaken { what, name: name.to_owned() }
-            }
-            _ => Self::Sql(e),
-        }
-    }
-
     pub(super) fn not_found(what: &'static str, name: impl ToString) -> Self {
         Self::NotFound { what, name: name.to_string() }
-    }
-
-    pub(super) fn corrupt(what: &'static str, value: impl ToString) -> Self {
-        Self::Corrupt { what, value: value.to_string() }
     }
 }

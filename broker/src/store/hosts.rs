@@ -1,37 +1,56 @@
 //! Hosts as they introduced themselves, and what should be on each.
 
-use super::pools::{RecordingColumns, SpecColumns, clipboard_policy};
-use super::{Error, Result, Store, audit, seconds};
+use super::{Error, Result, Store, all, rows, seconds};
 use lucarne_control::HostId;
-use lucarne_control::agent::{Desired, DesktopDesired, Hello, HostFacts};
-use lucarne_control::api::Host;
-use lucarne_control::desktop::{DesiredState, Identity};
-use sqlx::FromRow;
+use lucarne_control::agent::{Desired, DesktopDesired, Hello};
+use lucarne_control::api;
+use lucarne_control::desktop::Identity;
+use lucarne_db::Tx;
+use lucarne_db::tables::{Counter, Desktop, Host, HostImage, Placement, Pool, REVISION};
+use lucarne_db::value::Json;
+use std::collections::HashMap;
 
-#[derive(FromRow)]
-struct DesiredColumns {
-    id: String,
-    generation: i64,
-    desired: String,
-    name: String,
-    machine_id: String,
-    mac: String,
-    pool: String,
-    #[sqlx(flatten)]
-    spec: SpecColumns,
-    audio: bool,
-    clipboard: String,
-    #[sqlx(flatten)]
-    recording: RecordingColumns,
+fn view(host: Host) -> api::Host {
+    api::Host {
+        id: host.id,
+        name: host.name,
+        online: false,
+        last_seen: seconds(host.last_seen),
+        facts: host.facts.0,
+        desktops: host.desktops,
+        disk_free: 0,
+        memory_available: 0,
+    }
 }
 
-/// The word in the database as what is wanted of a desktop.
-pub(super) fn desired_state(word: &str) -> Result<DesiredState> {
-    match word {
-        "running" => Ok(DesiredState::Running),
-        "absent" => Ok(DesiredState::Absent),
-        other => Err(Error::corrupt("desired state", other)),
-    }
+fn desired(tx: &mut Tx<'_>, host: HostId) -> Result<Desired> {
+    let everywhere = tx.peek(Counter::key(REVISION))?.map_or(0, |revision| revision.value);
+    let here = tx.peek(Host::key(&host))?.map_or(0, |host| host.revision);
+    let mut templates: Vec<_> = all(tx, Pool::present, |pool| pool.id)?.iter().map(Pool::template).collect();
+    templates.sort_by_key(|t| {
+        (t.image.clone(), t.machine.memory_mib, t.machine.vcpus, t.machine.width, t.machine.height)
+    });
+    templates.dedup();
+    let there = all(tx, || Desktop::live_on(&host), |desktop| desktop.id)?;
+    let pools = tx.peek_all(there.iter().map(|d| Pool::key(&d.pool_id)))?;
+    let pools: HashMap<_, _> = pools.into_iter().map(|pool| (pool.id, pool)).collect();
+    let desktop = |d: Desktop| {
+        let pool = pools.get(&d.pool_id).ok_or_else(|| Error::not_found("pool", d.pool_id))?;
+        Ok(DesktopDesired {
+            desktop: d.id,
+            generation: d.generation,
+            state: d.desired,
+            template: pool.template(),
+            identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
+            network: pool.policy.0.network,
+            audio: pool.policy.0.audio,
+            clipboard: pool.policy.0.clipboard,
+            recording: pool.policy.0.recording,
+            pool: Some(d.pool_id),
+        })
+    };
+    let desktops = there.into_iter().filter(|d| d.placed).map(desktop).collect::<Result<_>>()?;
+    Ok(Desired { revision: everywhere + here, templates, desktops })
 }
 
 impl Store {
@@ -40,37 +59,46 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn host_connected(&self, hello: &Hello) -> Result<HostId> {
-        let facts = serde_json::to_string(&hello.facts).map_err(|e| Error::corrupt("host's facts", e))?;
-        let mut tx = self.begin().await?;
-        let id: String = sqlx::query_scalar(
-            "INSERT INTO hosts (id, name, facts) VALUES (?, ?, ?)
-             ON CONFLICT (name) DO UPDATE SET facts = excluded.facts,
-                 last_seen = CAST(unixepoch('subsec') * 1000 AS INTEGER)
-             RETURNING id",
-        )
-        .bind(HostId::generate().to_string())
-        .bind(&hello.host)
-        .bind(facts)
-        .fetch_one(&mut *tx)
-        .await?;
-        let detail = format!("agent {}, {} by {}", hello.version, hello.facts.driver, hello.facts.accel);
-        audit::write(&mut tx, "system", "host.connected", &hello.host, &detail).await?;
-        tx.commit().await?;
-        id.parse().map_err(|_| Error::corrupt("host id", &id))
+        let hello = hello.clone();
+        self.write(move |tx| {
+            let (facts, now) = (hello.facts.clone(), tx.now());
+            let detail = format!("agent {}, {} by {}", hello.version, facts.driver, facts.accel);
+            tx.audit("system", "host.connected", &hello.host, &detail)?;
+            if let Some(mut host) = tx.lock_first(Host::named(&hello.host))? {
+                (host.facts, host.last_seen) = (Json(facts), now);
+                tx.update(&host)?;
+                return Ok(host.id);
+            }
+            let host = Host {
+                id: HostId(tx.uuid()),
+                name: hello.host.clone(),
+                facts: Json(facts),
+                revision: 1,
+                desktops: 0,
+                promised_mib: 0,
+                created_at: now,
+                last_seen: now,
+            };
+            tx.insert(&host)?;
+            Ok(host.id)
+        })
+        .await
     }
 
     /// Notes that a host's agent went.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn host_disconnected(&self, host: HostId, name: &str, why: &str) -> Result<()> {
-        let mut tx = self.begin().await?;
-        sqlx::query("UPDATE hosts SET last_seen = CAST(unixepoch('subsec') * 1000 AS INTEGER) WHERE id = ?")
-            .bind(host.to_string())
-            .execute(&mut *tx)
-            .await?;
-        audit::write(&mut tx, "system", "host.disconnected", name, why).await?;
-        Ok(tx.commit().await?)
+    pub async fn host_disconnected(&self, id: HostId, name: &str, why: &str) -> Result<()> {
+        let (name, why) = (name.to_owned(), why.to_owned());
+        self.write(move |tx| {
+            if let Some(mut host) = tx.lock(Host::key(&id))? {
+                host.last_seen = tx.now();
+                tx.update(&host)?;
+            }
+            Ok(tx.audit("system", "host.disconnected", &name, &why)?)
+        })
+        .await
     }
 
     /// Everything that should be on a host: the templates of all pools, and the desktops placed there.
@@ -78,129 +106,70 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn desired(&self, host: HostId) -> Result<Desired> {
-        let mut tx = self.reader.begin().await?;
-        let revision: i64 =
-            sqlx::query_scalar("SELECT value FROM revision WHERE id = 1").fetch_one(&mut *tx).await?;
-        let templates: Vec<SpecColumns> = sqlx::query_as(
-            "SELECT DISTINCT image, memory_mib, vcpus, width, height, 'user' AS network FROM pools
-             WHERE deleted_at IS NULL ORDER BY image, memory_mib, vcpus, width, height",
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let desktops: Vec<DesiredColumns> = sqlx::query_as(
-            "SELECT d.id, pl.generation, d.desired, d.name, d.machine_id, d.mac,
-                 p.image, p.memory_mib, p.vcpus, p.width, p.height, p.network, p.audio, p.clipboard,
-                 p.id AS pool, p.recording, p.recording_days, p.recording_mib
-             FROM placements pl JOIN desktops d ON d.id = pl.desktop_id JOIN pools p ON p.id = d.pool_id
-             WHERE pl.host_id = ? AND pl.freed_at IS NULL ORDER BY d.id",
-        )
-        .bind(host.to_string())
-        .fetch_all(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(Desired {
-            revision: revision.cast_unsigned(),
-            templates: templates.iter().map(SpecColumns::template).collect::<Result<_>>()?,
-            desktops: desktops
-                .into_iter()
-                .map(|d| {
-                    Ok(DesktopDesired {
-                        desktop: d.id.parse().map_err(|_| Error::corrupt("desktop id", &d.id))?,
-                        generation: d.generation.cast_unsigned(),
-                        state: desired_state(&d.desired)?,
-                        template: d.spec.template()?,
-                        identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
-                        network: d.spec.network()?,
-                        audio: d.audio,
-                        clipboard: clipboard_policy(&d.clipboard)?,
-                        recording: d.recording.policy()?,
-                        pool: Some(d.pool.parse().map_err(|_| Error::corrupt("pool id", &d.pool))?),
-                    })
-                })
-                .collect::<Result<_>>()?,
-        })
+        self.read(move |tx| desired(tx, host)).await
     }
 
-    /// At most `limit` hosts after the id `after`, oldest first; what only the agent's link knows is left at rest.
+    /// At most `limit` hosts after this one, oldest first; what only the agent's link knows is left at rest.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn hosts(&self, after: &str, limit: i64) -> Result<Vec<Host>> {
-        let rows: Vec<HostColumns> = sqlx::query_as(
-            "SELECT id, name, facts, last_seen, (SELECT count(*) FROM placements pl
-                 WHERE pl.host_id = h.id AND pl.freed_at IS NULL) AS desktops
-             FROM hosts h WHERE id > ? ORDER BY id LIMIT ?",
-        )
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
-        rows.into_iter().map(HostColumns::into_host).collect()
+    pub async fn hosts(&self, after: Option<HostId>, limit: i64) -> Result<Vec<api::Host>> {
+        self.read(move |tx| {
+            let select = Host::all().limit(rows(limit));
+            let hosts = tx.list(match after {
+                Some(after) => select.after(&after),
+                None => select,
+            })?;
+            Ok(hosts.into_iter().map(view).collect())
+        })
+        .await
     }
 
     /// The host of that name or id.
     ///
     /// # Errors
     /// [`Error::NotFound`], or a database fault.
-    pub async fn host(&self, name_or_id: &str) -> Result<Host> {
-        sqlx::query_as::<_, HostColumns>(
-            "SELECT id, name, facts, last_seen, (SELECT count(*) FROM placements pl
-                 WHERE pl.host_id = h.id AND pl.freed_at IS NULL) AS desktops
-             FROM hosts h WHERE h.id = ?1 OR h.name = ?1",
-        )
-        .bind(name_or_id)
-        .fetch_optional(&self.reader)
-        .await?
-        .ok_or_else(|| Error::not_found("host", name_or_id))?
-        .into_host()
+    pub async fn host(&self, name_or_id: &str) -> Result<api::Host> {
+        let name_or_id = name_or_id.to_owned();
+        self.read(move |tx| {
+            let by_id = match name_or_id.parse::<HostId>() {
+                Ok(id) => tx.peek(Host::key(&id))?,
+                Err(_) => None,
+            };
+            let host = match by_id {
+                Some(host) => Some(host),
+                None => tx.find(Host::named(&name_or_id))?,
+            };
+            Ok(view(host.ok_or_else(|| Error::not_found("host", &name_or_id))?))
+        })
+        .await
     }
 
     /// Forgets a host that has no desktop. That it is offline is for the caller to check.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::InUse`], or a database fault.
-    pub async fn delete_host(&self, actor: &str, host: &Host) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let id = host.id.to_string();
-        let placed: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM placements WHERE host_id = ? AND freed_at IS NULL")
-                .bind(&id)
-                .fetch_one(&mut *tx)
-                .await?;
-        if placed > 0 {
-            let by = format!("{placed} desktop(s) are placed on it; destroy them while it is connected");
-            return Err(Error::InUse { what: "host", name: host.name.clone(), by });
-        }
-        // The placements of the past name the host only for history; their rows go with it.
-        sqlx::query("DELETE FROM placements WHERE host_id = ?").bind(&id).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM hosts WHERE id = ?").bind(&id).execute(&mut *tx).await?;
-        audit::write(&mut tx, actor, "host.deleted", &host.name, "").await?;
-        Ok(tx.commit().await?)
-    }
-}
-
-#[derive(FromRow)]
-struct HostColumns {
-    id: String,
-    name: String,
-    facts: String,
-    last_seen: i64,
-    desktops: i64,
-}
-
-impl HostColumns {
-    fn into_host(self) -> Result<Host> {
-        let facts: HostFacts =
-            serde_json::from_str(&self.facts).map_err(|_| Error::corrupt("host's facts", &self.facts))?;
-        Ok(Host {
-            id: self.id.parse().map_err(|_| Error::corrupt("host id", &self.id))?,
-            name: self.name,
-            online: false,
-            last_seen: seconds(self.last_seen),
-            facts,
-            desktops: u32::try_from(self.desktops).unwrap_or(u32::MAX),
-            disk_free: 0,
-            memory_available: 0,
+    pub async fn delete_host(&self, actor: &str, host: &api::Host) -> Result<()> {
+        let (actor, id, name) = (actor.to_owned(), host.id, host.name.clone());
+        self.write(move |tx| {
+            let host = tx.lock(Host::key(&id))?.ok_or_else(|| Error::not_found("host", &name))?;
+            if host.desktops > 0 {
+                let by = format!(
+                    "{} desktop(s) are placed on it; destroy them while it is connected",
+                    host.desktops
+                );
+                return Err(Error::InUse { what: "host", name: name.clone(), by });
+            }
+            // The placements of the past name the host only for history; their rows go with it.
+            for placement in tx.lock_list(Placement::on(&id))? {
+                tx.delete(placement)?;
+            }
+            for image in tx.lock_list(HostImage::on_host(&id))? {
+                tx.delete(image)?;
+            }
+            tx.delete(host)?;
+            Ok(tx.audit(&actor, "host.deleted", &name, "")?)
         })
+        .await
     }
 }

@@ -1,8 +1,9 @@
 //! Sign-ins: cookies and bearer tokens, kept only as their sha256.
 
-use super::{Error, Result, Store, audit, seconds, users};
+use super::{Result, Store, seconds};
 use lucarne_control::UserId;
 use lucarne_control::api::Role;
+use lucarne_db::tables::{Login, LoginKind, User};
 
 /// How long a cookie lives without use, milliseconds: 12 hours.
 const COOKIE_IDLE: i64 = 12 * 3_600_000;
@@ -13,14 +14,8 @@ const TOKEN_LIFE: i64 = 30 * 86_400_000;
 /// A cookie's life is prolonged when this much of it is gone, milliseconds. Lower: a write for nearly every request.
 const PROLONG_AFTER: i64 = 600_000;
 
-/// What a login is carried by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginKind {
-    /// A browser's cookie: ends after 12 h without use.
-    Cookie,
-    /// A bearer token: ends 30 days after it was made.
-    Token,
-}
+/// Ended logins that are forgotten with each new one: more than come, so that none pile up.
+const FORGET: usize = 8;
 
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,23 +40,18 @@ impl Store {
             LoginKind::Cookie => ("cookie", COOKIE_IDLE),
             LoginKind::Token => ("token", TOKEN_LIFE),
         };
-        let mut tx = self.begin().await?;
-        sqlx::query("DELETE FROM logins WHERE expires_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER)")
-            .execute(&mut *tx)
-            .await?;
-        let expires: i64 = sqlx::query_scalar(
-            "INSERT INTO logins (hash, user_id, kind, expires_at)
-             VALUES (?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?) RETURNING expires_at",
-        )
-        .bind(hash)
-        .bind(user.to_string())
-        .bind(word)
-        .bind(life)
-        .fetch_one(&mut *tx)
-        .await?;
-        audit::write(&mut tx, name, "login.created", name, word).await?;
-        tx.commit().await?;
-        Ok(seconds(expires))
+        let (name, hash) = (name.to_owned(), hash.to_vec());
+        self.write(move |tx| {
+            let now = tx.now();
+            for login in tx.claim(Login::by_expiry().up_to(&now).limit(FORGET))? {
+                tx.delete(login)?;
+            }
+            let (created_at, expires_at) = (now, now + life);
+            tx.insert(&Login { hash: hash.clone(), user_id: user, kind, created_at, expires_at })?;
+            tx.audit(&name, "login.created", &name, word)?;
+            Ok(seconds(expires_at))
+        })
+        .await
     }
 
     /// Who holds the login with this sha256, if it lives; a cookie's life is prolonged.
@@ -69,27 +59,32 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn caller(&self, hash: &[u8]) -> Result<Option<Caller>> {
-        let row: Option<(String, String, String, String, i64)> = sqlx::query_as(
-            "SELECT u.id, u.name, u.role, l.kind, l.expires_at - CAST(unixepoch('subsec') * 1000 AS INTEGER)
-             FROM logins l JOIN users u ON u.id = l.user_id
-             WHERE l.hash = ? AND u.deleted_at IS NULL
-               AND l.expires_at > CAST(unixepoch('subsec') * 1000 AS INTEGER)",
-        )
-        .bind(hash)
-        .fetch_optional(&self.reader)
-        .await?;
-        let Some((id, name, role, kind, left)) = row else { return Ok(None) };
-        if kind == "cookie" && left < COOKIE_IDLE - PROLONG_AFTER {
-            sqlx::query(
-                "UPDATE logins SET expires_at = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ? WHERE hash = ?",
-            )
-            .bind(COOKIE_IDLE)
-            .bind(hash)
-            .execute(&self.writer)
+        let key = hash.to_vec();
+        let found = self
+            .read(move |tx| {
+                let now = tx.now();
+                let Some(login) = tx.peek(Login::key(&key))?.filter(|login| login.expires_at > now) else {
+                    return Ok(None);
+                };
+                let user = tx.peek(User::key(&login.user_id))?.filter(|user| user.deleted_at.is_none());
+                let aged =
+                    login.kind == LoginKind::Cookie && login.expires_at - now < COOKIE_IDLE - PROLONG_AFTER;
+                Ok(user.map(|user| (user, aged)))
+            })
+            .await?;
+        let Some((user, aged)) = found else { return Ok(None) };
+        if aged {
+            let key = hash.to_vec();
+            self.write(move |tx| {
+                if let Some(mut login) = tx.lock(Login::key(&key))? {
+                    login.expires_at = tx.now() + COOKIE_IDLE;
+                    tx.update(&login)?;
+                }
+                Ok(())
+            })
             .await?;
         }
-        let user = Some(id.parse().map_err(|_| Error::corrupt("user id", &id))?);
-        Ok(Some(Caller { user, name, role: users::role(&role)?, login: Some(hash.to_vec()) }))
+        Ok(Some(Caller { user: Some(user.id), name: user.name, role: user.role, login: Some(hash.to_vec()) }))
     }
 
     /// Ends one login.
@@ -97,9 +92,11 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn delete_login(&self, name: &str, hash: &[u8]) -> Result<()> {
-        let mut tx = self.begin().await?;
-        sqlx::query("DELETE FROM logins WHERE hash = ?").bind(hash).execute(&mut *tx).await?;
-        audit::write(&mut tx, name, "login.ended", name, "signed out").await?;
-        Ok(tx.commit().await?)
+        let (name, hash) = (name.to_owned(), hash.to_vec());
+        self.write(move |tx| {
+            tx.remove(Login::key(&hash))?;
+            Ok(tx.audit(&name, "login.ended", &name, "signed out")?)
+        })
+        .await
     }
 }

@@ -1,8 +1,8 @@
-//! The broker's durable state: the only module that speaks SQL.
+//! The broker's durable state: what it decides, written once as transactions over [`lucarne_db`], whichever engine keeps it.
 //!
-//! One writer connection (SQLite has one writer anyway; queueing here beats busy errors there) and several readers.
-//! Every mutation is one transaction that also writes its audit row. What must never be double is a unique index in
-//! `migrations/`, so a bug gives an error, not a double. Knows nothing of HTTP, of agents or of what is observed.
+//! Every mutation is one transaction that also writes its audit row. What must never be double is a unique index of the
+//! database, so a bug gives an error, not a double. Rows that a decision rests on are locked, in one order, so that nobody
+//! waits for each other: user, pool, host, desktop. Knows nothing of SQL, HTTP, of agents or of what is observed.
 
 mod audit;
 mod connect;
@@ -23,81 +23,130 @@ pub use connect::{Assigned, ConnectRequest};
 pub use desktops::{DesktopRow, PlacedDesktop};
 pub use end::Ended;
 pub use error::{Error, Result};
-pub use logins::{Caller, LoginKind};
+pub use logins::Caller;
+pub use lucarne_db::tables::LoginKind;
 pub use pools::PoolRow;
 pub use sessions::SessionRow;
 pub use shadows::ShadowRequest;
 pub use tickets::Redeemed;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use lucarne_control::HostId;
+use lucarne_db::tables::{Counter, Host, REVISION};
+use lucarne_db::{Db, Fault, Row, Select, Tx};
 use std::path::Path;
-use std::time::Duration;
 
-/// Readers that run at once. Too few: API lists wait for each other. Too many: only memory, some 2 MB each.
-const READERS: u32 = 4;
+/// Rows that are read at once where all are wanted.
+const PAGE: usize = 500;
 
-/// How long a connection waits for a lock of another process (a backup, a shell) before it gives up.
-const BUSY: Duration = Duration::from_secs(10);
-
-type Tx = Transaction<'static, Sqlite>;
-
-/// The broker's state in one SQLite file.
+/// The broker's state.
 #[derive(Clone, Debug)]
 pub struct Store {
-    writer: SqlitePool,
-    reader: SqlitePool,
+    db: Db,
 }
 
 impl Store {
+    /// The state in a database.
+    #[must_use]
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
     /// Opens `file`, creates it (mode as the process' umask says) when there is none, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`Error::Open`] when the file cannot be used, is not a database, or is of a newer version.
+    /// [`Fault::Open`] when the file cannot be used, is not a database, or is of a newer version.
     pub async fn open(file: &Path) -> Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .pragma("secure_delete", "on");
-        let open = |e: sqlx::Error| Error::Open { file: file.to_owned(), reason: e.to_string() };
-        let writer =
-            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
-        sqlx::migrate!()
-            .run(&writer)
-            .await
-            .map_err(|e| Error::Open { file: file.to_owned(), reason: e.to_string() })?;
-        let reader = SqlitePoolOptions::new()
-            .min_connections(1)
-            .max_connections(READERS)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(open)?;
-        Ok(Self { writer, reader })
+        Ok(Self::new(Db::sqlite(file).await?))
     }
 
-    /// Writes everything to the file and closes it.
+    /// Writes everything to the database and closes it.
     pub async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
+        self.db.close().await;
     }
 
-    /// Begins a transaction that may write: it holds SQLite's write lock from the start, so what it reads stays true.
-    async fn begin(&self) -> Result<Tx> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.db.write(work).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.db.read(work).await
     }
 }
 
 #[cfg(test)]
 mod tests;
 
-/// Raises the revision of the desired sets; part of each transaction that changes what should be on a host.
-async fn bump_revision(tx: &mut Tx) -> Result<()> {
-    sqlx::query("UPDATE revision SET value = value + 1 WHERE id = 1").execute(&mut **tx).await?;
+/// What should be on every host has changed; part of the transaction that changes it.
+fn changed_everywhere(tx: &mut Tx<'_>) -> Result<()> {
+    if let Some(mut revision) = tx.lock(Counter::key(REVISION))? {
+        revision.value += 1;
+        tx.update(&revision)?;
+    }
     Ok(())
+}
+
+/// What should be on a host has changed, and how much is promised to desktops there.
+fn changed_on(tx: &mut Tx<'_>, host: HostId, change: impl FnOnce(&mut Host)) -> Result<()> {
+    if let Some(mut row) = tx.lock(Host::key(&host))? {
+        row.revision += 1;
+        change(&mut row);
+        tx.update(&row)?;
+    }
+    Ok(())
+}
+
+/// All rows by an index, page by page: `after` tells where a row is in it.
+fn all<R: Row, A: lucarne_db::value::ToValue>(
+    tx: &mut Tx<'_>,
+    select: impl Fn() -> Select<R>,
+    after: impl Fn(&R) -> A,
+) -> Result<Vec<R>, Fault> {
+    let mut rows: Vec<R> = tx.list(select().limit(PAGE))?;
+    let mut last = rows.len();
+    while last == PAGE {
+        let Some(row) = rows.last() else { break };
+        let page = tx.list(select().after(&after(row)).limit(PAGE))?;
+        last = page.len();
+        rows.extend(page);
+    }
+    Ok(rows)
+}
+
+/// At most `limit` of the rows by an index that `fit`, after the one where `from` says.
+fn page<R: Row, A: lucarne_db::value::ToValue>(
+    tx: &mut Tx<'_>,
+    select: impl Fn() -> Select<R>,
+    after: impl Fn(&R) -> A,
+    from: Option<A>,
+    limit: usize,
+    fits: impl Fn(&R) -> bool,
+) -> Result<Vec<R>, Fault> {
+    let (mut found, mut from) = (Vec::new(), from);
+    while found.len() < limit {
+        let wanted = (limit - found.len()).min(PAGE);
+        let rows = tx.list(match &from {
+            Some(from) => select().after(from).limit(wanted),
+            None => select().limit(wanted),
+        })?;
+        let (read, last) = (rows.len(), rows.last().map(&after));
+        found.extend(rows.into_iter().filter(&fits));
+        if read < wanted {
+            break;
+        }
+        from = last;
+    }
+    Ok(found)
+}
+
+/// At most this many rows; a caller's `limit` that is no number of rows is one that asks for none.
+fn rows(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or(0)
 }
 
 /// Milliseconds of the database as the API's seconds.

@@ -1,77 +1,71 @@
 //! Sessions: one user's use of one desktop.
 
-use super::pools::clipboard_policy;
-use super::{Error, PlacedDesktop, Result, Store, Tx, seconds};
-use lucarne_control::api::{Session, SessionState};
+use super::{Error, PlacedDesktop, Result, Store, all, rows, seconds};
+use lucarne_control::api::{self, SessionState};
+use lucarne_control::spec::RecordingMode;
 use lucarne_control::{SessionId, UserId};
-use sqlx::FromRow;
+use lucarne_db::Tx;
+use lucarne_db::tables::{Desktop, Pool, Session, User};
+use std::collections::HashMap;
 
 /// A session and whose it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionRow {
     /// The session as the API shows it.
-    pub session: Session,
+    pub session: api::Session,
     /// The owner.
     pub user: UserId,
 }
 
-#[derive(FromRow)]
-struct Columns {
-    id: String,
-    user_id: String,
-    user: String,
-    pool: String,
-    desktop: String,
-    desktop_name: String,
-    state: String,
-    created_at: i64,
-    ended_at: Option<i64>,
-    recorded: bool,
-    clipboard: String,
-}
-
-impl Columns {
-    fn into_row(self) -> Result<SessionRow> {
-        let state: SessionState = serde_json::from_value(serde_json::Value::from(self.state.as_str()))
-            .map_err(|_| Error::corrupt("session state", &self.state))?;
+/// Sessions with the names that they are shown with.
+fn views(tx: &mut Tx<'_>, sessions: Vec<Session>) -> Result<Vec<SessionRow>> {
+    let users: HashMap<_, _> = tx
+        .peek_all(sessions.iter().map(|s| User::key(&s.user_id)))?
+        .into_iter()
+        .map(|u| (u.id, u.name))
+        .collect();
+    let pools: HashMap<_, _> =
+        tx.peek_all(sessions.iter().map(|s| Pool::key(&s.pool_id)))?.into_iter().map(|p| (p.id, p)).collect();
+    let desktops = tx.peek_all(sessions.iter().map(|s| Desktop::key(&s.desktop_id)))?;
+    let desktops: HashMap<_, _> = desktops.into_iter().map(|d| (d.id, d.name)).collect();
+    let view = |s: Session| {
+        let pool = pools.get(&s.pool_id).ok_or_else(|| Error::not_found("pool", s.pool_id))?;
         Ok(SessionRow {
-            user: self.user_id.parse().map_err(|_| Error::corrupt("user id", &self.user_id))?,
-            session: Session {
-                id: self.id.parse().map_err(|_| Error::corrupt("session id", &self.id))?,
-                user: self.user,
-                pool: self.pool,
-                desktop: self.desktop.parse().map_err(|_| Error::corrupt("desktop id", &self.desktop))?,
-                desktop_name: self.desktop_name,
-                state,
+            user: s.user_id,
+            session: api::Session {
+                id: s.id,
+                user: users.get(&s.user_id).cloned().unwrap_or_default(),
+                pool: pool.name.clone(),
+                desktop: s.desktop_id,
+                desktop_name: desktops.get(&s.desktop_id).cloned().unwrap_or_default(),
+                state: s.state,
                 viewers: Vec::new(),
-                created_at: seconds(self.created_at),
-                ended_at: self.ended_at.map(seconds),
-                recorded: self.recorded,
-                clipboard: clipboard_policy(&self.clipboard)?,
+                created_at: seconds(s.created_at),
+                ended_at: s.ended_at.map(seconds),
+                recorded: pool.policy.0.recording.mode != RecordingMode::Off,
+                clipboard: pool.policy.0.clipboard,
             },
         })
-    }
-}
-
-macro_rules! select_sessions {
-    ($rest:literal) => {
-        concat!(
-            "SELECT s.id, s.user_id, u.name AS user, p.name AS pool, d.id AS desktop, d.name AS desktop_name,
-                 s.state, s.created_at, s.ended_at, p.recording <> 'off' AS recorded, p.clipboard
-             FROM sessions s JOIN users u ON u.id = s.user_id JOIN pools p ON p.id = s.pool_id
-             JOIN desktops d ON d.id = s.desktop_id ",
-            $rest
-        )
     };
+    sessions.into_iter().map(view).collect()
 }
 
-pub(super) async fn get(tx: &mut Tx, id: SessionId) -> Result<SessionRow> {
-    sqlx::query_as::<_, Columns>(select_sessions!("WHERE s.id = ?"))
-        .bind(id.to_string())
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or_else(|| Error::not_found("session", id))?
-        .into_row()
+/// A session with the names that it is shown with.
+pub(super) fn view(tx: &mut Tx<'_>, session: Session) -> Result<SessionRow> {
+    let id = session.id;
+    views(tx, vec![session])?.pop().ok_or_else(|| Error::not_found("session", id))
+}
+
+/// Where a live session's desktop is.
+pub(super) fn placed(tx: &mut Tx<'_>, id: SessionId) -> Result<PlacedDesktop> {
+    let session = tx.peek(Session::key(&id))?.ok_or_else(|| Error::not_found("session", id))?;
+    let desktop = tx.peek(Desktop::key(&session.desktop_id))?;
+    match desktop.map(|d| (d.id, d.host_id, d.placed, d.generation)) {
+        Some((desktop, Some(host), true, generation)) if session.ended_at.is_none() => {
+            Ok(PlacedDesktop { desktop, host, generation })
+        }
+        _ => Err(Error::SessionEnded(id.to_string())),
+    }
 }
 
 impl Store {
@@ -80,12 +74,14 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], or a database fault.
     pub async fn session(&self, id: SessionId) -> Result<SessionRow> {
-        let mut tx = self.reader.begin().await?;
-        get(&mut tx, id).await
+        self.read(move |tx| {
+            let session = tx.peek(Session::key(&id))?.ok_or_else(|| Error::not_found("session", id))?;
+            view(tx, session)
+        })
+        .await
     }
 
-    /// At most `limit` sessions after the id `after`, oldest first: of one user or of all, the live ones or the ended
-    /// too.
+    /// At most `limit` sessions after this one, oldest first: of one user or of all, the live ones or the ended too.
     ///
     /// # Errors
     /// A database fault.
@@ -93,20 +89,20 @@ impl Store {
         &self,
         user: Option<UserId>,
         ended_too: bool,
-        after: &str,
+        after: Option<SessionId>,
         limit: i64,
     ) -> Result<Vec<SessionRow>> {
-        let rows: Vec<Columns> = sqlx::query_as(select_sessions!(
-            "WHERE s.id > ?1 AND (?2 IS NULL OR s.user_id = ?2) AND (?3 OR s.ended_at IS NULL)
-             ORDER BY s.id LIMIT ?4"
-        ))
-        .bind(after)
-        .bind(user.map(|u| u.to_string()))
-        .bind(ended_too)
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
-        rows.into_iter().map(Columns::into_row).collect()
+        self.read(move |tx| {
+            let select = || match user {
+                Some(user) => Session::of_user(&user),
+                None if ended_too => Session::all(),
+                None => Session::live(),
+            };
+            let fits = |session: &Session| ended_too || session.ended_at.is_none();
+            let sessions = super::page(tx, select, |session| session.id, after, rows(limit), fits)?;
+            views(tx, sessions)
+        })
+        .await
     }
 
     /// Where a live session's desktop is.
@@ -114,23 +110,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::SessionEnded`], or a database fault.
     pub async fn session_desktop(&self, id: SessionId) -> Result<PlacedDesktop> {
-        let row: Option<(String, bool, Option<String>, Option<i64>)> = sqlx::query_as(
-            "SELECT s.desktop_id, s.ended_at IS NULL, pl.host_id, pl.generation FROM sessions s
-             LEFT JOIN placements pl ON pl.desktop_id = s.desktop_id AND pl.freed_at IS NULL
-             WHERE s.id = ?",
-        )
-        .bind(id.to_string())
-        .fetch_optional(&self.reader)
-        .await?;
-        let (desktop, live, host, generation) = row.ok_or_else(|| Error::not_found("session", id))?;
-        let (true, Some(host), Some(generation)) = (live, host, generation) else {
-            return Err(Error::SessionEnded(id.to_string()));
-        };
-        Ok(PlacedDesktop {
-            desktop: desktop.parse().map_err(|_| Error::corrupt("desktop id", &desktop))?,
-            host: host.parse().map_err(|_| Error::corrupt("host id", &host))?,
-            generation: generation.cast_unsigned(),
-        })
+        self.read(move |tx| placed(tx, id)).await
     }
 
     /// Notes that a viewer with control came (`connected`) or that none is left; nothing for an ended session, and none is
@@ -139,14 +119,17 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn set_session_connected(&self, id: SessionId, connected: bool) -> Result<()> {
-        const SQL: &str = "UPDATE sessions SET state = ?1
-            WHERE id = ?2 AND ended_at IS NULL AND (?1 = 'connected' OR state = 'connected')";
-        sqlx::query(SQL)
-            .bind(if connected { "connected" } else { "disconnected" })
-            .bind(id.to_string())
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+        self.write(move |tx| {
+            let Some(mut session) = tx.lock(Session::key(&id))? else { return Ok(()) };
+            let to = if connected { SessionState::Connected } else { SessionState::Disconnected };
+            let fits = connected || session.state == SessionState::Connected;
+            if session.ended_at.is_none() && fits && session.state != to {
+                session.state = to;
+                tx.update(&session)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// After a start of the broker: no viewer is connected through it.
@@ -154,9 +137,10 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn disconnect_all_sessions(&self) -> Result<()> {
-        sqlx::query("UPDATE sessions SET state = 'disconnected' WHERE state = 'connected'")
-            .execute(&self.writer)
-            .await?;
+        let live = self.read(|tx| Ok(all(tx, Session::live, |session| session.id)?)).await?;
+        for session in live.into_iter().filter(|session| session.state == SessionState::Connected) {
+            self.set_session_connected(session.id, false).await?;
+        }
         Ok(())
     }
 }

@@ -5,13 +5,15 @@
 //!    └────► denied       └──────────── never ────────────────────────────┘
 //! ```
 
-use super::{Error, Result, Store, Tx, audit, tickets};
+use super::{Error, Result, Store, all, tickets};
 use crate::viewers::Entry;
 use lucarne_control::viewer::ShadowPolicy;
 use lucarne_control::{SessionId, ShadowId};
-use sqlx::FromRow;
+use lucarne_db::tables::{Pool, Session, Shadow, ShadowState, User};
+use lucarne_db::{Locked, Tx};
 
 /// Who wants to watch what.
+#[derive(Clone, Copy)]
 pub struct ShadowRequest<'a> {
     /// The administrator's name.
     pub administrator: &'a str,
@@ -32,63 +34,52 @@ pub struct AskedShadow {
     pub consent: bool,
 }
 
-/// A wish as a row.
-#[derive(FromRow)]
-pub(super) struct Columns {
-    session_id: String,
-    user: String,
-    pub administrator: String,
-    control: bool,
-    consent: bool,
+/// A wish that took a step.
+pub(super) struct Stepped {
+    row: Locked<Shadow>,
+    /// The session and its user, for the audit log.
+    subject: String,
 }
 
-impl Columns {
-    fn subject(&self) -> String {
-        format!("{} of {}", self.session_id, self.user)
-    }
-
+impl Stepped {
     pub fn entry(&self) -> Entry {
-        Entry::Shadow { control: self.control, consent: self.consent }
+        Entry::Shadow { control: self.row.control, consent: self.row.consent }
+    }
+
+    pub fn administrator(&self) -> String {
+        self.row.administrator.clone()
     }
 }
 
-pub(super) fn policy_word(policy: ShadowPolicy) -> &'static str {
-    match policy {
-        ShadowPolicy::Off => "off",
-        ShadowPolicy::WithConsent => "with_consent",
-        ShadowPolicy::WithNotice => "with_notice",
-    }
+fn subject(tx: &mut Tx<'_>, session: SessionId) -> Result<String> {
+    let owner = tx.peek(Session::key(&session))?.map(|s| User::key(&s.user_id));
+    let owner = owner.map(|key| tx.peek(key)).transpose()?.flatten();
+    Ok(format!("{session} of {}", owner.map(|user| user.name).unwrap_or_default()))
 }
 
-pub(super) fn policy(word: &str) -> Result<ShadowPolicy> {
-    match word {
-        "off" => Ok(ShadowPolicy::Off),
-        "with_consent" => Ok(ShadowPolicy::WithConsent),
-        "with_notice" => Ok(ShadowPolicy::WithNotice),
-        other => Err(Error::corrupt("shadow policy", other)),
-    }
+fn how(control: bool) -> &'static str {
+    if control { "with keyboard and pointer" } else { "view only" }
 }
 
 /// Takes a wish from one state to another; `None` when it is not in the first.
-async fn step(tx: &mut Tx, id: &str, from: &str, to: &str) -> Result<Option<Columns>> {
-    Ok(sqlx::query_as(
-        "UPDATE shadows SET state = ?3 WHERE id = ?1 AND state = ?2
-         RETURNING session_id, administrator, control, consent,
-             (SELECT u.name FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = session_id) AS user",
-    )
-    .bind(id)
-    .bind(from)
-    .bind(to)
-    .fetch_optional(&mut **tx)
-    .await?)
+fn step(tx: &mut Tx<'_>, id: ShadowId, from: ShadowState, to: ShadowState) -> Result<Option<Stepped>> {
+    let Some(mut row) = tx.lock(Shadow::key(&id))?.filter(|row| row.state == from) else { return Ok(None) };
+    row.state = to;
+    if matches!(to, ShadowState::Denied | ShadowState::Ended) {
+        row.ended_at = Some(tx.now());
+    }
+    tx.update(&row)?;
+    let subject = subject(tx, row.session_id)?;
+    Ok(Some(Stepped { row, subject }))
 }
 
 /// A ticket of the wish was redeemed; `None` when nobody allowed it.
-pub(super) async fn begin(tx: &mut Tx, id: &str) -> Result<Option<Columns>> {
-    let Some(row) = step(tx, id, "allowed", "watching").await? else { return Ok(None) };
-    let detail = if row.control { "with keyboard and pointer" } else { "view only" };
-    audit::write(tx, &row.administrator, "shadow.began", &row.subject(), detail).await?;
-    Ok(Some(row))
+pub(super) fn begin(tx: &mut Tx<'_>, id: ShadowId) -> Result<Option<Stepped>> {
+    let stepped = step(tx, id, ShadowState::Allowed, ShadowState::Watching)?;
+    if let Some(Stepped { row, subject }) = &stepped {
+        tx.audit(&row.administrator, "shadow.began", subject, how(row.control))?;
+    }
+    Ok(stepped)
 }
 
 impl Store {
@@ -98,47 +89,44 @@ impl Store {
     /// [`Error::NotFound`], [`Error::SessionEnded`], [`Error::ShadowOff`], [`Error::ShadowControlOff`], or a database
     /// fault.
     pub async fn ask_shadow(&self, request: &ShadowRequest<'_>) -> Result<AskedShadow> {
-        let mut tx = self.begin().await?;
-        let row: Option<(String, bool, String, String, bool)> = sqlx::query_as(
-            "SELECT u.name, s.ended_at IS NULL, p.name, p.shadow, p.shadow_control FROM sessions s
-             JOIN users u ON u.id = s.user_id JOIN pools p ON p.id = s.pool_id WHERE s.id = ?",
-        )
-        .bind(request.session.to_string())
-        .fetch_optional(&mut *tx)
-        .await?;
-        let (user, live, pool, word, may_control) =
-            row.ok_or_else(|| Error::not_found("session", request.session))?;
-        if !live {
-            return Err(Error::SessionEnded(request.session.to_string()));
-        }
-        let consent = match policy(&word)? {
-            ShadowPolicy::Off => return Err(Error::ShadowOff { pool }),
-            ShadowPolicy::WithConsent => true,
-            ShadowPolicy::WithNotice => false,
-        };
-        if request.control && !may_control {
-            return Err(Error::ShadowControlOff { pool });
-        }
-        let id = ShadowId::generate();
-        sqlx::query(
-            "INSERT INTO shadows (id, session_id, administrator, control, consent, state)
-             VALUES (?, ?, ?, ?, ?, 'asked')",
-        )
-        .bind(id.to_string())
-        .bind(request.session.to_string())
-        .bind(request.administrator)
-        .bind(request.control)
-        .bind(consent)
-        .execute(&mut *tx)
-        .await?;
-        let subject = format!("{} of {user}", request.session);
-        let mut detail = if request.control { "with keyboard and pointer" } else { "view only" }.to_owned();
-        if !request.reason.is_empty() {
-            detail += &format!(": {}", request.reason);
-        }
-        audit::write(&mut tx, request.administrator, "shadow.asked", &subject, &detail).await?;
-        tx.commit().await?;
-        Ok(AskedShadow { id, consent })
+        let ShadowRequest { session: session_id, control, .. } = *request;
+        let (administrator, reason) = (request.administrator.to_owned(), request.reason.to_owned());
+        self.write(move |tx| {
+            let session = tx.share(Session::key(&session_id))?;
+            let session = session.ok_or_else(|| Error::not_found("session", session_id))?;
+            if session.ended_at.is_some() {
+                return Err(Error::SessionEnded(session_id.to_string()));
+            }
+            let pool = tx.share(Pool::key(&session.pool_id))?;
+            let pool = pool.ok_or_else(|| Error::not_found("pool", session.pool_id))?;
+            let consent = match pool.policy.0.shadow {
+                ShadowPolicy::Off => return Err(Error::ShadowOff { pool: pool.name }),
+                ShadowPolicy::WithConsent => true,
+                ShadowPolicy::WithNotice => false,
+            };
+            if control && !pool.policy.0.shadow_control {
+                return Err(Error::ShadowControlOff { pool: pool.name });
+            }
+            let shadow = Shadow {
+                id: ShadowId(tx.uuid()),
+                session_id,
+                administrator: administrator.clone(),
+                control,
+                consent,
+                state: ShadowState::Asked,
+                created_at: tx.now(),
+                ended_at: None,
+            };
+            tx.insert(&shadow)?;
+            let subject = subject(tx, session_id)?;
+            let mut detail = how(control).to_owned();
+            if !reason.is_empty() {
+                detail += &format!(": {reason}");
+            }
+            tx.audit(&administrator, "shadow.asked", &subject, &detail)?;
+            Ok(AskedShadow { id: shadow.id, consent })
+        })
+        .await
     }
 
     /// Allows a wish, with a ticket of the given sha256 to the session on the placement of this generation.
@@ -147,15 +135,15 @@ impl Store {
     /// [`Error::SessionEnded`] when the session or its placement ended meanwhile, [`Error::NotFound`] when nobody
     /// asks any more, or a database fault.
     pub async fn allow_shadow(&self, id: ShadowId, by: &str, generation: u64, hash: &[u8]) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let row = step(&mut tx, &id.to_string(), "asked", "allowed").await?;
-        let row = row.ok_or_else(|| Error::not_found("shadow", id))?;
-        let session = row.session_id.parse().map_err(|_| Error::corrupt("session id", &row.session_id))?;
-        let ticket = tickets::New { session, generation, hash, wish: Default::default(), shadow: Some(id) };
-        tickets::insert(&mut tx, &ticket).await?;
-        let detail = format!("{} may", row.administrator);
-        audit::write(&mut tx, by, "shadow.allowed", &row.subject(), &detail).await?;
-        Ok(tx.commit().await?)
+        let (by, hash) = (by.to_owned(), hash.to_vec());
+        self.write(move |tx| {
+            let stepped = step(tx, id, ShadowState::Asked, ShadowState::Allowed)?;
+            let Stepped { row, subject } = stepped.ok_or_else(|| Error::not_found("shadow", id))?;
+            let (session, wish) = (row.session_id, Default::default());
+            tickets::insert(tx, &tickets::New { session, generation, hash: &hash, wish, shadow: Some(id) })?;
+            Ok(tx.audit(&by, "shadow.allowed", &subject, &format!("{} may", row.administrator))?)
+        })
+        .await
     }
 
     /// Denies a wish that is still open.
@@ -163,13 +151,15 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn deny_shadow(&self, id: ShadowId, by: &str, why: &str) -> Result<()> {
-        let mut tx = self.begin().await?;
-        if let Some(row) = step(&mut tx, &id.to_string(), "asked", "denied").await? {
-            let detail = format!("{} may not: {why}", row.administrator);
-            audit::write(&mut tx, by, "shadow.denied", &row.subject(), &detail).await?;
-            tx.commit().await?;
-        }
-        Ok(())
+        let (by, why) = (by.to_owned(), why.to_owned());
+        self.write(move |tx| {
+            if let Some(Stepped { row, subject }) = step(tx, id, ShadowState::Asked, ShadowState::Denied)? {
+                let detail = format!("{} may not: {why}", row.administrator);
+                tx.audit(&by, "shadow.denied", &subject, &detail)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Notes that a shadow that began is over.
@@ -177,12 +167,14 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn end_shadow(&self, id: ShadowId, why: &str) -> Result<()> {
-        let mut tx = self.begin().await?;
-        if let Some(row) = step(&mut tx, &id.to_string(), "watching", "ended").await? {
-            audit::write(&mut tx, &row.administrator, "shadow.ended", &row.subject(), why).await?;
-            tx.commit().await?;
-        }
-        Ok(())
+        let why = why.to_owned();
+        self.write(move |tx| {
+            if let Some(Stepped { row, subject }) = step(tx, id, ShadowState::Watching, ShadowState::Ended)? {
+                tx.audit(&row.administrator, "shadow.ended", &subject, &why)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// After a start of the broker: nobody watches through it, and nobody asks.
@@ -190,21 +182,18 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn end_all_shadows(&self) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let open: Vec<(String, String)> = sqlx::query_as(
-            "SELECT id, state FROM shadows WHERE state IN ('asked', 'allowed', 'watching') ORDER BY id",
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        for (id, state) in open {
-            let (to, action) = match state.as_str() {
-                "asked" => ("denied", "shadow.denied"),
-                _ => ("ended", "shadow.ended"),
-            };
-            if let Some(row) = step(&mut tx, &id, &state, to).await? {
-                audit::write(&mut tx, "system", action, &row.subject(), "the broker was restarted").await?;
+        self.write(|tx| {
+            for Shadow { id, state, .. } in all(tx, Shadow::open, |shadow| shadow.id)? {
+                let (to, action) = match state {
+                    ShadowState::Asked => (ShadowState::Denied, "shadow.denied"),
+                    _ => (ShadowState::Ended, "shadow.ended"),
+                };
+                if let Some(Stepped { subject, .. }) = step(tx, id, state, to)? {
+                    tx.audit("system", action, &subject, "the broker was restarted")?;
+                }
             }
-        }
-        Ok(tx.commit().await?)
+            Ok(())
+        })
+        .await
     }
 }

@@ -1,43 +1,12 @@
 //! Users, groups and who is in which.
 
-use super::{Ended, Error, Result, Store, Tx, audit, end, seconds};
-use lucarne_control::api::{Group, NewUser, Role, User};
+use super::{Ended, Error, Result, Store, end, rows, seconds};
+use lucarne_control::api::{self, NewUser, Role};
 use lucarne_control::{GroupId, UserId};
-use sqlx::FromRow;
+use lucarne_db::tables::{Assignment, EVERYONE, Entitlement, Group, HolderKind, Login, Membership, User};
+use lucarne_db::{Locked, Tx};
 
-/// The group that every user is in.
-pub(super) const EVERYONE: &str = "everyone";
-
-#[derive(FromRow)]
-struct UserRow {
-    id: String,
-    name: String,
-    role: String,
-    created_at: i64,
-    groups: String,
-}
-
-impl UserRow {
-    fn into_user(self) -> Result<User> {
-        Ok(User {
-            id: self.id.parse().map_err(|_| Error::corrupt("user id", &self.id))?,
-            role: role(&self.role)?,
-            groups: serde_json::from_str(&self.groups)
-                .map_err(|_| Error::corrupt("group list", &self.groups))?,
-            name: self.name,
-            created_at: seconds(self.created_at),
-        })
-    }
-}
-
-pub(super) fn role(word: &str) -> Result<Role> {
-    match word {
-        "administrator" => Ok(Role::Administrator),
-        "user" => Ok(Role::User),
-        other => Err(Error::corrupt("role", other)),
-    }
-}
-
+/// The word for a role, for people.
 fn role_word(role: Role) -> &'static str {
     match role {
         Role::Administrator => "administrator",
@@ -46,13 +15,46 @@ fn role_word(role: Role) -> &'static str {
 }
 
 /// The group's id; the group is made when there is none of that name.
-pub(super) async fn group(tx: &mut Tx, name: &str) -> Result<String> {
-    sqlx::query("INSERT INTO groups (id, name) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
-        .bind(GroupId::generate().to_string())
-        .bind(name)
-        .execute(&mut **tx)
-        .await?;
-    Ok(sqlx::query_scalar("SELECT id FROM groups WHERE name = ?").bind(name).fetch_one(&mut **tx).await?)
+pub(super) fn group(tx: &mut Tx<'_>, name: &str) -> Result<GroupId> {
+    if let Some(group) = tx.find(Group::named(name))? {
+        return Ok(group.id);
+    }
+    let group = Group { id: GroupId(tx.uuid()), name: name.to_owned(), created_at: tx.now() };
+    tx.insert(&group)?;
+    Ok(group.id)
+}
+
+/// The living user of that name or id.
+pub(super) fn find(tx: &mut Tx<'_>, name_or_id: &str) -> Result<User> {
+    let by_id = match name_or_id.parse::<UserId>() {
+        Ok(id) => tx.peek(User::key(&id))?.filter(|user| user.deleted_at.is_none()),
+        Err(_) => None,
+    };
+    let user = match by_id {
+        Some(user) => Some(user),
+        None => tx.find(User::named(name_or_id))?,
+    };
+    user.ok_or_else(|| Error::not_found("user", name_or_id))
+}
+
+/// As [`find`], for change.
+fn lock(tx: &mut Tx<'_>, name_or_id: &str) -> Result<Locked<User>> {
+    let id = find(tx, name_or_id)?.id;
+    let user = tx.lock(User::key(&id))?.filter(|user| user.deleted_at.is_none());
+    user.ok_or_else(|| Error::not_found("user", name_or_id))
+}
+
+fn view(tx: &mut Tx<'_>, user: User) -> Result<api::User> {
+    let memberships = tx.list(Membership::of(&user.id))?;
+    let mut groups: Vec<Group> = tx.peek_all(memberships.iter().map(|m| Group::key(&m.group_id)))?;
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(api::User {
+        id: user.id,
+        name: user.name,
+        role: user.role,
+        groups: groups.into_iter().map(|g| g.name).collect(),
+        created_at: seconds(user.created_at),
+    })
 }
 
 impl Store {
@@ -60,64 +62,62 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NameTaken`], or a database fault.
-    pub async fn create_user(&self, actor: &str, new: &NewUser, password_hash: &str) -> Result<User> {
-        let mut tx = self.begin().await?;
-        let id = UserId::generate();
-        let role = new.role.unwrap_or(Role::User);
-        sqlx::query("INSERT INTO users (id, name, role, password_hash) VALUES (?, ?, ?, ?)")
-            .bind(id.to_string())
-            .bind(&new.name)
-            .bind(role_word(role))
-            .bind(password_hash)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| Error::name_taken(e, "user", &new.name))?;
-        for name in new.groups.iter().filter(|n| *n != EVERYONE) {
-            let group = group(&mut tx, name).await?;
-            sqlx::query("INSERT INTO memberships (user_id, group_id) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(id.to_string())
-                .bind(group)
-                .execute(&mut *tx)
-                .await?;
-        }
-        let detail = format!("role {}, groups {:?}", role_word(role), new.groups);
-        audit::write(&mut tx, actor, "user.created", &new.name, &detail).await?;
-        tx.commit().await?;
-        self.user(&id.to_string()).await
+    pub async fn create_user(&self, actor: &str, new: &NewUser, password_hash: &str) -> Result<api::User> {
+        let (actor, new, hash) = (actor.to_owned(), new.clone(), password_hash.to_owned());
+        self.write(move |tx| {
+            if tx.find(User::named(&new.name))?.is_some() {
+                return Err(Error::NameTaken { what: "user", name: new.name.clone() });
+            }
+            let user = User {
+                id: UserId(tx.uuid()),
+                name: new.name.clone(),
+                role: new.role.unwrap_or(Role::User),
+                password_hash: hash.clone(),
+                created_at: tx.now(),
+                deleted_at: None,
+            };
+            tx.insert(&user)?;
+            let mut names: Vec<&String> = new.groups.iter().filter(|n| *n != EVERYONE).collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                let group_id = group(tx, name)?;
+                tx.insert(&Membership { user_id: user.id, group_id })?;
+            }
+            let detail = format!("role {}, groups {:?}", role_word(user.role), new.groups);
+            tx.audit(&actor, "user.created", &new.name, &detail)?;
+            view(tx, user)
+        })
+        .await
     }
 
     /// The living user of that name or id.
     ///
     /// # Errors
     /// [`Error::NotFound`], or a database fault.
-    pub async fn user(&self, name_or_id: &str) -> Result<User> {
-        sqlx::query_as::<_, UserRow>(
-            "SELECT id, name, role, created_at, (SELECT json_group_array(g.name) FROM memberships m
-                 JOIN groups g ON g.id = m.group_id WHERE m.user_id = u.id) AS groups
-             FROM users u WHERE (name = ?1 OR id = ?1) AND deleted_at IS NULL",
-        )
-        .bind(name_or_id)
-        .fetch_optional(&self.reader)
-        .await?
-        .ok_or_else(|| Error::not_found("user", name_or_id))?
-        .into_user()
+    pub async fn user(&self, name_or_id: &str) -> Result<api::User> {
+        let name_or_id = name_or_id.to_owned();
+        self.read(move |tx| {
+            let user = find(tx, &name_or_id)?;
+            view(tx, user)
+        })
+        .await
     }
 
-    /// At most `limit` living users after the id `after`, oldest first.
+    /// At most `limit` living users after this one, oldest first.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn users(&self, after: &str, limit: i64) -> Result<Vec<User>> {
-        let rows: Vec<UserRow> = sqlx::query_as(
-            "SELECT id, name, role, created_at, (SELECT json_group_array(g.name) FROM memberships m
-                 JOIN groups g ON g.id = m.group_id WHERE m.user_id = u.id) AS groups
-             FROM users u WHERE deleted_at IS NULL AND id > ? ORDER BY id LIMIT ?",
-        )
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
-        rows.into_iter().map(UserRow::into_user).collect()
+    pub async fn users(&self, after: Option<UserId>, limit: i64) -> Result<Vec<api::User>> {
+        self.read(move |tx| {
+            let select = User::living().limit(rows(limit));
+            let users = tx.list(match after {
+                Some(after) => select.after(&after),
+                None => select,
+            })?;
+            users.into_iter().map(|user| view(tx, user)).collect()
+        })
+        .await
     }
 
     /// Id and password hash of the living user of that name.
@@ -125,12 +125,8 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn password_hash(&self, name: &str) -> Result<Option<(UserId, String)>> {
-        let row: Option<(String, String)> =
-            sqlx::query_as("SELECT id, password_hash FROM users WHERE name = ? AND deleted_at IS NULL")
-                .bind(name)
-                .fetch_optional(&self.reader)
-                .await?;
-        row.map(|(id, hash)| Ok((id.parse().map_err(|_| Error::corrupt("user id", &id))?, hash))).transpose()
+        let name = name.to_owned();
+        self.read(move |tx| Ok(tx.find(User::named(&name))?.map(|user| (user.id, user.password_hash)))).await
     }
 
     /// Changes a user's password and ends all their logins but `keep` (the sha256 of its token).
@@ -144,22 +140,20 @@ impl Store {
         hash: &str,
         keep: Option<&[u8]>,
     ) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let name: Option<String> = sqlx::query_scalar(
-            "UPDATE users SET password_hash = ? WHERE id = ? AND deleted_at IS NULL RETURNING name",
-        )
-        .bind(hash)
-        .bind(user.to_string())
-        .fetch_optional(&mut *tx)
-        .await?;
-        let name = name.ok_or_else(|| Error::not_found("user", user))?;
-        sqlx::query("DELETE FROM logins WHERE user_id = ? AND hash IS NOT ?")
-            .bind(user.to_string())
-            .bind(keep)
-            .execute(&mut *tx)
-            .await?;
-        audit::write(&mut tx, actor, "user.password_changed", &name, "other sign-ins ended").await?;
-        Ok(tx.commit().await?)
+        let (actor, hash, keep) = (actor.to_owned(), hash.to_owned(), keep.map(<[u8]>::to_vec));
+        self.write(move |tx| {
+            let row = tx.lock(User::key(&user))?.filter(|row| row.deleted_at.is_none());
+            let mut row = row.ok_or_else(|| Error::not_found("user", user))?;
+            row.password_hash.clone_from(&hash);
+            tx.update(&row)?;
+            for login in tx.lock_list(Login::of(&user))? {
+                if keep.as_ref() != Some(&login.hash) {
+                    tx.delete(login)?;
+                }
+            }
+            Ok(tx.audit(&actor, "user.password_changed", &row.name, "other sign-ins ended")?)
+        })
+        .await
     }
 
     /// Deletes a user: their logins, and their desktops with all data.
@@ -167,68 +161,58 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::LastAdministrator`], or a database fault.
     pub async fn delete_user(&self, actor: &str, name_or_id: &str) -> Result<Vec<Ended>> {
-        let mut tx = self.begin().await?;
-        let row: Option<(String, String, String)> = sqlx::query_as(
-            "SELECT id, name, role FROM users WHERE (name = ?1 OR id = ?1) AND deleted_at IS NULL",
-        )
-        .bind(name_or_id)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let (id, name, role) = row.ok_or_else(|| Error::not_found("user", name_or_id))?;
-        let administrators: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM users WHERE role = 'administrator' AND deleted_at IS NULL",
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        if role == "administrator" && administrators == 1 {
-            return Err(Error::LastAdministrator(name));
-        }
-        let desktops: Vec<String> =
-            sqlx::query_scalar("SELECT desktop_id FROM assignments WHERE user_id = ? AND ended_at IS NULL")
-                .bind(&id)
-                .fetch_all(&mut *tx)
-                .await?;
-        let mut ended = Vec::new();
-        for desktop in desktops {
-            ended.extend(end::desktop(&mut tx, actor, &desktop, "the user was deleted").await?);
-        }
-        for statement in [
-            "DELETE FROM logins WHERE user_id = ?",
-            "DELETE FROM memberships WHERE user_id = ?",
-            "DELETE FROM entitlements WHERE user_id = ?",
-            "UPDATE users SET deleted_at = CAST(unixepoch('subsec') * 1000 AS INTEGER), password_hash = '' WHERE id = ?",
-        ] {
-            sqlx::query(statement).bind(&id).execute(&mut *tx).await?;
-        }
-        let detail = format!("{} desktop(s) will be destroyed", ended.len());
-        audit::write(&mut tx, actor, "user.deleted", &name, &detail).await?;
-        tx.commit().await?;
-        Ok(ended)
+        let (actor, name_or_id) = (actor.to_owned(), name_or_id.to_owned());
+        self.write(move |tx| {
+            // All administrators, so that no two of the last two go at once.
+            let administrators = tx.lock_list(User::living_in_role(&Role::Administrator))?;
+            let mut user = lock(tx, &name_or_id)?;
+            if user.role == Role::Administrator && administrators.len() == 1 {
+                return Err(Error::LastAdministrator(user.name.clone()));
+            }
+            let mut ended = Vec::new();
+            for assignment in tx.list(Assignment::live_of_user(&user.id))? {
+                ended.extend(end::desktop(tx, &actor, assignment.desktop_id, "the user was deleted")?);
+            }
+            for login in tx.lock_list(Login::of(&user.id))? {
+                tx.delete(login)?;
+            }
+            for membership in tx.lock_list(Membership::of(&user.id))? {
+                tx.delete(membership)?;
+            }
+            for entitlement in tx.lock_list(Entitlement::held_by(&HolderKind::User, &user.id.0))? {
+                tx.delete(entitlement)?;
+            }
+            user.deleted_at = Some(tx.now());
+            user.password_hash.clear();
+            tx.update(&user)?;
+            let detail = format!("{} desktop(s) will be destroyed", ended.len());
+            tx.audit(&actor, "user.deleted", &user.name, &detail)?;
+            Ok(ended)
+        })
+        .await
     }
 
-    /// All groups after the id `after`, oldest first.
+    /// At most `limit` groups after this one, oldest first.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn groups(&self, after: &str, limit: i64) -> Result<Vec<Group>> {
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT id, name FROM groups WHERE id > ? ORDER BY id LIMIT ?")
-                .bind(after)
-                .bind(limit)
-                .fetch_all(&self.reader)
-                .await?;
-        rows.into_iter()
-            .map(|(id, name)| {
-                Ok(Group { id: id.parse().map_err(|_| Error::corrupt("group id", &id))?, name })
-            })
-            .collect()
+    pub async fn groups(&self, after: Option<GroupId>, limit: i64) -> Result<Vec<api::Group>> {
+        self.read(move |tx| {
+            let select = Group::all().limit(rows(limit));
+            let groups = tx.list(match after {
+                Some(after) => select.after(&after),
+                None => select,
+            })?;
+            Ok(groups.into_iter().map(|group| api::Group { id: group.id, name: group.name }).collect())
+        })
+        .await
     }
 
-    /// Whether there is any living user; when not, the broker is new.
+    /// Whether there has ever been a user; when not, the broker is new.
     ///
     /// # Errors
     /// A database fault.
     pub async fn has_users(&self) -> Result<bool> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users)").fetch_one(&self.reader).await?)
+        self.read(|tx| Ok(tx.find(User::all())?.is_some())).await
     }
 }

@@ -387,8 +387,9 @@ pub struct Host {
 /// One line of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
-    /// Position in the log.
-    pub seq: i64,
+    /// Which, in the order of the log.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: uuid::Uuid,
     /// When.
     pub at: i64,
     /// Who: a user's name, or `system`.

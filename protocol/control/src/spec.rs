@@ -1,7 +1,7 @@
 //! What a desktop is made of: image, machine shape, template specification.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, str::FromStr};
 use utoipa::ToSchema;
 
 /// The sha256 of an image's disk file, 64 lower-case hexadecimal digits: the image's name in the store.
@@ -37,6 +37,13 @@ impl TryFrom<String> for ImageDigest {
         } else {
             Err(BadDigest(s))
         }
+    }
+}
+
+impl FromStr for ImageDigest {
+    type Err = BadDigest;
+    fn from_str(s: &str) -> Result<Self, BadDigest> {
+        s.to_owned().try_into()
     }
 }
 

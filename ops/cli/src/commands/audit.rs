@@ -7,11 +7,10 @@ use anyhow::Result;
 use lucarne_control::api::AuditEntry;
 
 impl Row for AuditEntry {
-    const TITLES: &'static [&'static str] = &["SEQ", "WHEN", "WHO", "WHAT", "TO WHAT", "DETAIL"];
+    const TITLES: &'static [&'static str] = &["WHEN", "WHO", "WHAT", "TO WHAT", "DETAIL"];
     fn cells(&self) -> Vec<String> {
         let text = |s: &str| s.to_owned();
         vec![
-            self.seq.to_string(),
             output::age(self.at),
             text(&self.actor),
             text(&self.action),
