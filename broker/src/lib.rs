@@ -1,7 +1,7 @@
 //! The broker: the control plane and the gateway in one process.
 //!
 //! ```text
-//! browser, CLI ─ https ─► server ─► api ─► connect ─► store (SQLite)
+//! browser, CLI ─ https ─► server ─► api ─► connect ─► store ─► db
 //! VNC viewer ─── tls ───► gateway ──────────┘  │          ▲
 //!                                              ▼          │ plan ◄─ reconcile
 //! host agent ── WebSocket on a Unix socket ─► agents ─► fleet (what is seen)
@@ -20,18 +20,18 @@ mod auth;
 mod connect;
 mod fleet;
 mod gateway;
-mod plan;
+pub mod plan;
 mod reconcile;
 mod retransmit;
 mod rsa;
 mod secret;
 mod server;
 mod shadow;
-mod store;
+pub mod store;
 mod throttle;
 mod tls;
 mod view;
-mod viewers;
+pub mod viewers;
 mod web;
 
 pub use api::openapi;

@@ -76,7 +76,8 @@ pub enum NoChoice {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
     template_missing: bool,
-    promised_permille: u64,
+    /// Of the host's memory, in billionths: one desktop more on a large host counts.
+    promised: u128,
     host: HostId,
 }
 
@@ -102,7 +103,7 @@ pub fn choose_host(candidates: &[Candidate], memory_mib: u64) -> Result<HostId, 
         }
         let score = Score {
             template_missing: !matches!(c.seen.template, Some((TemplateState::Ready, _))),
-            promised_permille: c.promised_mib * 1000 / c.memory_mib.max(1),
+            promised: u128::from(c.promised_mib) * 1_000_000_000 / u128::from(c.memory_mib.max(1)),
             host: c.host,
         };
         if best.as_ref().is_none_or(|b| score < *b) {

@@ -4,7 +4,7 @@ mod support;
 
 use hyper::Method;
 use lucarne_control::agent::{FromAgent, Observed, PROTOCOL_VERSION};
-use lucarne_control::api::{AuditEntry, Host, Image, Pool, Role, User};
+use lucarne_control::api::{AuditEntry, AuditVerified, Host, Image, Pool, Role, User};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use support::agent::{self, Agent};
@@ -86,7 +86,7 @@ async fn users_are_no_administrators_and_do_not_see_what_is_others() {
         ada.get(path).await.problem(403, "administrators_only");
         server.anyone().get(path).await.problem(401, "not_signed_in");
     }
-    for (path, body) in [("/users", json!({})), ("/pools", json!({})), ("/desktops", json!({}))] {
+    for (path, body) in ["/users", "/pools", "/desktops", "/audit/verify"].map(|path| (path, json!({}))) {
         ada.post(path, body).await.problem(403, "administrators_only");
     }
     ada.delete("/users/ben").await.problem(403, "administrators_only");
@@ -293,4 +293,24 @@ async fn plain_http_on_the_https_port_is_told_so() {
     let mut answer = String::new();
     tcp.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("this is an https port"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_checked_on_request_against_what_was_there() {
+    let server = Server::start().await;
+    server.user("ada").await;
+    let check = |body: Value| {
+        let admin = server.local();
+        async move { admin.post("/audit/verify", body).await }
+    };
+    let first: AuditVerified = check(json!({})).await.ok();
+    assert!(first.rows >= 3 && first.faults.is_empty() && !first.heads.is_empty(), "{first:?}");
+    server.user("ben").await;
+    let again: AuditVerified = check(json!({ "heads": first.heads })).await.ok();
+    assert!(again.faults.is_empty() && again.rows > first.rows, "{again:?}");
+    let mut cut = first.heads[0].clone();
+    cut.number += 1000;
+    let missed: AuditVerified = check(json!({ "heads": [cut] })).await.ok();
+    assert!(missed.faults[0].contains("was there and is gone"), "{missed:?}");
+    check(json!({ "heads": [{ "strand": "x" }] })).await.problem(400, "invalid_request");
 }

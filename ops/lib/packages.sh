@@ -30,6 +30,8 @@ build_needs=(
     "npm|builds the web client|has npm"
 )
 # shellcheck disable=SC2034
+postgresql_need="postgresql|the database that several brokers share|has_postgresql"
+# shellcheck disable=SC2034
 test_needs=(
     "chromium|tests the web client|has chromium"
     "tigervnc-viewer|tests with an ordinary VNC viewer|has xtigervncviewer"
@@ -42,6 +44,7 @@ test_needs=(
     "xclip|copies and pastes beside the VNC viewers|has xclip"
     "openssh-client|checks host keys|has ssh-keygen"
     "iproute2|makes network namespaces|has ip"
+    "$postgresql_need"
 )
 
 # shellcheck disable=SC2034
@@ -64,6 +67,11 @@ has_nasm_or_no_apt() {
 
 has_remmina_vnc() {
     compgen -G "/usr/lib/*/remmina/plugins/remmina-plugin-vnc.so"
+}
+
+# The server's programs are beside each other, by release, and not on PATH.
+has_postgresql() {
+    compgen -G "/usr/lib/postgresql/*/bin/initdb" || has initdb
 }
 
 node_is_new_enough() {
@@ -89,6 +97,13 @@ apt_update() {
 apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"
+}
+
+# Debian starts a server as soon as one is installed; tests start their own, and nobody asked for another.
+apt_install_postgresql_common() {
+    local conf=/etc/postgresql-common/createcluster.conf
+    apt_install postgresql-common &&
+        as_root sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' "$conf"
 }
 
 # The version that apt would install; empty if none.
@@ -148,6 +163,9 @@ install_packages() {
     fi
     if [ $with_qemu = yes ]; then
         install_qemu
+    fi
+    if [[ " ${packages[*]} " = *" postgresql "* ]]; then
+        step "Installing PostgreSQL's tools" apt_install_postgresql_common
     fi
     if [ "${#packages[@]}" != 0 ]; then
         step "Installing ${#packages[@]} packages" apt_install "${packages[@]}"

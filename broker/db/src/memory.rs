@@ -163,7 +163,9 @@ impl Kept {
         };
         let next = query.prefix.len();
         let within = |place: &Values| {
-            place.starts_with(&query.prefix) && query.up_to.as_ref().is_none_or(|most| place[next] <= *most)
+            place.starts_with(&query.prefix)
+                && query.up_to.as_ref().is_none_or(|most| place[next] <= *most)
+                && query.before.as_ref().is_none_or(|before| place[next] < *before)
         };
         let beyond = |place: &Values| query.after.as_ref().is_none_or(|after| place[next] > *after);
         let range = (from, Bound::Unbounded);

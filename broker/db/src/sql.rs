@@ -58,7 +58,7 @@ pub(crate) fn get_all(dialect: Dialect, table: &Table) -> String {
     }
 }
 
-/// The condition of a query. Parameters: the prefix, `after`, `up_to`.
+/// The condition of a query. Parameters: the prefix, then the bounds.
 fn condition(dialect: Dialect, table: &Table, query: &Query) -> String {
     let ordered = query.columns(table);
     let mut terms = Vec::new();
@@ -67,8 +67,8 @@ fn condition(dialect: Dialect, table: &Table, query: &Query) -> String {
         terms.push(equal(dialect, &ordered[..number], 0));
     }
     let next = ordered.get(number);
-    for (sign, bound) in [(">", &query.after), ("<=", &query.up_to)] {
-        if let (Some(column), Some(_)) = (next, bound) {
+    for (sign, _) in query.bounds() {
+        if let Some(column) = next {
             number += 1;
             terms.push(format!("{column} {sign} {}", dialect.parameter(number)));
         }
@@ -91,7 +91,7 @@ pub(crate) fn select(dialect: Dialect, table: &Table, query: &Query, lock: Lock)
         let _ = write!(sql, " ORDER BY {}", by.join(", "));
     }
     if query.limit != usize::MAX {
-        let bounds = [&query.after, &query.up_to].into_iter().flatten().count();
+        let bounds = query.bounds().count();
         let _ = write!(sql, " LIMIT {}", dialect.parameter(query.prefix.len() + bounds + 1));
     }
     sql + dialect.lock(lock)

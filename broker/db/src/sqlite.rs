@@ -291,7 +291,7 @@ impl Open<'_> {
 /// The values of a query's parameters.
 pub(crate) fn parameters(query: &Query, limited: bool) -> Vec<Value> {
     let mut all = query.prefix.clone();
-    all.extend([&query.after, &query.up_to].into_iter().flatten().cloned());
+    all.extend(query.bounds().map(|(_, bound)| bound.clone()));
     if limited && query.limit != usize::MAX {
         all.push(Value::Int(i64::try_from(query.limit).unwrap_or(i64::MAX)));
     }

@@ -105,6 +105,8 @@ pub struct Query {
     pub prefix: Vec<Value>,
     /// The next column has to be more than this.
     pub after: Option<Value>,
+    /// The next column has to be less than this.
+    pub before: Option<Value>,
     /// The next column may not be more than this.
     pub up_to: Option<Value>,
     /// At most so many rows.
@@ -123,11 +125,27 @@ impl Query {
     }
 }
 
+impl Query {
+    /// What bounds the next column, as SQL says it.
+    pub(crate) fn bounds(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        let bounds = [(">", &self.after), ("<", &self.before), ("<=", &self.up_to)];
+        bounds.into_iter().filter_map(|(sign, bound)| Some((sign, bound.as_ref()?)))
+    }
+}
+
 impl<R: Row> Select<R> {
     #[doc(hidden)]
     #[must_use]
     pub fn new(index: Option<&'static Index>, prefix: Vec<Value>) -> Self {
-        let query = Query { index, prefix, after: None, up_to: None, limit: usize::MAX, newest_first: false };
+        let query = Query {
+            index,
+            prefix,
+            after: None,
+            before: None,
+            up_to: None,
+            limit: usize::MAX,
+            newest_first: false,
+        };
         Self { query, row: PhantomData }
     }
 
@@ -135,6 +153,20 @@ impl<R: Row> Select<R> {
     #[must_use]
     pub fn after(mut self, value: &(impl crate::value::ToValue + ?Sized)) -> Self {
         self.query.after = Some(value.to_value());
+        self
+    }
+
+    /// Only those that have this in the column after the given ones, which the next bound is about then.
+    #[must_use]
+    pub fn within(mut self, value: &(impl crate::value::ToValue + ?Sized)) -> Self {
+        self.query.prefix.push(value.to_value());
+        self
+    }
+
+    /// Only those that have less than this in the column after the given ones.
+    #[must_use]
+    pub fn before(mut self, value: &(impl crate::value::ToValue + ?Sized)) -> Self {
+        self.query.before = Some(value.to_value());
         self
     }
 

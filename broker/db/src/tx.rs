@@ -276,6 +276,15 @@ impl<'a> Tx<'a> {
     /// # Errors
     /// A fault of the database.
     pub fn audit(&mut self, actor: &str, action: &str, subject: &str, detail: &str) -> Result<(), Fault> {
+        if self.strand.number == 0 {
+            let heads = audit::heads(self)?;
+            let strand = self.strand.id.to_string();
+            self.append("system", audit::BEGAN, &strand, &audit::heads_text(&heads))?;
+        }
+        self.append(actor, action, subject, detail)
+    }
+
+    fn append(&mut self, actor: &str, action: &str, subject: &str, detail: &str) -> Result<(), Fault> {
         // As it is read back, or the hash would not be that of what is kept.
         let kept = |text: &str| match text.to_value() {
             Value::Text(text) => text,

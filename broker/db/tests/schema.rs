@@ -1,5 +1,8 @@
 //! Databases of older and newer releases, and what the databases themselves refuse.
 
+#![allow(clippy::unwrap_used)]
+
+use lucarne_control::api::{AuditHead, AuditVerified};
 use lucarne_db::tables::{Audit, Desktop, Entitlement, Group, HolderKind, Host, Pool, Session};
 use lucarne_db::{Db, Fault, audit};
 use rusqlite::Connection;
@@ -195,9 +198,67 @@ fn a_restart_of_the_server_is_waited_for_and_loses_nothing_that_was_acknowledged
         unknown += lost;
     }
     let log = runtime.block_on(db.read(|tx| tx.list(Audit::all()))).unwrap();
+    let log: Vec<_> = log.into_iter().filter(|row| row.action == "count").collect();
     let there: std::collections::HashSet<_> = log.iter().map(|row| row.subject.clone()).collect();
     assert!(kept.iter().all(|subject| there.contains(subject)), "an acknowledged row is gone");
     assert_eq!(log.len(), there.len(), "a row is there twice");
     assert!(log.len() <= kept.len() + unknown && kept.len() + unknown == 8 * 150);
     runtime.block_on(db.close());
+}
+
+/// A log of two strands: the file was opened twice.
+async fn a_log(file: &Path) -> Vec<AuditHead> {
+    for subject in ["first", "second"] {
+        let db = Db::sqlite(file).await.unwrap();
+        for n in 0..5 {
+            db.write(move |tx| tx.audit("ada", "thing.done", subject, &n.to_string())).await.unwrap();
+        }
+        db.close().await;
+    }
+    verify(file, &[]).await.heads
+}
+
+async fn verify(file: &Path, known: &[AuditHead]) -> AuditVerified {
+    let db = Db::sqlite(file).await.unwrap();
+    let verified = audit::verify(&db, known).await.unwrap();
+    db.close().await;
+    verified
+}
+
+#[tokio::test]
+async fn what_somebody_does_to_the_log_behind_the_brokers_back_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole.db");
+    let heads = a_log(&whole).await;
+    let fine = verify(&whole, &heads).await;
+    assert_eq!((fine.faults.len(), fine.rows, heads.len()), (0, 12, 2));
+    let cases = [
+        ("UPDATE audit SET actor = 'eve' WHERE number = 3 AND subject = 'first'", "was changed"),
+        ("DELETE FROM audit WHERE number = 3 AND subject = 'first'", "rows 3 to 3 of the strand"),
+        ("DELETE FROM audit WHERE number = 6 AND subject = 'first'", "row 6 of the strand"),
+        ("DELETE FROM audit WHERE strand = (SELECT min(strand) FROM audit)", "was there and is gone"),
+        (
+            "UPDATE audit SET number = 100 - number WHERE number IN (3, 4) AND subject = 'first'",
+            "rows 3 to 4 of the strand",
+        ),
+    ];
+    for (sql, wanted) in cases {
+        let file = folder.path().join("changed.db");
+        std::fs::copy(&whole, &file).unwrap();
+        let connection = Connection::open(&file).unwrap();
+        connection
+            .execute_batch("DROP TRIGGER audit_is_not_changed; DROP TRIGGER audit_is_not_deleted")
+            .unwrap();
+        assert!(connection.execute(sql, []).unwrap() > 0, "{sql}");
+        drop(connection);
+        let found = verify(&file, &[]).await.faults.join("\n");
+        assert!(found.contains(wanted), "{sql}: {found:?}");
+    }
+    // The end of the newest strand is missed only by who kept its head.
+    let file = folder.path().join("cut.db");
+    std::fs::copy(&whole, &file).unwrap();
+    let cut = "DROP TRIGGER audit_is_not_deleted; DELETE FROM audit WHERE number = 6 AND subject = 'second'";
+    Connection::open(&file).unwrap().execute_batch(cut).unwrap();
+    assert!(verify(&file, &[]).await.faults.is_empty());
+    assert!(verify(&file, &heads).await.faults[0].contains("row 6 of the strand"));
 }

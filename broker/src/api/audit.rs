@@ -1,12 +1,12 @@
 //! `/audit`: who did what, when.
 
 use super::caller::Administrator;
-use super::extract::{InQuery, Paging, after, limit, page};
+use super::extract::{Body, InQuery, Paging, after, limit, page};
 use super::problem::Result;
 use crate::app::App;
 use axum::Json;
 use axum::extract::State;
-use lucarne_control::api::{AuditEntry, Page, Problem};
+use lucarne_control::api::{AuditEntry, AuditKnown, AuditVerified, Page, Problem};
 use std::sync::Arc;
 
 /// The audit log, oldest first.
@@ -22,4 +22,22 @@ pub async fn list(
 ) -> Result<Json<Page<AuditEntry>>> {
     let n = limit(paging.limit)?;
     Ok(page(app.store.audit(after(&paging.after)?, n + 1).await?, n, |e| e.id.to_string()))
+}
+
+/// Reads the whole log and checks that nothing in it was changed, moved or taken out, nor cut off behind the rows given.
+#[utoipa::path(post, path = "/audit/verify", tag = "audit", security(("cookie" = []), ("token" = [])),
+    request_body = AuditKnown, responses(
+    (status = 200, body = AuditVerified),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+))]
+pub async fn verify(
+    State(app): State<Arc<App>>,
+    _: Administrator,
+    Body(known): Body<AuditKnown>,
+) -> Result<Json<AuditVerified>> {
+    let verified = app.store.verify_audit(&known.heads).await?;
+    for fault in &verified.faults {
+        tracing::error!(fault, "the audit log is not as it was written");
+    }
+    Ok(Json(verified))
 }

@@ -1,7 +1,7 @@
 //! The audit log: rows are written inside the transaction of what they tell, and never changed.
 
 use super::{Result, Store, rows, seconds};
-use lucarne_control::api::AuditEntry;
+use lucarne_control::api::{AuditEntry, AuditHead, AuditVerified};
 use lucarne_db::tables::Audit;
 use uuid::Uuid;
 
@@ -17,6 +17,15 @@ impl Store {
             Ok(tx.audit(actor, action, subject, detail)?)
         })
         .await
+    }
+
+    /// Reads the whole log and checks that nothing in it was changed, moved or taken out, and that the rows which `known`
+    /// names are there.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn verify_audit(&self, known: &[AuditHead]) -> Result<AuditVerified> {
+        Ok(lucarne_db::audit::verify(&self.db, known).await?)
     }
 
     /// At most `limit` rows after the one of this id, oldest first.

@@ -1,16 +1,16 @@
 //! The claim: in one transaction, a user gets their desktop of a pool, or a fresh one, with session and audit row.
 
+use super::places::Places;
 use super::sessions::{self, SessionRow};
-use super::{DesktopRow, Ended, Error, Result, Store, all, desktops, end, pools};
-use crate::plan::{self, Candidate, NoChoice, World};
+use super::{DesktopRow, Ended, Error, Result, Store, desktops, end, pools};
+use crate::plan::World;
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::spec::TemplateSpec;
 use lucarne_control::{DesktopId, SessionId, UserId};
-use lucarne_db::tables::{Assignment, Desktop, Host, HostImage, Placement, Pool, Session, User};
+use lucarne_db::tables::{Assignment, Desktop, Host, Placement, Pool, Session, User};
 use lucarne_db::value::Json;
 use lucarne_db::{Locked, Tx};
-use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -56,11 +56,17 @@ impl Store {
     /// [`Error::NotFound`], [`Error::NotEntitled`], [`Error::PoolFull`], [`Error::NoHost`],
     /// [`Error::TemplateFailed`], or a database fault; nothing was changed then.
     pub async fn connect(&self, request: ConnectRequest, world: Arc<dyn World>) -> Result<Assigned> {
-        self.write(move |tx| connect(tx, &request, &*world)).await
+        let places = Arc::clone(&self.places);
+        self.write(move |tx| connect(tx, &request, &*world, &places)).await
     }
 }
 
-fn connect(tx: &mut Tx<'_>, request: &ConnectRequest, world: &dyn World) -> Result<Assigned> {
+fn connect(
+    tx: &mut Tx<'_>,
+    request: &ConnectRequest,
+    world: &dyn World,
+    places: &Places,
+) -> Result<Assigned> {
     let user = tx.share(User::key(&request.user))?.filter(|user| user.deleted_at.is_none());
     let user = user.ok_or_else(|| Error::not_found("user", request.user))?;
     let id = pools::find(tx, &request.pool)?.id;
@@ -78,7 +84,9 @@ fn connect(tx: &mut Tx<'_>, request: &ConnectRequest, world: &dyn World) -> Resu
                 None => {
                     let pool =
                         tx.peek(Pool::key(&id))?.ok_or_else(|| Error::not_found("pool", &request.pool))?;
-                    return finish(tx, &Claim { request, pool, user }, desktop.id, false, None);
+                    let host = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
+                    let host = host.map(|host| host.name);
+                    return finish(tx, &Claim { request, pool, user }, desktop.into_row(), host);
                 }
             }
         }
@@ -88,18 +96,19 @@ fn connect(tx: &mut Tx<'_>, request: &ConnectRequest, world: &dyn World) -> Resu
     if pool.desktops >= pool.max_desktops {
         return Err(Error::PoolFull { pool: pool.name.clone(), max: i64::from(pool.max_desktops) });
     }
-    let host = choose(tx, &pool, world)?;
+    let host = places.choose(tx, &pool, world)?;
+    let host_name = host.name.clone();
     pool.desktops += 1;
     tx.update(&pool)?;
     let claim = Claim { request, pool: pool.into_row(), user };
     let earlier = earlier_failure(tx, &claim)?;
-    let (desktop, name) = insert(tx, &claim, host)?;
+    let desktop = insert(tx, &claim, host)?;
     let mut detail = format!("a fresh desktop of {} for {}", claim.pool.name, claim.user.name);
     if let Some(earlier) = earlier {
         detail += &format!(", in the place of {earlier}");
     }
-    tx.audit(&request.actor, "desktop.assigned", &name, &detail)?;
-    finish(tx, &claim, desktop, true, replaced)
+    tx.audit(&request.actor, "desktop.assigned", &desktop.name, &detail)?;
+    Ok(Assigned { fresh: true, replaced, ..finish(tx, &claim, desktop, Some(host_name))? })
 }
 
 /// The user's last desktop of the pool, when it died: the audit log tells why there is a fresh one.
@@ -110,47 +119,8 @@ fn earlier_failure(tx: &mut Tx<'_>, claim: &Claim<'_>) -> Result<Option<String>>
     Ok(desktop.map(|desktop| format!("{}, which failed: {}", desktop.name, desktop.detail)))
 }
 
-/// The best host, held until the end, with room for the desktop.
-fn choose(tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<Locked<Host>> {
-    let template = pool.template();
-    let needed = u64::from(template.machine.memory_mib);
-    let mut with_image = HashSet::new();
-    for image in tx.list(HostImage::of(&template.image))? {
-        with_image.insert(image.host_id);
-    }
-    let mut hosts = all(tx, Host::all, |host| host.id)?;
-    loop {
-        let candidates: Vec<Candidate> = hosts
-            .iter()
-            .map(|host| Candidate {
-                host: host.id,
-                name: host.name.clone(),
-                memory_mib: host.facts.0.memory_mib,
-                promised_mib: host.promised_mib,
-                has_image: with_image.contains(&host.id),
-                seen: world.host(host.id, &template),
-            })
-            .collect();
-        let name = pool.name.clone();
-        let chosen = plan::choose_host(&candidates, needed).map_err(|e| match e {
-            NoChoice::NoHost(reason) => Error::NoHost { pool: name, reason },
-            NoChoice::TemplateFailed(reason) => Error::TemplateFailed { pool: name, reason },
-        })?;
-        let locked = tx.lock(Host::key(&chosen))?;
-        // What was promised there meanwhile counts.
-        let fits = |host: &Host| host.promised_mib + needed <= host.facts.0.memory_mib * plan::MEMORY_PROMISE;
-        match locked {
-            Some(host) if fits(&host) => return Ok(host),
-            Some(host) => {
-                hosts.iter_mut().filter(|h| h.id == chosen).for_each(|h| h.promised_mib = host.promised_mib)
-            }
-            None => hosts.retain(|h| h.id != chosen),
-        }
-    }
-}
-
 /// Inserts the desktop with its identity, its placement and its assignment.
-fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>) -> Result<(DesktopId, String)> {
+fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>) -> Result<Desktop> {
     let (id, now) = (DesktopId(tx.uuid()), tx.now());
     let random = Uuid::new_v4();
     let bytes = Uuid::new_v4().into_bytes();
@@ -198,7 +168,7 @@ fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>) -> Result<
         end_reason: None,
     };
     tx.insert(&assignment)?;
-    Ok((id, desktop.name))
+    Ok(desktop)
 }
 
 /// A DNS label (RFC 1123) from the pool's name and six random characters without look-alikes.
@@ -213,37 +183,36 @@ fn hostname(pool: &str, random: &Uuid) -> String {
 }
 
 /// The live session on the desktop, or a new one.
-fn session(tx: &mut Tx<'_>, claim: &Claim<'_>, desktop: DesktopId) -> Result<SessionRow> {
-    if let Some(live) = tx.find(Session::live_on(&desktop))? {
-        return sessions::view(tx, live);
-    }
-    let session = Session {
-        id: SessionId(tx.uuid()),
-        user_id: claim.user.id,
-        pool_id: claim.pool.id,
-        desktop_id: desktop,
-        state: SessionState::Connecting,
-        created_at: tx.now(),
-        ended_at: None,
-        end_reason: None,
+fn session(tx: &mut Tx<'_>, claim: &Claim<'_>, desktop: &Desktop) -> Result<SessionRow> {
+    let session = match tx.find(Session::live_on(&desktop.id))? {
+        Some(live) => live,
+        None => {
+            let session = Session {
+                id: SessionId(tx.uuid()),
+                user_id: claim.user.id,
+                pool_id: claim.pool.id,
+                desktop_id: desktop.id,
+                state: SessionState::Connecting,
+                created_at: tx.now(),
+                ended_at: None,
+                end_reason: None,
+            };
+            tx.insert(&session)?;
+            let subject = format!("{} of {}", session.id, claim.user.name);
+            tx.audit(&claim.request.actor, "session.created", &subject, &format!("on {}", desktop.id))?;
+            session
+        }
     };
-    tx.insert(&session)?;
-    let subject = format!("{} of {}", session.id, claim.user.name);
-    tx.audit(&claim.request.actor, "session.created", &subject, &format!("on {desktop}"))?;
-    sessions::view(tx, session)
+    Ok(sessions::row(session, &claim.user.name, &claim.pool, &desktop.name))
 }
 
-fn finish(
-    tx: &mut Tx<'_>,
-    claim: &Claim<'_>,
-    desktop: DesktopId,
-    fresh: bool,
-    replaced: Option<Ended>,
-) -> Result<Assigned> {
+/// The desktop of the claim, which is on the host of that name.
+fn finish(tx: &mut Tx<'_>, claim: &Claim<'_>, desktop: Desktop, host: Option<String>) -> Result<Assigned> {
     let session = match claim.request.session {
-        true => Some(session(tx, claim, desktop)?),
+        true => Some(session(tx, claim, &desktop)?),
         false => None,
     };
     let template = claim.pool.template();
-    Ok(Assigned { desktop: desktops::view(tx, desktop)?, session, template, fresh, replaced })
+    let desktop = desktops::row(desktop, claim.pool.name.clone(), host, Some(claim.user.name.clone()));
+    Ok(Assigned { desktop, session, template, fresh: false, replaced: None })
 }

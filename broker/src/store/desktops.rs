@@ -57,28 +57,32 @@ fn views(tx: &mut Tx<'_>, desktops: Vec<Desktop>) -> Result<Vec<DesktopRow>> {
     let hosts: HashMap<_, _> = hosts.into_iter().map(|h| (h.id, h.name)).collect();
     let users = tx.peek_all(desktops.iter().filter_map(|d| d.user_id.as_ref()).map(User::key))?;
     let users: HashMap<_, _> = users.into_iter().map(|u| (u.id, u.name)).collect();
-    let view = |d: Desktop| DesktopRow {
-        id: d.id,
-        name: d.name,
-        pool: pools.get(&d.pool_id).cloned().unwrap_or_default(),
-        host: d.host_id.and_then(|id| Some((id, hosts.get(&id)?.clone()))),
-        generation: d.generation,
-        desired: d.desired,
-        phase: d.phase,
-        detail: d.detail,
-        user: d.user_id.and_then(|id| Some((id, users.get(&id)?.clone()))),
-        mac: d.mac,
-        timings: d.timings.0,
-        created_at: seconds(d.created_at),
-        ended: d.ended_at.is_some(),
+    let view = |d: Desktop| {
+        let pool = pools.get(&d.pool_id).cloned().unwrap_or_default();
+        let host = d.host_id.and_then(|id| hosts.get(&id).cloned());
+        let user = d.user_id.and_then(|id| users.get(&id).cloned());
+        row(d, pool, host, user)
     };
     Ok(desktops.into_iter().map(view).collect())
 }
 
-/// A desktop with the names that it is shown with.
-pub(super) fn view(tx: &mut Tx<'_>, id: DesktopId) -> Result<DesktopRow> {
-    let desktop = tx.peek(Desktop::key(&id))?;
-    views(tx, desktop.into_iter().collect())?.pop().ok_or_else(|| Error::not_found("desktop", id))
+/// A desktop with the names of its pool, its host and its user.
+pub(super) fn row(d: Desktop, pool: String, host: Option<String>, user: Option<String>) -> DesktopRow {
+    DesktopRow {
+        id: d.id,
+        name: d.name,
+        pool,
+        host: d.host_id.zip(host),
+        generation: d.generation,
+        desired: d.desired,
+        phase: d.phase,
+        detail: d.detail,
+        user: d.user_id.zip(user),
+        mac: d.mac,
+        timings: d.timings.0,
+        created_at: seconds(d.created_at),
+        ended: d.ended_at.is_some(),
+    }
 }
 
 impl Store {

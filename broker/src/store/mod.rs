@@ -12,6 +12,7 @@ mod error;
 mod hosts;
 mod images;
 mod logins;
+mod places;
 mod pools;
 mod sessions;
 mod shadows;
@@ -33,7 +34,9 @@ pub use tickets::Redeemed;
 use lucarne_control::HostId;
 use lucarne_db::tables::{Counter, Host, REVISION};
 use lucarne_db::{Db, Fault, Row, Select, Tx};
+use places::Places;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Rows that are read at once where all are wanted.
 const PAGE: usize = 500;
@@ -42,13 +45,14 @@ const PAGE: usize = 500;
 #[derive(Clone, Debug)]
 pub struct Store {
     db: Db,
+    places: Arc<Places>,
 }
 
 impl Store {
     /// The state in a database.
     #[must_use]
     pub fn new(db: Db) -> Self {
-        Self { db }
+        Self { db, places: Arc::default() }
     }
 
     /// Opens `file`, creates it (mode as the process' umask says) when there is none, and brings its schema up to date.

@@ -30,28 +30,35 @@ fn views(tx: &mut Tx<'_>, sessions: Vec<Session>) -> Result<Vec<SessionRow>> {
     let desktops: HashMap<_, _> = desktops.into_iter().map(|d| (d.id, d.name)).collect();
     let view = |s: Session| {
         let pool = pools.get(&s.pool_id).ok_or_else(|| Error::not_found("pool", s.pool_id))?;
-        Ok(SessionRow {
-            user: s.user_id,
-            session: api::Session {
-                id: s.id,
-                user: users.get(&s.user_id).cloned().unwrap_or_default(),
-                pool: pool.name.clone(),
-                desktop: s.desktop_id,
-                desktop_name: desktops.get(&s.desktop_id).cloned().unwrap_or_default(),
-                state: s.state,
-                viewers: Vec::new(),
-                created_at: seconds(s.created_at),
-                ended_at: s.ended_at.map(seconds),
-                recorded: pool.policy.0.recording.mode != RecordingMode::Off,
-                clipboard: pool.policy.0.clipboard,
-            },
-        })
+        let user = users.get(&s.user_id).map(String::as_str).unwrap_or_default();
+        let desktop = desktops.get(&s.desktop_id).map(String::as_str).unwrap_or_default();
+        Ok(row(s, user, pool, desktop))
     };
     sessions.into_iter().map(view).collect()
 }
 
+/// A session with the names of its user and its desktop, and its pool.
+pub(super) fn row(s: Session, user: &str, pool: &Pool, desktop: &str) -> SessionRow {
+    SessionRow {
+        user: s.user_id,
+        session: api::Session {
+            id: s.id,
+            user: user.to_owned(),
+            pool: pool.name.clone(),
+            desktop: s.desktop_id,
+            desktop_name: desktop.to_owned(),
+            state: s.state,
+            viewers: Vec::new(),
+            created_at: seconds(s.created_at),
+            ended_at: s.ended_at.map(seconds),
+            recorded: pool.policy.0.recording.mode != RecordingMode::Off,
+            clipboard: pool.policy.0.clipboard,
+        },
+    }
+}
+
 /// A session with the names that it is shown with.
-pub(super) fn view(tx: &mut Tx<'_>, session: Session) -> Result<SessionRow> {
+fn view(tx: &mut Tx<'_>, session: Session) -> Result<SessionRow> {
     let id = session.id;
     views(tx, vec![session])?.pop().ok_or_else(|| Error::not_found("session", id))
 }

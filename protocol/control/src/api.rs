@@ -402,6 +402,37 @@ pub struct AuditEntry {
     pub detail: String,
 }
 
+/// A row of the audit log that was there: where it is in which strand, and its hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditHead {
+    /// The strand: a chain of rows, begun by each connection to the database.
+    #[schema(value_type = String, format = "uuid")]
+    pub strand: uuid::Uuid,
+    /// The row's number in it, from 1.
+    pub number: u64,
+    /// Its sha256, 64 lower-case hexadecimal digits.
+    pub hash: String,
+}
+
+/// Rows that have to be in the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditKnown {
+    /// `heads` of an earlier check.
+    #[serde(default)]
+    pub heads: Vec<AuditHead>,
+}
+
+/// What a check of the audit log found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditVerified {
+    /// Rows that were read.
+    pub rows: u64,
+    /// What is wrong, for people, the first 100; none when nothing is.
+    pub faults: Vec<String>,
+    /// The last row of each strand. Kept elsewhere, they show later that nothing was cut off.
+    pub heads: Vec<AuditHead>,
+}
+
 /// The program and its state, for scripts that wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {

@@ -19,9 +19,15 @@ pub const VARIABLE: &str = "LUCARNE_TEST_POSTGRES";
 /// A server may take this long to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Runs the server until standard input ends, which it does with whoever holds its other end.
-const UNTIL_INPUT_ENDS: &str =
-    r#""$@" </dev/null & server=$!; cat >/dev/null; kill -QUIT "$server"; wait "$server""#;
+/// Runs the server until standard input ends, which it does with whoever holds its other end. Who was killed cannot remove the
+/// folder themselves.
+const UNTIL_INPUT_ENDS: &str = r#"
+    folder=$1; shift
+    "$@" </dev/null & server=$!
+    cat >/dev/null
+    kill -QUIT "$server"; wait "$server"
+    [ -e "/proc/$PPID" ] || rm -rf "$folder"
+"#;
 
 /// A server that answers.
 pub struct Server {
@@ -137,7 +143,12 @@ impl Server {
         };
         let data = own.folder.path().join("data");
         let mut shell = command(Path::new("/bin/sh"), user()?);
-        shell.args(["-c", UNTIL_INPUT_ENDS, "sh"]).arg(program("postgres")?).arg("-D").arg(data);
+        shell
+            .args(["-c", UNTIL_INPUT_ENDS, "sh"])
+            .arg(own.folder.path())
+            .arg(program("postgres")?)
+            .arg("-D")
+            .arg(data);
         shell.arg("-k").arg(own.folder.path()).args(["-c", "listen_addresses=", "-c", "max_connections=200"]);
         if !own.durable {
             shell.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
@@ -147,7 +158,9 @@ impl Server {
         own.process = Some(process.map_err(|e| format!("cannot start PostgreSQL: {e}"))?);
         let begun = Instant::now();
         while let Err(e) = self.connect("postgres") {
-            if begun.elapsed() > PATIENCE {
+            let own = self.own.as_mut().and_then(|own| own.process.as_mut());
+            let ended = own.is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
+            if ended || begun.elapsed() > PATIENCE {
                 return Err(format!("PostgreSQL does not answer: {e}; it says: {}", self.log()));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -173,7 +186,9 @@ impl Server {
         Client::connect(&self.url(database), NoTls)
     }
 
-    fn url(&self, database: &str) -> String {
+    /// Where one of its databases is, in libpq's words; `postgres` is always there.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
         format!("host={} user=postgres dbname={database}", self.socket.display())
     }
 

@@ -3,6 +3,7 @@
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+mod audit;
 mod desktop;
 mod image;
 mod pool;
@@ -11,6 +12,7 @@ mod server;
 mod session;
 mod user;
 
+pub use audit::{Audit, AuditCommand};
 pub use desktop::{Desktop, DesktopCommand};
 pub use image::{Image, ImageCommand, ImageFormat};
 pub use pool::{Pool, PoolCommand};
@@ -101,13 +103,6 @@ pub enum Accel {
     Kvm,
     /// QEMU's translator.
     Tcg,
-}
-
-/// `lucarne audit`.
-#[derive(ClapArgs)]
-pub struct Audit {
-    #[command(flatten)]
-    pub remote: Remote,
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! `lucarne audit`.
+//! `lucarne audit`: the log, and whether it is as it was written.
 
-use crate::args::Audit;
+use crate::args::{Audit, AuditCommand, Output};
 use crate::client::Client;
 use crate::output::{self, Row};
-use anyhow::Result;
-use lucarne_control::api::AuditEntry;
+use anyhow::{Context, Result, ensure};
+use lucarne_control::api::{AuditEntry, AuditKnown, AuditVerified};
+use std::path::Path;
 
 impl Row for AuditEntry {
     const TITLES: &'static [&'static str] = &["WHEN", "WHO", "WHAT", "TO WHAT", "DETAIL"];
@@ -20,8 +21,51 @@ impl Row for AuditEntry {
     }
 }
 
-/// Prints the log.
+/// Prints the log, or what a check of it found.
 pub async fn run(args: Audit) -> Result<()> {
     let client = Client::open(&args.remote).await?;
-    output::list(&client.list::<AuditEntry>("/api/v1/audit").await?, args.remote.output)
+    match args.command {
+        None => output::list(&client.list::<AuditEntry>("/api/v1/audit").await?, args.remote.output),
+        Some(AuditCommand::Verify { known }) => verify(&client, known.as_deref(), args.remote.output).await,
+    }
+}
+
+/// Heads that are sent: a request has a limit, and newer strands name older ones.
+const HEADS: usize = 400;
+
+async fn verify(client: &Client, known: Option<&Path>, output: Output) -> Result<()> {
+    let mut heads = Vec::new();
+    if let Some(file) = known {
+        let read = || anyhow::Ok(serde_json::from_slice::<AuditVerified>(&std::fs::read(file)?)?.heads);
+        heads = read().with_context(|| {
+            format!("{} is not what `lucarne audit verify -o json` printed", file.display())
+        })?;
+        let older = heads.len().saturating_sub(HEADS);
+        heads.drain(..older);
+    }
+    let count = heads.len();
+    let verified: AuditVerified = client.post("/api/v1/audit/verify", &AuditKnown { heads }).await?;
+    match output {
+        Output::Json => output::json(&verified)?,
+        Output::Table => {
+            for fault in &verified.faults {
+                println!("{fault}");
+            }
+        }
+    }
+    ensure!(
+        verified.faults.is_empty(),
+        "the audit log is not as it was written: somebody has changed the broker's database. Keep a copy of it as it is"
+    );
+    if output == Output::Table {
+        let (rows, strands) = (verified.rows, verified.heads.len());
+        println!("{rows} rows in {strands} strands: none was changed, moved or taken out.");
+        match known {
+            Some(_) => println!("All {count} heads of the earlier check are there: nothing was cut off."),
+            None => println!(
+                "Whether the newest rows were cut off shows only what an earlier check printed (-o json), with --known."
+            ),
+        }
+    }
+    Ok(())
 }

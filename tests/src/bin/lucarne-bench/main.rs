@@ -1,6 +1,7 @@
 //! `lucarne-bench`: measures one suite on this machine with a server of its own, prints a table, and writes the figures
 //! as JSON. It judges by what a user sees from outside: TLS, WebSocket and RFB. Missed targets are printed, not failed.
 
+mod broker;
 mod clone;
 mod data;
 mod display;
@@ -34,6 +35,8 @@ enum Suite {
     Display(display::DisplayArgs),
     /// Runs the display benchmark's frames through comparison and encoders alone, without guest and network.
     Encode(encode::EncodeArgs),
+    /// Assigns desktops and redeems tickets on each database, against the same transactions by the bare client.
+    Broker(broker::BrokerArgs),
 }
 
 /// What every suite that runs a server takes.
@@ -84,6 +87,9 @@ async fn run(suite: Suite) -> Result<()> {
     if let Suite::Encode(args) = &suite {
         return finish(&encode::measure(args)?, args.json.as_deref());
     }
+    if let Suite::Broker(args) = &suite {
+        return finish(&broker::measure(args).await?, args.json.as_deref());
+    }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = async {
         tokio::select! {
@@ -94,7 +100,7 @@ async fn run(suite: Suite) -> Result<()> {
     let args = match &suite {
         Suite::Clone(args) => &args.server,
         Suite::Display(args) => &args.server,
-        Suite::Encode(_) => bail!("this suite needs no server"),
+        Suite::Encode(_) | Suite::Broker(_) => bail!("this suite needs no server"),
     };
     let data_dir = data::prepare(&args.data_dir, &args.images)?;
     let vnc = match &suite {
@@ -107,7 +113,7 @@ async fn run(suite: Suite) -> Result<()> {
             match &suite {
                 Suite::Clone(args) => clone::measure(&mut server, args).await,
                 Suite::Display(args) => display::measure(&mut server, args).await,
-                Suite::Encode(args) => encode::measure(args),
+                Suite::Encode(_) | Suite::Broker(_) => bail!("this suite needs no server"),
             }
         } => measured,
         () = stop => Err(anyhow::anyhow!("interrupted; nothing was measured to the end")),
