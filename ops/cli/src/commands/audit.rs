@@ -4,7 +4,7 @@ use crate::args::{Audit, AuditCommand, Output};
 use crate::client::Client;
 use crate::output::{self, Row};
 use anyhow::{Context, Result, ensure};
-use lucarne_control::api::{AuditEntry, AuditKnown, AuditVerified};
+use lucarne_control::api::{AuditEntry, AuditHead, AuditKnown, AuditVerified};
 use std::path::Path;
 
 impl Row for AuditEntry {
@@ -16,7 +16,14 @@ impl Row for AuditEntry {
             text(&self.actor),
             text(&self.action),
             text(&self.subject),
-            text(&self.detail),
+            match self.action.as_str() {
+                // Hashes by the dozen; `-o json` has them.
+                "audit.strand_began" => {
+                    let heads = serde_json::from_str::<Vec<AuditHead>>(&self.detail).unwrap_or_default();
+                    format!("names the ends of {} before it", heads.len())
+                }
+                _ => text(&self.detail),
+            },
         ]
     }
 }
@@ -58,10 +65,11 @@ async fn verify(client: &Client, known: Option<&Path>, output: Output) -> Result
         "the audit log is not as it was written: somebody has changed the broker's database. Keep a copy of it as it is"
     );
     if output == Output::Table {
-        let (rows, strands) = (verified.rows, verified.heads.len());
-        println!("{rows} rows in {strands} strands: none was changed, moved or taken out.");
+        let strands = verified.heads.len();
+        let of = if strands == 1 { "strand" } else { "strands" };
+        println!("{} rows in {strands} {of}: none was changed, moved or taken out.", verified.rows);
         match known {
-            Some(_) => println!("All {count} heads of the earlier check are there: nothing was cut off."),
+            Some(_) => println!("What the earlier check ended with is there ({count}): nothing was cut off."),
             None => println!(
                 "Whether the newest rows were cut off shows only what an earlier check printed (-o json), with --known."
             ),
