@@ -1,24 +1,30 @@
-//! The audit log's chain: each row has the hash of the one before it, so none can be changed, moved or taken out unseen.
+//! The audit log's chain: each row has the hash of the one before it, so that what was changed, moved or taken out is found.
 //!
 //! One chain for everybody would make every change wait for the one before it. So there are strands: each connection that
-//! writes continues its own. A strand begins with a row that names the heads of those before it, so nothing that a later
-//! strand has named can be cut off either. What nothing names yet, the last rows of the newest strands, can be: who wants
-//! to find that keeps the heads of a check elsewhere and gives them to the next.
+//! writes continues its own. A strand begins with a row that names the ends of those before it, and does so again after each
+//! [`AGAIN`] rows, so what was named can't be cut off either. The hashes have no key: who rewrites the whole log, or cuts off
+//! what nothing has named yet, is found by who keeps what a check found elsewhere and gives it to the next.
 
 use crate::table::{Row, Select};
 use crate::tables::Audit;
+use crate::value::{Column, ToValue};
 use crate::{Db, Fault, Tx};
 use lucarne_control::api::{AuditHead, AuditVerified};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::fmt::Write;
 use uuid::Uuid;
 
 /// The action of a strand's first row.
 pub const BEGAN: &str = "audit.strand_began";
 
-/// Heads that a new strand names: those of the newest strands, which have named the older ones.
-const NAMED: usize = 64;
+/// The action of a row in a strand that names the ends of others once more.
+pub const NAMES: &str = "audit.strands_named";
+
+/// Rows of a strand after which it names the others again.
+pub(crate) const AGAIN: u64 = 1000;
+
+/// Ends that are named at most: those of the newest strands.
+const NAMED: usize = 256;
 
 /// Rows that are read at once.
 const PAGE: usize = 1000;
@@ -50,6 +56,11 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// A text as it is read back, so that what is hashed is what is kept.
+pub(crate) fn kept(text: &str) -> String {
+    String::from_value(text.to_value()).unwrap_or_default()
 }
 
 /// The sha256 of all that a row says, with the hash of the row before it. Each text goes with its length before it, so that
@@ -107,32 +118,34 @@ const FAULTS: usize = 100;
 /// A fault of the database.
 pub async fn verify(db: &Db, known: &[AuditHead]) -> Result<AuditVerified, Fault> {
     let mut verified = AuditVerified::default();
-    let mut claims: HashMap<(Uuid, u64), String> = HashMap::new();
-    let mut claim = |head: &AuditHead| {
-        claims.insert((head.strand, head.number), head.hash.clone());
-    };
-    known.iter().for_each(&mut claim);
-    let mut begun = Vec::new();
+    let mut claims = known.to_vec();
+    let mut last = None;
     loop {
-        let after = begun.last().copied();
         let first =
-            db.read(move |tx| tx.find(after.map_or_else(strands, |after| strands().after(&after)))).await?;
+            db.read(move |tx| tx.find(last.map_or_else(strands, |last| strands().after(&last)))).await?;
         let Some(first) = first else { break };
-        if first.action == BEGAN {
-            serde_json::from_str::<Vec<AuditHead>>(&first.detail)
-                .unwrap_or_default()
-                .iter()
-                .for_each(&mut claim);
+        last = Some(first.strand);
+        if first.action != BEGAN {
+            let (strand, action) = (first.strand, first.action);
+            tell(&mut verified, format!("the strand {strand} does not begin with {BEGAN} but with {action}"));
         }
-        begun.push(first.strand);
+        verify_strand(db, first.strand, &mut claims, &mut verified).await?;
     }
-    for strand in begun {
-        verify_strand(db, strand, &mut claims, &mut verified).await?;
-    }
-    let mut missing: Vec<_> = claims.into_keys().collect();
-    missing.sort_unstable();
-    for (strand, number) in missing {
-        tell(&mut verified, format!("row {number} of the strand {strand} was there and is gone"));
+    claims.sort_by(|a, b| (a.strand, a.number, &a.hash).cmp(&(b.strand, b.number, &b.hash)));
+    claims.dedup();
+    for claim in claims {
+        let AuditHead { strand, number, .. } = claim;
+        let row = db.read(move |tx| tx.find(in_strand(&strand).within(&number))).await?;
+        match row {
+            None => tell(&mut verified, format!("row {number} of the strand {strand} was there and is gone")),
+            Some(row) if hex(&row.hash) != claim.hash => {
+                tell(
+                    &mut verified,
+                    format!("row {number} of the strand {strand} is not the one that was there"),
+                );
+            }
+            Some(_) => {}
+        }
     }
     Ok(verified)
 }
@@ -146,7 +159,7 @@ fn tell(verified: &mut AuditVerified, what: String) {
 async fn verify_strand(
     db: &Db,
     strand: Uuid,
-    claims: &mut HashMap<(Uuid, u64), String>,
+    claims: &mut Vec<AuditHead>,
     verified: &mut AuditVerified,
 ) -> Result<(), Fault> {
     let (mut number, mut previous, mut head) = (0, vec![0; 32], None);
@@ -154,23 +167,21 @@ async fn verify_strand(
         let after = number;
         let rows = db.read(move |tx| tx.list(in_strand(&strand).after(&after).limit(PAGE))).await?;
         for row in &rows {
-            let what =
-                || format!("row {} of the strand {strand} ({} {})", row.number, row.action, row.subject);
+            let what = format!("row {} of the strand {strand} ({} {})", row.number, row.action, row.subject);
             if row.number != number + 1 {
-                tell(
-                    verified,
-                    format!("rows {} to {} of the strand {strand} are gone", number + 1, row.number - 1),
-                );
+                let (from, to) = (number + 1, row.number.saturating_sub(1));
+                tell(verified, format!("rows {from} to {to} of the strand {strand} are gone"));
             } else if row.previous != previous {
-                tell(verified, format!("{} does not follow the row before it", what()));
+                tell(verified, format!("{what} does not follow the row before it"));
             }
             if row.hash != hash(row) {
-                tell(verified, format!("{} was changed", what()));
+                tell(verified, format!("{what} was changed"));
             }
-            if let Some(claimed) = claims.remove(&(strand, row.number))
-                && claimed != hex(&row.hash)
-            {
-                tell(verified, format!("{} is not the one that was there", what()));
+            if row.action == BEGAN || row.action == NAMES {
+                match serde_json::from_str::<Vec<AuditHead>>(&row.detail) {
+                    Ok(named) => claims.extend(named),
+                    Err(_) => tell(verified, format!("{what} does not name strands as it should")),
+                }
             }
             (number, previous) = (row.number, row.hash.clone());
             head = Some(head_of(row));

@@ -21,6 +21,8 @@ pub(crate) enum Mode {
 pub(crate) trait Job: Send {
     /// Does it; true when it is to be kept. May be called again after it was rolled back.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Somebody waits for it still.
+    fn is_awaited(&self) -> bool;
     /// Tells whoever waits: it was kept or rolled back as `run` said, or it was not done.
     fn done(self: Box<Self>, outcome: Result<(), Fault>);
 }
@@ -83,6 +85,10 @@ where
         self.result = None;
         let result = (self.work)(tx);
         self.result.insert(result).is_ok()
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
     }
 
     fn done(self: Box<Self>, outcome: Result<(), Fault>) {

@@ -67,10 +67,11 @@ impl Db {
     }
 
     /// The one that a PostgreSQL server has under `url` (`postgresql://user@host/database`, or libpq's words), brought
-    /// up to date.
+    /// up to date. Connections are not encrypted: the server is on this machine, or on a network that is.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] when the server does not answer, [`Fault::Schema`] when the database is of a newer version.
+    /// [`Fault::Unavailable`] when the server does not answer, [`Fault::Schema`] when the database is of a newer version or not
+    /// as it should be, [`Fault::Engine`] when a migration fails.
     pub async fn postgres(url: &str) -> Result<Self, Fault> {
         let url = url.to_owned();
         let engine = blocking(move || postgres::Postgres::open(&url)).await?;

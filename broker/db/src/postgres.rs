@@ -9,10 +9,7 @@ use crate::engine::{Engine, Job, Mode, Ran, TRIES, closed, run};
 use crate::fault::Fault;
 use crate::ids::Ids;
 use crate::schema;
-use crate::sql::{self, Dialect};
-use crate::sqlite::parameters;
-use crate::table::{Query, Table};
-use crate::tx::{Lock, Statements};
+use crate::sql::{Dialect, Sql};
 use crate::value::{Kind, Value};
 use postgres::error::SqlState;
 use postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
@@ -29,8 +26,11 @@ use uuid::Uuid;
 /// Connections, and so transactions at once. More of them share flushes and wait for each other's rows; a server has 100.
 const CONNECTIONS: usize = 16;
 
-/// How long a job waits for the server to come back, as after its restart.
+/// How long a job waits for the server to come back, as after its restart, and for others' locks.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the server's machine may be silent.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -47,8 +47,8 @@ pub(crate) struct Postgres {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A job and what it may do.
-type Ask = (Mode, Box<dyn Job>);
+/// A job, what it may do, and when it was asked for.
+type Ask = (Mode, Box<dyn Job>, Instant);
 type Jobs = Arc<Mutex<Receiver<Ask>>>;
 
 impl Postgres {
@@ -58,6 +58,11 @@ impl Postgres {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(5));
         }
+        // A machine that went without a word is noticed in the time that jobs wait.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE);
+        }
+        config.keepalives_idle(SILENCE);
         config.application_name("lucarne-broker");
         let mut client = connect(&config)?;
         schema::migrate_postgres(&mut client)?;
@@ -98,7 +103,7 @@ impl Engine for Postgres {
     fn submit(&self, mode: Mode, job: Box<dyn Job>) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unsent = match queue {
-            Some(queue) => queue.send((mode, job)).err().map(|unsent| unsent.0.1),
+            Some(queue) => queue.send((mode, job, Instant::now())).err().map(|unsent| unsent.0.1),
             None => Some(job),
         };
         if let Some(job) = unsent {
@@ -146,27 +151,27 @@ impl Worker {
     fn serve(mut self, jobs: &Jobs) {
         loop {
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok((mode, mut job)) = job else { return };
-            let outcome = self.attend(mode, &mut *job);
+            let Ok((mode, mut job, asked)) = job else { return };
+            // After a time without the server many have given up; what they asked for is not done behind their backs.
+            let outcome = if job.is_awaited() { self.attend(mode, &mut *job, asked) } else { Err(closed()) };
             job.done(outcome);
         }
     }
 
-    fn attend(&mut self, mode: Mode, job: &mut dyn Job) -> Result<(), Fault> {
-        let begun = Instant::now();
+    fn attend(&mut self, mode: Mode, job: &mut dyn Job, asked: Instant) -> Result<(), Fault> {
         let mut tries = 0;
         loop {
             match self.attempt(mode, job) {
                 Step::Done(outcome) => return outcome,
                 Step::Again(fault) => {
                     tries += 1;
-                    if tries >= TRIES {
+                    if tries >= TRIES || asked.elapsed() >= PATIENCE {
                         return Err(fault);
                     }
                 }
                 Step::Broken(fault) => {
                     self.session = None;
-                    if begun.elapsed() >= PATIENCE {
+                    if asked.elapsed() >= PATIENCE {
                         return Err(fault);
                     }
                     std::thread::sleep(PAUSE);
@@ -189,8 +194,13 @@ impl Worker {
         };
         let now = match begin_at(&mut session.client, begin) {
             Ok(now) => now,
-            Err(e) if session.client.is_closed() => return Step::Broken(Fault::Unavailable(told(&e))),
-            Err(e) => return Step::Done(Err(fault(&e))),
+            Err(e) => {
+                return match fault(&e) {
+                    fault @ Fault::Unavailable(_) => Step::Broken(fault),
+                    fault if session.client.is_closed() => Step::Broken(fault),
+                    fault => Step::Done(Err(fault)),
+                };
+            }
         };
         let mut open = Open { session, ids: &mut self.ids, now, broken: None };
         let ran = run(job, &mut open, &self.strand);
@@ -213,8 +223,8 @@ impl Worker {
             (Ran::Drop, _) => Step::Done(Ok(())),
             (_, Err(e)) => {
                 let closed = session.client.is_closed();
-                if keep && mode == Mode::Write && e.as_db_error().is_none() {
-                    // Whether the server got it is not known; a strand that may have gone on is not continued.
+                if keep && mode == Mode::Write && !is_refused(&e) {
+                    // Whether the server did it is not known; a strand that may have gone on is not continued.
                     self.strand = Strand::new();
                     self.session = None;
                     return Step::Done(Err(Fault::Unknown(told(&e))));
@@ -227,6 +237,13 @@ impl Worker {
             }
         }
     }
+}
+
+/// The server itself said that a commit was not done: a broken constraint (class 23), or a transaction that was rolled back
+/// (class 40, but for 40003, which says that nobody knows). What a proxy says may be of a connection that it lost.
+fn is_refused(error: &postgres::Error) -> bool {
+    let code = error.code().map(SqlState::code).unwrap_or_default();
+    code.starts_with("23") || code.starts_with("40") && code != "40003"
 }
 
 /// Begins a transaction and gives its time by the server's clock, in one round trip.
@@ -342,14 +359,39 @@ impl Open<'_> {
         })
     }
 
-    fn rows(&mut self, sql: &str, width: usize, parameters: &[Value]) -> Result<Vec<Vec<Value>>, Fault> {
+    fn query(
+        &mut self,
+        sql: &str,
+        width: usize,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Vec<Value>>, Fault> {
         let statement = self.prepared(sql)?;
-        let bound: Vec<Bound<'_>> = parameters.iter().map(Bound).collect();
-        let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|b| b as &(dyn ToSql + Sync)).collect();
-        let rows = self.session.client.query(&statement, &bound);
+        let rows = self.session.client.query(&statement, parameters);
         let rows = self.checked(rows)?;
         let read = |row: &postgres::Row| (0..width).map(|i| row.try_get::<_, Read>(i).map(|r| r.0)).collect();
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|e| Fault::Engine(told(&e)))
+    }
+}
+
+impl Sql for Open<'_> {
+    const DIALECT: Dialect = Dialect::Postgres;
+
+    fn time(&self) -> i64 {
+        self.now
+    }
+
+    fn id(&mut self) -> Uuid {
+        self.ids.next_random(self.now)
+    }
+
+    fn rows(&mut self, sql: &str, width: usize, parameters: &[Value]) -> Result<Vec<Vec<Value>>, Fault> {
+        let bound: Vec<Bound<'_>> = parameters.iter().map(Bound).collect();
+        let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|b| b as &(dyn ToSql + Sync)).collect();
+        self.query(sql, width, &bound)
+    }
+
+    fn rows_of(&mut self, sql: &str, width: usize, keys: &[&str]) -> Result<Vec<Vec<Value>>, Fault> {
+        self.query(sql, width, &[&keys])
     }
 
     fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<bool, Fault> {
@@ -358,60 +400,5 @@ impl Open<'_> {
         let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|b| b as &(dyn ToSql + Sync)).collect();
         let changed = self.session.client.execute(&statement, &bound);
         Ok(self.checked(changed)? > 0)
-    }
-}
-
-const DIALECT: Dialect = Dialect::Postgres;
-
-impl Statements for Open<'_> {
-    fn now(&self) -> i64 {
-        self.now
-    }
-
-    fn uuid(&mut self) -> Uuid {
-        self.ids.next_random(self.now)
-    }
-
-    fn get(&mut self, table: &'static Table, key: &[Value], lock: Lock) -> Result<Option<Vec<Value>>, Fault> {
-        Ok(self.rows(&sql::get(DIALECT, table, lock), table.columns.len(), key)?.pop())
-    }
-
-    fn get_all(&mut self, table: &'static Table, keys: &[Value]) -> Result<Vec<Vec<Value>>, Fault> {
-        let statement = self.prepared(&sql::get_all(DIALECT, table))?;
-        let keys: Vec<&str> =
-            keys.iter().filter_map(|k| if let Value::Text(k) = k { Some(&**k) } else { None }).collect();
-        let rows = self.session.client.query(&statement, &[&keys]);
-        let rows = self.checked(rows)?;
-        let width = table.columns.len();
-        let read = |row: &postgres::Row| (0..width).map(|i| row.try_get::<_, Read>(i).map(|r| r.0)).collect();
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|e| Fault::Engine(told(&e)))
-    }
-
-    fn select(&mut self, table: &'static Table, query: &Query, lock: Lock) -> Result<Vec<Vec<Value>>, Fault> {
-        let sql = sql::select(DIALECT, table, query, lock);
-        self.rows(&sql, table.columns.len(), &parameters(query, true))
-    }
-
-    fn count(&mut self, table: &'static Table, query: &Query) -> Result<u64, Fault> {
-        let rows = self.rows(&sql::count(DIALECT, table, query), 1, &parameters(query, false))?;
-        match rows.first().and_then(|row| row.first()) {
-            Some(Value::Int(n)) => Ok(n.unsigned_abs()),
-            _ => Err(Fault::Engine("a count gave no number".to_owned())),
-        }
-    }
-
-    fn insert(&mut self, table: &'static Table, row: &[Value]) -> Result<(), Fault> {
-        self.execute(&sql::insert(DIALECT, table), row).map(drop)
-    }
-
-    fn update(&mut self, table: &'static Table, row: &[Value]) -> Result<bool, Fault> {
-        match sql::update(DIALECT, table) {
-            Some(sql) => self.execute(&sql, row),
-            None => Ok(self.get(table, &table.key_of(row), Lock::None)?.is_some()),
-        }
-    }
-
-    fn delete(&mut self, table: &'static Table, key: &[Value]) -> Result<bool, Fault> {
-        self.execute(&sql::delete(DIALECT, table), key)
     }
 }

@@ -10,6 +10,7 @@ use crate::value::Kind;
 use crate::{Row, ids::Ids};
 use postgres::Client;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use uuid::Uuid;
 
 macro_rules! migrations {
     ($engine:literal: $($name:literal),+ $(,)?) => {
@@ -78,26 +79,44 @@ fn chain_old_log(connection: &Connection) -> Result<(), Fault> {
     while let Some(row) = rows.next().map_err(engine)? {
         let at: i64 = row.get(0).map_err(engine)?;
         let text = |i: usize| row.get::<_, String>(i).map_err(engine);
-        let mut chained = Audit {
-            id: ids.next_random(at),
-            strand: strand.id,
-            number: strand.number + 1,
-            at,
-            actor: text(1)?,
-            action: text(2)?,
-            subject: text(3)?,
-            detail: text(4)?,
-            previous: strand.hash.clone(),
-            hash: Vec::new(),
-        };
-        chained.hash = audit::hash(&chained);
-        let sql = crate::sql::insert(crate::sql::Dialect::Sqlite, Audit::TABLE);
-        connection.execute(&sql, rusqlite::params_from_iter(chained.to_values())).map_err(engine)?;
-        (strand.number, strand.hash) = (chained.number, chained.hash);
+        let texts = [text(1)?, text(2)?, text(3)?, text(4)?];
+        if strand.number == 0 {
+            let began = ["system", audit::BEGAN, &strand.id.to_string(), "[]"].map(str::to_owned);
+            append(connection, &mut strand, ids.next_random(at), at, began)?;
+        }
+        append(connection, &mut strand, ids.next_random(at), at, texts)?;
     }
     drop(rows);
     drop(old);
     connection.execute_batch("DROP TABLE old_audit").map_err(engine)
+}
+
+fn append(
+    connection: &Connection,
+    strand: &mut Strand,
+    id: Uuid,
+    at: i64,
+    texts: [String; 4],
+) -> Result<(), Fault> {
+    let [actor, action, subject, detail] = texts.map(|text| audit::kept(&text));
+    let (number, previous) = (strand.number + 1, strand.hash.clone());
+    let mut row = Audit {
+        id,
+        strand: strand.id,
+        number,
+        at,
+        actor,
+        action,
+        subject,
+        detail,
+        previous,
+        hash: Vec::new(),
+    };
+    row.hash = audit::hash(&row);
+    let sql = crate::sql::insert(crate::sql::Dialect::Sqlite, Audit::TABLE);
+    connection.execute(&sql, rusqlite::params_from_iter(row.to_values())).map_err(engine)?;
+    (strand.number, strand.hash) = (row.number, row.hash);
+    Ok(())
 }
 
 fn is_not(table: &Table, what: &str, found: &str, wanted: &str) -> Fault {
@@ -233,7 +252,7 @@ pub(crate) fn declared(dialect: crate::sql::Dialect) -> String {
             })
             .chain([format!("    PRIMARY KEY ({})", table.key.join(", "))])
             .collect();
-        let strict = if dialect == Dialect::Sqlite { " STRICT" } else { "" };
+        let strict = if dialect == Dialect::Sqlite { " STRICT, WITHOUT ROWID" } else { "" };
         let _ = writeln!(sql, "CREATE TABLE {} (\n{}\n){strict};", table.name, lines.join(",\n"));
         for index in table.indexes {
             let _ = writeln!(sql, "{};", index_sql(table, index, "", ""));

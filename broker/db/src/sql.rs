@@ -1,8 +1,83 @@
-//! The SQL of the few statements that engines need, for a dialect.
+//! The few statements that engines need, as SQL of a dialect, for whatever runs SQL.
 
+use crate::fault::Fault;
 use crate::table::{Query, Table};
-use crate::tx::Lock;
+use crate::tx::{Lock, Statements};
+use crate::value::Value;
 use std::fmt::Write;
+use uuid::Uuid;
+
+/// A transaction of a database that speaks SQL.
+pub(crate) trait Sql {
+    const DIALECT: Dialect;
+    /// As [`Statements::now`].
+    fn time(&self) -> i64;
+    /// As [`Statements::uuid`].
+    fn id(&mut self) -> Uuid;
+    /// The first `width` columns of what a query gives.
+    fn rows(&mut self, sql: &str, width: usize, parameters: &[Value]) -> Result<Vec<Vec<Value>>, Fault>;
+    /// As [`Sql::rows`], for [`get_all`].
+    fn rows_of(&mut self, sql: &str, width: usize, keys: &[&str]) -> Result<Vec<Vec<Value>>, Fault>;
+    /// Changes rows; tells whether there was one to change.
+    fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<bool, Fault>;
+}
+
+impl<S: Sql> Statements for S {
+    fn now(&self) -> i64 {
+        self.time()
+    }
+
+    fn uuid(&mut self) -> Uuid {
+        self.id()
+    }
+
+    fn get(&mut self, table: &'static Table, key: &[Value], lock: Lock) -> Result<Option<Vec<Value>>, Fault> {
+        Ok(self.rows(&get(S::DIALECT, table, lock), table.columns.len(), key)?.pop())
+    }
+
+    fn get_all(&mut self, table: &'static Table, keys: &[Value]) -> Result<Vec<Vec<Value>>, Fault> {
+        let keys: Vec<&str> = keys.iter().filter_map(Value::text).collect();
+        self.rows_of(&get_all(S::DIALECT, table), table.columns.len(), &keys)
+    }
+
+    fn select(&mut self, table: &'static Table, query: &Query, lock: Lock) -> Result<Vec<Vec<Value>>, Fault> {
+        let sql = select(S::DIALECT, table, query, lock);
+        self.rows(&sql, table.columns.len(), &parameters(query, true))
+    }
+
+    fn count(&mut self, table: &'static Table, query: &Query) -> Result<u64, Fault> {
+        let rows = self.rows(&count(S::DIALECT, table, query), 1, &parameters(query, false))?;
+        match rows.first().and_then(|row| row.first()) {
+            Some(Value::Int(n)) => Ok(n.unsigned_abs()),
+            _ => Err(Fault::Engine("a count gave no number".to_owned())),
+        }
+    }
+
+    fn insert(&mut self, table: &'static Table, row: &[Value]) -> Result<(), Fault> {
+        self.execute(&insert(S::DIALECT, table), row).map(drop)
+    }
+
+    fn update(&mut self, table: &'static Table, row: &[Value]) -> Result<bool, Fault> {
+        match update(S::DIALECT, table) {
+            Some(sql) => self.execute(&sql, row),
+            None => Ok(self.get(table, &table.key_of(row), Lock::None)?.is_some()),
+        }
+    }
+
+    fn delete(&mut self, table: &'static Table, key: &[Value]) -> Result<bool, Fault> {
+        self.execute(&delete(S::DIALECT, table), key)
+    }
+}
+
+/// The values of a query's parameters.
+fn parameters(query: &Query, limited: bool) -> Vec<Value> {
+    let mut all = query.prefix.clone();
+    all.extend(query.bounds().map(|(_, bound)| bound.clone()));
+    if limited && query.limit != usize::MAX {
+        all.push(Value::Int(i64::try_from(query.limit).unwrap_or(i64::MAX)));
+    }
+    all
+}
 
 /// What differs between databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +117,13 @@ fn equal(dialect: Dialect, names: &[&str], before: usize) -> String {
 }
 
 /// Parameters: the key.
-pub(crate) fn get(dialect: Dialect, table: &Table, lock: Lock) -> String {
+fn get(dialect: Dialect, table: &Table, lock: Lock) -> String {
     let (columns, name) = (columns(table), table.name);
     format!("SELECT {columns} FROM {name} WHERE {}{}", equal(dialect, table.key, 0), dialect.lock(lock))
 }
 
 /// Parameters: the keys, as a JSON array for SQLite and as an array for PostgreSQL.
-pub(crate) fn get_all(dialect: Dialect, table: &Table) -> String {
+fn get_all(dialect: Dialect, table: &Table) -> String {
     let (columns, name, key) = (columns(table), table.name, table.key[0]);
     match dialect {
         Dialect::Sqlite => {
@@ -80,7 +155,7 @@ fn condition(dialect: Dialect, table: &Table, query: &Query) -> String {
 }
 
 /// Parameters: those of the condition, then the limit.
-pub(crate) fn select(dialect: Dialect, table: &Table, query: &Query, lock: Lock) -> String {
+fn select(dialect: Dialect, table: &Table, query: &Query, lock: Lock) -> String {
     let mut sql =
         format!("SELECT {} FROM {}{}", columns(table), table.name, condition(dialect, table, query));
     let direction = if query.newest_first { " DESC" } else { "" };
@@ -98,7 +173,7 @@ pub(crate) fn select(dialect: Dialect, table: &Table, query: &Query, lock: Lock)
 }
 
 /// Parameters: those of the condition.
-pub(crate) fn count(dialect: Dialect, table: &Table, query: &Query) -> String {
+fn count(dialect: Dialect, table: &Table, query: &Query) -> String {
     format!("SELECT count(*) FROM {}{}", table.name, condition(dialect, table, query))
 }
 
@@ -109,7 +184,7 @@ pub(crate) fn insert(dialect: Dialect, table: &Table) -> String {
 }
 
 /// Parameters: the row. `None` where there is nothing but the key.
-pub(crate) fn update(dialect: Dialect, table: &Table) -> Option<String> {
+fn update(dialect: Dialect, table: &Table) -> Option<String> {
     let set: Vec<_> = (table.columns.iter().enumerate())
         .filter(|(_, c)| !table.key.contains(&c.name))
         .map(|(i, c)| format!("{} = {}", c.name, dialect.parameter(i + 1)))
@@ -122,6 +197,6 @@ pub(crate) fn update(dialect: Dialect, table: &Table) -> Option<String> {
 }
 
 /// Parameters: the key.
-pub(crate) fn delete(dialect: Dialect, table: &Table) -> String {
+fn delete(dialect: Dialect, table: &Table) -> String {
     format!("DELETE FROM {} WHERE {}", table.name, equal(dialect, table.key, 0))
 }

@@ -8,9 +8,7 @@ use crate::engine::{Engine, Job, Mode, Ran, TRIES, closed, run};
 use crate::fault::Fault;
 use crate::ids::Ids;
 use crate::schema;
-use crate::sql::{self, Dialect};
-use crate::table::{Query, Table};
-use crate::tx::{Lock, Statements};
+use crate::sql::{Dialect, Sql};
 use crate::value::Value;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params_from_iter};
@@ -131,12 +129,13 @@ impl Writer {
 
     fn serve(mut self, jobs: &Receiver<Box<dyn Job>>) {
         while let Ok(first) = jobs.recv() {
-            let (begun, strand) = (Instant::now(), self.strand.clone());
+            let begun = Instant::now();
             if let Err(e) = self.batch("BEGIN IMMEDIATE") {
                 first.done(Err(e));
                 continue;
             }
             let mut waiting = Vec::new();
+            let mut lost = None;
             let mut next = Some(first);
             while let Some(mut job) = next {
                 let outcome = match self.step(&mut *job) {
@@ -147,18 +146,33 @@ impl Writer {
                     Step::Dropped => Ok(()),
                     Step::Failed(fault) => Err(fault),
                 };
+                // On a full disk and the like SQLite gives up the whole transaction, and what came after would be its own.
+                if self.connection.is_autocommit() {
+                    let gone = Fault::Engine("SQLite gave up the transaction".to_owned());
+                    lost = Some(outcome.clone().err().unwrap_or(gone));
+                }
                 waiting.push((job, outcome));
-                let more = waiting.len() < TOGETHER && begun.elapsed() < GATHER;
+                let more = lost.is_none() && waiting.len() < TOGETHER && begun.elapsed() < GATHER;
                 next = if more { jobs.try_recv().ok() } else { None };
             }
-            let committed = self.batch("COMMIT");
+            let committed = lost.map_or_else(|| self.commit(), Err);
             if committed.is_err() {
-                self.strand = strand;
-                let _ = self.batch("ROLLBACK");
+                // What is in the file is not known for certain; nobody continues this strand.
+                self.strand = Strand::new();
             }
             for (job, outcome) in waiting {
                 job.done(committed.clone().and(outcome));
             }
+        }
+    }
+
+    fn commit(&self) -> Result<(), Fault> {
+        let committed = self.batch("COMMIT");
+        match committed {
+            // Still open: it was not begun, and is taken back.
+            Err(fault) if !self.connection.is_autocommit() => self.batch("ROLLBACK").and(Err(fault)),
+            Err(Fault::Engine(reason)) => Err(Fault::Unknown(reason)),
+            committed => committed,
         }
     }
 
@@ -257,8 +271,18 @@ struct Open<'a> {
     now: i64,
 }
 
-impl Open<'_> {
-    fn rows(&self, sql: &str, width: usize, parameters: &[Value]) -> Result<Vec<Vec<Value>>, Fault> {
+impl Sql for Open<'_> {
+    const DIALECT: Dialect = Dialect::Sqlite;
+
+    fn time(&self) -> i64 {
+        self.now
+    }
+
+    fn id(&mut self) -> Uuid {
+        self.ids.next_random(self.now)
+    }
+
+    fn rows(&mut self, sql: &str, width: usize, parameters: &[Value]) -> Result<Vec<Vec<Value>>, Fault> {
         let read = || {
             let mut statement = self.connection.prepare_cached(sql)?;
             let mut rows = statement.query(params_from_iter(parameters))?;
@@ -281,70 +305,14 @@ impl Open<'_> {
         read().map_err(|e| fault(&e))
     }
 
-    fn execute(&self, sql: &str, parameters: &[Value]) -> Result<bool, Fault> {
+    fn rows_of(&mut self, sql: &str, width: usize, keys: &[&str]) -> Result<Vec<Vec<Value>>, Fault> {
+        let list = serde_json::to_string(keys).map_err(|e| Fault::Engine(e.to_string()))?;
+        self.rows(sql, width, &[Value::Text(list)])
+    }
+
+    fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<bool, Fault> {
         let mut statement = self.connection.prepare_cached(sql).map_err(|e| fault(&e))?;
         let changed = statement.execute(params_from_iter(parameters)).map_err(|e| fault(&e))?;
         Ok(changed > 0)
-    }
-}
-
-/// The values of a query's parameters.
-pub(crate) fn parameters(query: &Query, limited: bool) -> Vec<Value> {
-    let mut all = query.prefix.clone();
-    all.extend(query.bounds().map(|(_, bound)| bound.clone()));
-    if limited && query.limit != usize::MAX {
-        all.push(Value::Int(i64::try_from(query.limit).unwrap_or(i64::MAX)));
-    }
-    all
-}
-
-const DIALECT: Dialect = Dialect::Sqlite;
-
-impl Statements for Open<'_> {
-    fn now(&self) -> i64 {
-        self.now
-    }
-
-    fn uuid(&mut self) -> Uuid {
-        self.ids.next_random(self.now)
-    }
-
-    fn get(&mut self, table: &'static Table, key: &[Value], lock: Lock) -> Result<Option<Vec<Value>>, Fault> {
-        Ok(self.rows(&sql::get(DIALECT, table, lock), table.columns.len(), key)?.pop())
-    }
-
-    fn get_all(&mut self, table: &'static Table, keys: &[Value]) -> Result<Vec<Vec<Value>>, Fault> {
-        let keys: Vec<&str> =
-            keys.iter().filter_map(|k| if let Value::Text(k) = k { Some(&**k) } else { None }).collect();
-        let list = serde_json::to_string(&keys).map_err(|e| Fault::Engine(e.to_string()))?;
-        self.rows(&sql::get_all(DIALECT, table), table.columns.len(), &[Value::Text(list)])
-    }
-
-    fn select(&mut self, table: &'static Table, query: &Query, lock: Lock) -> Result<Vec<Vec<Value>>, Fault> {
-        let sql = sql::select(DIALECT, table, query, lock);
-        self.rows(&sql, table.columns.len(), &parameters(query, true))
-    }
-
-    fn count(&mut self, table: &'static Table, query: &Query) -> Result<u64, Fault> {
-        let rows = self.rows(&sql::count(DIALECT, table, query), 1, &parameters(query, false))?;
-        match rows.first().and_then(|row| row.first()) {
-            Some(Value::Int(n)) => Ok(n.unsigned_abs()),
-            _ => Err(Fault::Engine("a count gave no number".to_owned())),
-        }
-    }
-
-    fn insert(&mut self, table: &'static Table, row: &[Value]) -> Result<(), Fault> {
-        self.execute(&sql::insert(DIALECT, table), row).map(drop)
-    }
-
-    fn update(&mut self, table: &'static Table, row: &[Value]) -> Result<bool, Fault> {
-        match sql::update(DIALECT, table) {
-            Some(sql) => self.execute(&sql, row),
-            None => Ok(self.get(table, &table.key_of(row), Lock::None)?.is_some()),
-        }
-    }
-
-    fn delete(&mut self, table: &'static Table, key: &[Value]) -> Result<bool, Fault> {
-        self.execute(&sql::delete(DIALECT, table), key)
     }
 }

@@ -9,7 +9,7 @@ use crate::audit::{self, Strand};
 use crate::fault::{self, Fault};
 use crate::table::{Key, Query, Row, Select, Table};
 use crate::tables::Audit;
-use crate::value::{ToValue, Value};
+use crate::value::Value;
 use std::ops::{Deref, DerefMut};
 use uuid::Uuid;
 
@@ -223,7 +223,8 @@ impl<'a> Tx<'a> {
     /// # Errors
     /// A fault of the database.
     pub fn count<R: Row>(&mut self, select: Select<R>) -> Result<u64, Fault> {
-        let count = self.statements.count(R::TABLE, &select.query);
+        let query = Query { limit: usize::MAX, ..select.query };
+        let count = self.statements.count(R::TABLE, &query);
         self.noted(count)
     }
 
@@ -276,29 +277,25 @@ impl<'a> Tx<'a> {
     /// # Errors
     /// A fault of the database.
     pub fn audit(&mut self, actor: &str, action: &str, subject: &str, detail: &str) -> Result<(), Fault> {
-        if self.strand.number == 0 {
+        if self.strand.number % audit::AGAIN == 0 {
+            let names = if self.strand.number == 0 { audit::BEGAN } else { audit::NAMES };
             let heads = audit::heads(self)?;
             let strand = self.strand.id.to_string();
-            self.append("system", audit::BEGAN, &strand, &audit::heads_text(&heads))?;
+            self.append("system", names, &strand, &audit::heads_text(&heads))?;
         }
         self.append(actor, action, subject, detail)
     }
 
     fn append(&mut self, actor: &str, action: &str, subject: &str, detail: &str) -> Result<(), Fault> {
-        // As it is read back, or the hash would not be that of what is kept.
-        let kept = |text: &str| match text.to_value() {
-            Value::Text(text) => text,
-            _ => String::new(),
-        };
         let mut row = Audit {
             id: self.uuid(),
             strand: self.strand.id,
             number: self.strand.number + 1,
             at: self.now(),
-            actor: kept(actor),
-            action: kept(action),
-            subject: kept(subject),
-            detail: kept(detail),
+            actor: audit::kept(actor),
+            action: audit::kept(action),
+            subject: audit::kept(subject),
+            detail: audit::kept(detail),
             previous: self.strand.hash.clone(),
             hash: Vec::new(),
         };

@@ -20,6 +20,14 @@ pub enum Value {
     Blob(Vec<u8>),
 }
 
+impl Value {
+    /// Text, if it is.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+}
+
 /// The kinds of values that a column may hold, besides nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -12,46 +12,11 @@ use lucarne_db::tables::{
 };
 use lucarne_db::value::Json;
 use lucarne_db::{Db, Fault, Row, audit};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use uuid::Uuid;
 
-/// Declares each behaviour once and tests it on every engine.
-macro_rules! contract {
-    ($($name:ident),+ $(,)?) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-            async fn $name() {
-                super::$name(super::in_memory()).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-            async fn $name() {
-                let folder = tempfile::tempdir().unwrap();
-                let db = lucarne_db::Db::sqlite(&folder.path().join("broker.db")).await.unwrap();
-                super::$name(db.clone()).await;
-                db.close().await;
-            })+
-        }
-        mod postgres {
-            $(#[test]
-            fn $name() {
-                // The server's own client must not be used within a runtime.
-                let server = lucarne_postgres::Server::get().unwrap();
-                let database = server.database().unwrap();
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
-                runtime.unwrap().block_on(async {
-                    let db = lucarne_db::Db::postgres(&database.url()).await.unwrap();
-                    super::$name(db.clone()).await;
-                    db.close().await;
-                });
-            })+
-        }
-    };
-}
-
-contract!(
+lucarne_postgres::on_each_engine!(
+    same:
     a_row_is_read_back_as_it_was_written,
     what_is_refused_leaves_nothing_behind,
     what_must_not_be_double_is_not,
@@ -67,14 +32,15 @@ contract!(
     a_panic_keeps_nothing_and_the_next_is_served,
     a_number_that_does_not_fit_is_kept_as_the_most_that_does,
     the_log_is_a_chain_in_each_strand,
+    a_strand_names_the_others_again_and_again,
     ids_and_times_go_on,
     what_reads_changes_nothing,
     a_closed_database_says_so,
 );
 
-fn in_memory() -> Db {
-    let time = Arc::new(AtomicI64::new(1_800_000_000_000));
-    Db::memory(Arc::new(move || time.fetch_add(1, Ordering::Relaxed)), 7)
+/// The suite is of the database itself.
+async fn same(db: Db) -> Db {
+    db
 }
 
 fn user(name: &str) -> User {
@@ -568,6 +534,17 @@ async fn the_log_is_a_chain_in_each_strand(db: Db) {
             previous.clone_from(&row.hash);
         }
     }
+}
+
+async fn a_strand_names_the_others_again_and_again(db: Db) {
+    db.write(|tx| (0..2500).try_for_each(|n| tx.audit("ada", "count", &n.to_string(), ""))).await.unwrap();
+    let rows = db.read(|tx| tx.list(Audit::all())).await.unwrap();
+    let named: Vec<_> = rows.iter().filter(|row| row.action == audit::NAMES).collect();
+    assert_eq!((rows.len(), named.len()), (2503, 2));
+    let detail: Vec<lucarne_control::api::AuditHead> = serde_json::from_str(&named[1].detail).unwrap();
+    assert_eq!((detail[0].strand, detail[0].number), (named[1].strand, named[1].number - 1));
+    let verified = audit::verify(&db, &detail).await.unwrap();
+    assert_eq!((verified.faults, verified.rows), (vec![], 2503));
 }
 
 async fn ids_and_times_go_on(db: Db) {

@@ -41,7 +41,7 @@ INSERT INTO assignments (id, desktop_id, user_id, pool_id, ended_at, end_reason)
     ('019aa000-0000-7000-8000-0000000000e2', '019aa000-0000-7000-8000-0000000000d2', '019aa000-0000-7000-8000-0000000000a1', '019aa000-0000-7000-8000-0000000000b1', NULL, NULL);
 INSERT INTO sessions (id, user_id, pool_id, desktop_id, state) VALUES ('019aa000-0000-7000-8000-0000000000f1',
     '019aa000-0000-7000-8000-0000000000a1', '019aa000-0000-7000-8000-0000000000b1', '019aa000-0000-7000-8000-0000000000d2', 'connected');
-INSERT INTO audit (at, actor, action, subject, detail) VALUES (5, 'ada', 'pool.created', 'desk', ''), (6, 'ada', 'x', 'y', 'z');
+INSERT INTO audit (at, actor, action, subject, detail) VALUES (5, 'ada', 'pool.created', 'desk', ''), (6, 'ada', 'x', 'y', 'z' || char(0) || 'z');
 UPDATE revision SET value = 41;
 "#;
 
@@ -88,8 +88,9 @@ async fn a_database_of_the_first_releases_is_taken_over_with_all_that_is_in_it()
         assert_eq!((groups.len(), sessions.len()), (1, 1));
         assert_eq!(
             log.iter().map(|row| (row.number, row.at, &*row.actor)).collect::<Vec<_>>(),
-            [(1, 5, "ada"), (2, 6, "ada")]
+            [(1, 5, "system"), (2, 5, "ada"), (3, 6, "ada")]
         );
+        assert_eq!(audit::verify(&db, &[]).await.unwrap().faults, Vec::<String>::new());
         assert!(log.iter().all(|row| row.hash == audit::hash(row)) && log[1].previous == log[0].hash);
         db.close().await;
     }
@@ -261,4 +262,38 @@ async fn what_somebody_does_to_the_log_behind_the_brokers_back_is_found() {
     Connection::open(&file).unwrap().execute_batch(cut).unwrap();
     assert!(verify(&file, &[]).await.faults.is_empty());
     assert!(verify(&file, &heads).await.faults[0].contains("row 6 of the strand"));
+}
+
+#[tokio::test]
+async fn a_log_that_was_rewritten_from_end_to_end_is_found_by_who_kept_its_heads() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broker.db");
+    let heads = a_log(&file).await;
+    let db = Db::sqlite(&file).await.unwrap();
+    let mut rows = db.read(|tx| tx.list(Audit::all())).await.unwrap();
+    db.close().await;
+    rows.sort_by_key(|row| (row.strand, row.number));
+    let connection = Connection::open(&file).unwrap();
+    connection.execute_batch("DROP TRIGGER audit_is_not_changed").unwrap();
+    let (mut previous, mut heads_now) = (vec![0; 32], Vec::new());
+    for mut row in rows {
+        if row.number == 1 {
+            previous = vec![0; 32];
+            row.detail = serde_json::to_string(&heads_now).unwrap();
+        }
+        if row.subject == "first" {
+            row.actor = "eve".to_owned();
+        }
+        row.previous = previous;
+        row.hash = audit::hash(&row);
+        let sql = "UPDATE audit SET actor = ?, detail = ?, previous = ?, hash = ? WHERE id = ?";
+        let id = row.id.to_string();
+        connection.execute(sql, (&row.actor, &row.detail, &row.previous, &row.hash, &id)).unwrap();
+        let hash = row.hash.iter().map(|b| format!("{b:02x}")).collect();
+        heads_now = vec![AuditHead { strand: row.strand, number: row.number, hash }];
+        previous = row.hash;
+    }
+    drop(connection);
+    assert_eq!(verify(&file, &[]).await.faults, Vec::<String>::new(), "the rewriter was careful");
+    assert!(verify(&file, &heads).await.faults[0].contains("is not the one that was there"));
 }

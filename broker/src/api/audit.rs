@@ -9,7 +9,8 @@ use axum::extract::State;
 use lucarne_control::api::{AuditEntry, AuditKnown, AuditVerified, Page, Problem};
 use std::sync::Arc;
 
-/// The audit log, oldest first.
+/// The audit log, oldest first, by the time at which each change began: who follows it reads the last minute again, because
+/// changes that took long come before some that were there already.
 #[utoipa::path(get, path = "/audit", tag = "audit", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<AuditEntry>),

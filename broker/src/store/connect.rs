@@ -7,7 +7,7 @@ use crate::plan::World;
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::spec::TemplateSpec;
-use lucarne_control::{DesktopId, SessionId, UserId};
+use lucarne_control::{DesktopId, PoolId, SessionId, UserId};
 use lucarne_db::tables::{Assignment, Desktop, Host, Placement, Pool, Session, User};
 use lucarne_db::value::Json;
 use lucarne_db::{Locked, Tx};
@@ -74,25 +74,23 @@ fn connect(
         let pool = tx.peek(Pool::key(&id))?.map(|pool| pool.name).unwrap_or_default();
         return Err(Error::NotEntitled { user: user.name, pool });
     }
-    let mut replaced = None;
-    if let Some(assignment) = tx.find(Assignment::live_in_pool(&user.id, &id))? {
-        let desktop = tx.lock(Desktop::key(&assignment.desktop_id))?;
-        // Whoever ended it meanwhile has ended the assignment too.
-        if let Some(desktop) = desktop.filter(|d| d.is_wanted() && d.assigned) {
-            match world.failure(desktop.id, if desktop.placed { desktop.generation } else { 0 }) {
-                Some(reason) => replaced = end::failed(tx, desktop.id, &reason)?,
-                None => {
-                    let pool =
-                        tx.peek(Pool::key(&id))?.ok_or_else(|| Error::not_found("pool", &request.pool))?;
-                    let host = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
-                    let host = host.map(|host| host.name);
-                    return finish(tx, &Claim { request, pool, user }, desktop.into_row(), host);
-                }
-            }
-        }
+    if let Some(desktop) = healthy(tx, user.id, id, world)? {
+        return reuse(tx, request, user, id, desktop);
     }
+    // Something is to be made: the pool is held, and looked at again, since whoever held it before may have made it.
     let pool = tx.lock(Pool::key(&id))?.filter(|pool| pool.deleted_at.is_none());
     let mut pool = pool.ok_or_else(|| Error::not_found("pool", &request.pool))?;
+    let mut replaced = None;
+    if let Some(assignment) = tx.find(Assignment::live_in_pool(&user.id, &id))?
+        && let Some(desktop) = tx.lock(Desktop::key(&assignment.desktop_id))?
+        && desktop.is_wanted()
+        && desktop.assigned
+    {
+        match failure(&desktop, world) {
+            None => return reuse(tx, request, user, id, desktop),
+            Some(reason) => replaced = end::failed(tx, desktop.id, &reason)?,
+        }
+    }
     if pool.desktops >= pool.max_desktops {
         return Err(Error::PoolFull { pool: pool.name.clone(), max: i64::from(pool.max_desktops) });
     }
@@ -109,6 +107,40 @@ fn connect(
     }
     tx.audit(&request.actor, "desktop.assigned", &desktop.name, &detail)?;
     Ok(Assigned { fresh: true, replaced, ..finish(tx, &claim, desktop, Some(host_name))? })
+}
+
+fn failure(desktop: &Desktop, world: &dyn World) -> Option<String> {
+    world.failure(desktop.id, if desktop.placed { desktop.generation } else { 0 })
+}
+
+/// The user's desktop of the pool, held until the end, if nothing is wrong with it.
+fn healthy(
+    tx: &mut Tx<'_>,
+    user: UserId,
+    pool: PoolId,
+    world: &dyn World,
+) -> Result<Option<Locked<Desktop>>> {
+    let Some(assignment) = tx.find(Assignment::live_in_pool(&user, &pool))? else { return Ok(None) };
+    // Only looked at before: one that died is held after its pool.
+    let fine = |d: &Desktop| d.is_wanted() && d.assigned && failure(d, world).is_none();
+    if !tx.peek(Desktop::key(&assignment.desktop_id))?.is_some_and(|desktop| fine(&desktop)) {
+        return Ok(None);
+    }
+    Ok(tx.lock(Desktop::key(&assignment.desktop_id))?.filter(|desktop| fine(desktop)))
+}
+
+/// Connects the user to the desktop that they have.
+fn reuse(
+    tx: &mut Tx<'_>,
+    request: &ConnectRequest,
+    user: User,
+    pool: PoolId,
+    desktop: Locked<Desktop>,
+) -> Result<Assigned> {
+    let pool = tx.peek(Pool::key(&pool))?.ok_or_else(|| Error::not_found("pool", &request.pool))?;
+    let host = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
+    let host = host.map(|host| host.name);
+    finish(tx, &Claim { request, pool, user }, desktop.into_row(), host)
 }
 
 /// The user's last desktop of the pool, when it died: the audit log tells why there is a fresh one.

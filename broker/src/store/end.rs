@@ -146,6 +146,10 @@ impl Store {
     /// A database fault.
     pub async fn confirm_stopped(&self, id: DesktopId, desired_gen: i64) -> Result<bool> {
         self.write(move |tx| {
+            let Some(pool) = tx.peek(Desktop::key(&id))?.map(|desktop| desktop.pool_id) else {
+                return Ok(false);
+            };
+            let pool = tx.lock(Pool::key(&pool))?;
             let Some(mut desktop) = still(tx, id, desired_gen)?.filter(|d| !d.is_wanted()) else {
                 return Ok(false);
             };
@@ -156,7 +160,7 @@ impl Store {
                 desktop.phase = Phase::Stopped;
             }
             tx.update(&desktop)?;
-            if let Some(mut pool) = tx.lock(Pool::key(&desktop.pool_id))? {
+            if let Some(mut pool) = pool {
                 pool.desktops = pool.desktops.saturating_sub(1);
                 tx.update(&pool)?;
             }

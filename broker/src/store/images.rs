@@ -9,10 +9,12 @@ use lucarne_db::tables::{Desktop, Host, HostImage, Image, Pool};
 
 /// Forgets an image that no host has and no pool needs.
 fn forget_gone(tx: &mut Tx<'_>, digest: &ImageDigest) -> Result<()> {
+    // Held first: whoever adds it to a host or a pool holds it too.
+    let Some(image) = tx.lock(Image::key(digest))? else { return Ok(()) };
     let kept = tx.find(HostImage::of(digest))?.is_some()
         || tx.list(Pool::on_image(digest))?.iter().any(|pool| pool.deleted_at.is_none());
     if !kept {
-        tx.remove(Image::key(digest))?;
+        tx.delete(image)?;
     }
     Ok(())
 }
@@ -68,10 +70,14 @@ impl Store {
     /// # Errors
     /// A database fault.
     pub async fn set_host_images(&self, host: HostId, name: &str, images: &[ImageInfo]) -> Result<()> {
-        let (name, images) = (name.to_owned(), images.to_vec());
+        let (name, mut images) = (name.to_owned(), images.to_vec());
+        // Everybody holds images in this order.
+        images.sort_by(|a, b| a.digest.cmp(&b.digest));
         self.write(move |tx| {
-            // One host's images are taken over once at a time.
-            tx.lock(Host::key(&host))?;
+            // One host's images are taken over once at a time; those of a host that was deleted are nobody's.
+            if tx.lock(Host::key(&host))?.is_none() {
+                return Ok(());
+            }
             for before in tx.lock_list(HostImage::on_host(&host))? {
                 if !images.iter().any(|image| image.digest == before.digest) {
                     let digest = before.digest.clone();

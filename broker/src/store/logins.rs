@@ -1,6 +1,6 @@
 //! Sign-ins: cookies and bearer tokens, kept only as their sha256.
 
-use super::{Result, Store, seconds};
+use super::{Error, Result, Store, seconds};
 use lucarne_control::UserId;
 use lucarne_control::api::Role;
 use lucarne_db::tables::{Login, LoginKind, User};
@@ -34,7 +34,7 @@ impl Store {
     /// Keeps a login with the given sha256 of its token and tells when it ends, seconds since the epoch.
     ///
     /// # Errors
-    /// A database fault.
+    /// [`Error::NotFound`] when the user was deleted meanwhile, or a database fault.
     pub async fn create_login(&self, user: UserId, name: &str, kind: LoginKind, hash: &[u8]) -> Result<i64> {
         let (word, life) = match kind {
             LoginKind::Cookie => ("cookie", COOKIE_IDLE),
@@ -43,6 +43,9 @@ impl Store {
         let (name, hash) = (name.to_owned(), hash.to_vec());
         self.write(move |tx| {
             let now = tx.now();
+            tx.share(User::key(&user))?
+                .filter(|row| row.deleted_at.is_none())
+                .ok_or_else(|| Error::not_found("user", &name))?;
             for login in tx.claim(Login::by_expiry().up_to(&now).limit(FORGET))? {
                 tx.delete(login)?;
             }

@@ -1,8 +1,8 @@
 //! The broker's durable state: what it decides, written once as transactions over [`lucarne_db`], whichever engine keeps it.
 //!
 //! Every mutation is one transaction that also writes its audit row. What must never be double is a unique index of the
-//! database, so a bug gives an error, not a double. Rows that a decision rests on are locked, in one order, so that nobody
-//! waits for each other: user, pool, host, desktop. Knows nothing of SQL, HTTP, of agents or of what is observed.
+//! database, so a bug gives an error, not a double. Rows that a decision rests on are locked, where it can be in this
+//! order: user, pool, desktop, session, host. Who meets somebody in another order is rolled back and goes again. Knows nothing of SQL, HTTP, of agents or of what is observed.
 
 mod audit;
 mod connect;
@@ -131,9 +131,11 @@ fn page<R: Row, A: lucarne_db::value::ToValue>(
     limit: usize,
     fits: impl Fn(&R) -> bool,
 ) -> Result<Vec<R>, Fault> {
-    let (mut found, mut from) = (Vec::new(), from);
+    let (mut found, mut from, mut first) = (Vec::new(), from, true);
     while found.len() < limit {
-        let wanted = (limit - found.len()).min(PAGE);
+        // Where most do not fit, the next pages are large.
+        let wanted = if first { limit.min(PAGE) } else { PAGE };
+        first = false;
         let rows = tx.list(match &from {
             Some(from) => select().after(from).limit(wanted),
             None => select().limit(wanted),
@@ -145,6 +147,7 @@ fn page<R: Row, A: lucarne_db::value::ToValue>(
         }
         from = last;
     }
+    found.truncate(limit);
     Ok(found)
 }
 

@@ -102,6 +102,9 @@ fn insert(tx: &mut Tx<'_>, actor: &str, new: &NewPool, image: &ImageDigest) -> R
     if tx.find(Pool::named(&new.name))?.is_some() {
         return Err(Error::NameTaken { what: "pool", name: new.name.clone() });
     }
+    if tx.share(Image::key(image))?.is_none() {
+        return Err(Error::not_found("image", image));
+    }
     let machine = new.machine.unwrap_or_default();
     let pool = Pool {
         id: PoolId(tx.uuid()),

@@ -63,8 +63,16 @@ fn view(tx: &mut Tx<'_>, session: Session) -> Result<SessionRow> {
     views(tx, vec![session])?.pop().ok_or_else(|| Error::not_found("session", id))
 }
 
+/// As [`placed`]; neither session nor placement ends before the transaction does.
+pub(super) fn hold_placed(tx: &mut Tx<'_>, id: SessionId) -> Result<PlacedDesktop> {
+    let session = tx.peek(Session::key(&id))?.ok_or_else(|| Error::not_found("session", id))?;
+    tx.share(Desktop::key(&session.desktop_id))?;
+    tx.share(Session::key(&id))?;
+    placed(tx, id)
+}
+
 /// Where a live session's desktop is.
-pub(super) fn placed(tx: &mut Tx<'_>, id: SessionId) -> Result<PlacedDesktop> {
+fn placed(tx: &mut Tx<'_>, id: SessionId) -> Result<PlacedDesktop> {
     let session = tx.peek(Session::key(&id))?.ok_or_else(|| Error::not_found("session", id))?;
     let desktop = tx.peek(Desktop::key(&session.desktop_id))?;
     match desktop.map(|d| (d.id, d.host_id, d.placed, d.generation)) {

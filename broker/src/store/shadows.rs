@@ -92,13 +92,13 @@ impl Store {
         let ShadowRequest { session: session_id, control, .. } = *request;
         let (administrator, reason) = (request.administrator.to_owned(), request.reason.to_owned());
         self.write(move |tx| {
-            let session = tx.share(Session::key(&session_id))?;
-            let session = session.ok_or_else(|| Error::not_found("session", session_id))?;
+            let missing = || Error::not_found("session", session_id);
+            let pool = tx.peek(Session::key(&session_id))?.ok_or_else(missing)?.pool_id;
+            let pool = tx.share(Pool::key(&pool))?.ok_or_else(|| Error::not_found("pool", pool))?;
+            let session = tx.share(Session::key(&session_id))?.ok_or_else(missing)?;
             if session.ended_at.is_some() {
                 return Err(Error::SessionEnded(session_id.to_string()));
             }
-            let pool = tx.share(Pool::key(&session.pool_id))?;
-            let pool = pool.ok_or_else(|| Error::not_found("pool", session.pool_id))?;
             let consent = match pool.policy.0.shadow {
                 ShadowPolicy::Off => return Err(Error::ShadowOff { pool: pool.name }),
                 ShadowPolicy::WithConsent => true,

@@ -12,45 +12,10 @@ use lucarne_control::viewer::{ShadowPolicy, ViewerWish};
 use lucarne_control::{DesktopId, HostId, SessionId, UserId};
 use lucarne_db::tables::{Assignment, Desktop, Placement, Pool, Session, Ticket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use uuid::Uuid;
 
-/// Tests each behaviour on every engine.
-macro_rules! contract {
-    ($($name:ident),+ $(,)?) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-            async fn $name() {
-                super::$name(super::Scene::new(super::in_memory()).await).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-            async fn $name() {
-                let folder = tempfile::tempdir().unwrap();
-                let db = lucarne_db::Db::sqlite(&folder.path().join("broker.db")).await.unwrap();
-                super::$name(super::Scene::new(db.clone()).await).await;
-                db.close().await;
-            })+
-        }
-        mod postgres {
-            $(#[test]
-            fn $name() {
-                // The server's own client must not be used within a runtime.
-                let server = lucarne_postgres::Server::get().unwrap();
-                let database = server.database().unwrap();
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
-                runtime.unwrap().block_on(async {
-                    let db = lucarne_db::Db::postgres(&database.url()).await.unwrap();
-                    super::$name(super::Scene::new(db.clone()).await).await;
-                    db.close().await;
-                });
-            })+
-        }
-    };
-}
-
-contract!(
+lucarne_postgres::on_each_engine!(
+    scene:
     nothing_can_be_doubled,
     desktops_and_sessions_are_told_of_their_pools_sound_and_clipboard,
     a_desktop_that_had_a_user_cannot_be_assigned_again_even_when_it_is_free,
@@ -67,9 +32,8 @@ contract!(
     lists_go_on_where_the_page_before_ended,
 );
 
-fn in_memory() -> Db {
-    let time = Arc::new(AtomicI64::new(1_800_000_000_000));
-    Db::memory(Arc::new(move || time.fetch_add(1, Ordering::Relaxed)), 7)
+async fn scene(db: Db) -> Scene {
+    Scene::new(db).await
 }
 
 /// Hosts are online and nothing has failed.
@@ -372,13 +336,20 @@ fn request(user: UserId) -> ConnectRequest {
 
 async fn a_user_who_connects_many_times_at_once_has_one_desktop_and_one_session(scene: Scene) {
     let ada = scene.user("ada").await;
-    let connects = (0..40).map(|_| {
-        let store = scene.store.clone();
-        async move { store.connect(request(ada), Arc::new(Fine)).await.unwrap() }
-    });
-    let got = at_once(connects).await;
-    assert_eq!(got.iter().filter(|a| a.fresh).count(), 1);
-    assert!(got.iter().all(|a| a.desktop.id == got[0].desktop.id && session(a) == session(&got[0])));
+    let image = scene.store.pool("desk").await.unwrap().template.image;
+    // The last one of a pool is theirs for all of their requests.
+    let last = NewPool { max_desktops: Some(1), ..new_pool("last") };
+    scene.store.create_pool("admin", &last, &image).await.unwrap();
+    for pool in ["desk", "last"] {
+        let connects = (0..40).map(|_| {
+            let store = scene.store.clone();
+            let request = ConnectRequest { pool: pool.to_owned(), ..request(ada) };
+            async move { store.connect(request, Arc::new(Fine)).await.unwrap() }
+        });
+        let got = at_once(connects).await;
+        assert_eq!(got.iter().filter(|a| a.fresh).count(), 1);
+        assert!(got.iter().all(|a| a.desktop.id == got[0].desktop.id && session(a) == session(&got[0])));
+    }
     scene.check_counts().await;
 }
 

@@ -6,7 +6,7 @@ use crate::viewers::Entry;
 use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{SessionId, ShadowId};
 use lucarne_db::Tx;
-use lucarne_db::tables::{Desktop, Session, Ticket, User};
+use lucarne_db::tables::{Session, Ticket, User};
 
 /// Time to redeem a ticket, milliseconds. Longer: a leaked one is of use for longer. Shorter: slow links miss it.
 const LIFE: i64 = 30_000;
@@ -44,10 +44,9 @@ pub(super) fn insert(tx: &mut Tx<'_>, new: &New<'_>) -> Result<()> {
     for ticket in tx.claim(Ticket::by_expiry().up_to(&now).limit(FORGET))? {
         tx.delete(ticket)?;
     }
-    let ended = || Error::SessionEnded(new.session.to_string());
-    let session = tx.share(Session::key(&new.session))?.filter(|session| session.ended_at.is_none());
-    let desktop = tx.share(Desktop::key(&session.ok_or_else(ended)?.desktop_id))?;
-    desktop.filter(|d| d.placed && d.generation == new.generation).ok_or_else(ended)?;
+    if sessions::hold_placed(tx, new.session)?.generation != new.generation {
+        return Err(Error::SessionEnded(new.session.to_string()));
+    }
     tx.insert(&Ticket {
         hash: new.hash.to_vec(),
         session_id: new.session,
@@ -93,7 +92,7 @@ impl Store {
             ticket.used_at = Some(now);
             tx.update(&ticket)?;
             let session = ticket.session_id;
-            let placed = match sessions::placed(tx, session) {
+            let placed = match sessions::hold_placed(tx, session) {
                 Ok(placed) if placed.generation == ticket.generation => placed,
                 Ok(_) | Err(Error::SessionEnded(_) | Error::NotFound { .. }) => return Ok(None),
                 Err(e) => return Err(e),

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of a test's own: the distribution's, in a folder that goes with it, on a Unix socket.
+//! A PostgreSQL server of a test's own: the distribution's, in a folder that goes with it, on a Unix socket. And how to run
+//! one suite of tests on each database.
 //!
 //! `ops/test` starts one for all tests and says so in [`VARIABLE`]; without it each test that wants one starts its own.
 //! The server ends with the process that started it, however that ends. It knows nothing of Lucarne.
@@ -48,6 +49,47 @@ pub struct Database<'a> {
 }
 
 type Result<T> = std::result::Result<T, String>;
+
+/// Runs each of a suite's functions on every engine of `lucarne_db`, as a test of its own: `scene` makes of a `Db` what they
+/// take.
+#[macro_export]
+macro_rules! on_each_engine {
+    ($scene:ident: $($name:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                use std::sync::atomic::{AtomicI64, Ordering};
+                let time = std::sync::Arc::new(AtomicI64::new(1_800_000_000_000));
+                let clock = move || time.fetch_add(1, Ordering::Relaxed);
+                let db = lucarne_db::Db::memory(std::sync::Arc::new(clock), 7);
+                super::$name(super::$scene(db).await).await;
+            })+
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                let folder = tempfile::tempdir().unwrap();
+                let db = lucarne_db::Db::sqlite(&folder.path().join("broker.db")).await.unwrap();
+                super::$name(super::$scene(db.clone()).await).await;
+                db.close().await;
+            })+
+        }
+        mod postgres {
+            $(#[test]
+            fn $name() {
+                // The server's own client must not be used within a runtime.
+                let server = $crate::Server::get().unwrap();
+                let database = server.database().unwrap();
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
+                runtime.unwrap().block_on(async {
+                    let db = lucarne_db::Db::postgres(&database.url()).await.unwrap();
+                    super::$name(super::$scene(db.clone()).await).await;
+                    db.close().await;
+                });
+            })+
+        }
+    };
+}
 
 /// The newest release's programs that the distribution has put beside each other, or those on PATH.
 fn program(name: &str) -> Result<PathBuf> {

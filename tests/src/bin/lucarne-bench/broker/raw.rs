@@ -1,5 +1,5 @@
 //! The same transaction by the bare client: the statements that an assignment needs, in their order, prepared once, with
-//! the same locks and the same flush, and nothing decided.
+//! the same locks, each with a flush of its own, and nothing decided. On a fresh database, as Lucarne's run was.
 
 use super::{POOLS, Scene};
 use anyhow::Result;
@@ -41,6 +41,10 @@ fn statements(
         ("SELECT * FROM users WHERE id = $1 {share}", vec![text(user)]),
         ("SELECT * FROM pools WHERE name = $1 AND deleted_at IS NULL", vec![text(format!("pool-{}", n % POOLS))]),
         (
+            "SELECT * FROM entitlements WHERE pool_id = $1 AND holder_kind = 'user' AND holder = $2",
+            vec![text(pool), text(user)],
+        ),
+        (
             "SELECT * FROM entitlements WHERE pool_id = $1 AND holder_kind = 'group' AND holder = $2",
             vec![text(pool), text(EVERYONE_ID)],
         ),
@@ -49,10 +53,16 @@ fn statements(
             vec![text(user), text(pool)],
         ),
         ("SELECT * FROM pools WHERE id = $1 {update}", vec![text(pool)]),
-        ("SELECT * FROM host_images WHERE digest = $1", vec![text(&scene.image)]),
-        ("SELECT * FROM hosts ORDER BY id LIMIT 500", vec![]),
+        (
+            "SELECT * FROM assignments WHERE user_id = $1 AND pool_id = $2 AND ended_at IS NULL",
+            vec![text(user), text(pool)],
+        ),
         ("SELECT * FROM hosts WHERE id = $1 {update}", vec![text(host)]),
         ("UPDATE pools SET desktops = desktops + 1 WHERE id = $1", vec![text(pool)]),
+        (
+            "SELECT * FROM assignments WHERE user_id = $1 AND pool_id = $2 ORDER BY id DESC LIMIT 1",
+            vec![text(user), text(pool)],
+        ),
         (
             "INSERT INTO desktops (id, pool_id, name, machine_id, mac, desired, desired_gen, phase, detail, timings, host_id,
                  generation, placed, user_id, assigned, created_at)
@@ -113,17 +123,11 @@ fn statements(
     all
 }
 
-/// The users of the run before have desktops; the bare client's transactions are for the same ones once those are gone.
-const CLEAR: &str =
-    "DELETE FROM sessions; DELETE FROM tickets; DELETE FROM assignments; DELETE FROM placements;
-    DELETE FROM desktops";
-
-/// Assignments a second on SQLite.
+/// Assignments a second on SQLite, each flushed by itself.
 pub fn sqlite(file: &Path, scene: &Scene, work: usize) -> Result<f64> {
     let connection = rusqlite::Connection::open(file)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")?;
-    connection.execute_batch(CLEAR)?;
     let (strand, mut head) = (Uuid::now_v7(), (0, vec![0; 32]));
     let begun = Instant::now();
     for n in 0..work {
@@ -147,7 +151,6 @@ pub fn sqlite(file: &Path, scene: &Scene, work: usize) -> Result<f64> {
 
 /// Assignments a second on PostgreSQL.
 pub fn postgres(url: &str, scene: &Scene, work: usize) -> Result<f64> {
-    Client::connect(url, NoTls)?.batch_execute(CLEAR)?;
     let next = AtomicUsize::new(0);
     let begun = Instant::now();
     std::thread::scope(|scope| {
