@@ -1,4 +1,4 @@
--- The tables as the broker declares them (broker/db/src/tables.rs).
+-- The tables as the broker declares them (broker/db/src/tables).
 
 CREATE TABLE users (
     id TEXT COLLATE "C" NOT NULL,

@@ -1,4 +1,4 @@
--- The tables as the broker declares them (broker/db/src/tables.rs). What was there is kept under new names, copied, and
+-- The tables as the broker declares them (broker/db/src/tables). What was there is kept under new names, copied, and
 -- dropped; the audit log's rows get their chain from the program, which drops `old_audit` itself.
 
 PRAGMA legacy_alter_table = ON;

@@ -1,0 +1,187 @@
+//! Pools, their desktops, where those are and whose.
+
+use crate::table::table;
+use crate::value::{Json, words};
+use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
+use lucarne_control::spec::{
+    ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy, TemplateSpec,
+};
+use lucarne_control::viewer::ShadowPolicy;
+use lucarne_control::{DesktopId, HostId, PoolId, UserId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+words!(PoolId, DesktopId, DesiredState, Phase);
+
+/// What a pool lets its desktops and those who use them do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolPolicy {
+    /// What desktops may reach.
+    pub network: NetworkPolicy,
+    /// Whether administrators may watch.
+    pub shadow: ShadowPolicy,
+    /// Whether those who watch may type too.
+    pub shadow_control: bool,
+    /// Viewers may hear what desktops play.
+    pub audio: bool,
+    /// Which way copied text goes.
+    pub clipboard: ClipboardPolicy,
+    /// Whether sessions are recorded.
+    pub recording: RecordingPolicy,
+}
+
+impl Default for PoolPolicy {
+    fn default() -> Self {
+        Self {
+            network: NetworkPolicy::default(),
+            shadow: ShadowPolicy::default(),
+            shadow_control: false,
+            audio: true,
+            clipboard: ClipboardPolicy::default(),
+            recording: RecordingPolicy::default(),
+        }
+    }
+}
+
+table! {
+    /// A set of like desktops.
+    Pool in "pools" {
+        /// Id.
+        id: PoolId,
+        /// Unique among those that are not deleted.
+        name: String,
+        /// One line for users.
+        description: String,
+        /// The golden image.
+        image: ImageDigest,
+        /// The virtual hardware.
+        machine: Json<MachineShape>,
+        /// What its desktops let people do.
+        policy: Json<PoolPolicy>,
+        /// At most this many live desktops.
+        max_desktops: u32,
+        /// So many there are.
+        desktops: u32,
+        /// When.
+        created_at: i64,
+        /// When.
+        deleted_at: Option<i64>,
+    }
+    key (id: PoolId);
+    unique named (name: str) where deleted_at is null;
+    index present () then (id) where deleted_at is null;
+    index on_image (image: ImageDigest);
+}
+
+impl Pool {
+    /// What its desktops are forked from.
+    #[must_use]
+    pub fn template(&self) -> TemplateSpec {
+        TemplateSpec { image: self.image.clone(), machine: self.machine.0 }
+    }
+}
+
+table! {
+    /// One virtual machine, from its fork to its destruction.
+    Desktop in "desktops" {
+        /// Id.
+        id: DesktopId,
+        /// Its pool.
+        pool_id: PoolId,
+        /// The guest's host name.
+        name: String,
+        /// Its `/etc/machine-id`.
+        machine_id: String,
+        /// The address of its network card.
+        mac: String,
+        /// What is wanted.
+        desired: DesiredState,
+        /// Rises with each change of the wish.
+        desired_gen: i64,
+        /// What was last recorded.
+        phase: Phase,
+        /// Why, for people.
+        detail: String,
+        /// How long its fork took.
+        timings: Json<ForkTimings>,
+        /// Where it is, or was last.
+        host_id: Option<HostId>,
+        /// The generation of that placement; 0 before the first.
+        generation: u64,
+        /// It is there: the placement lives.
+        placed: bool,
+        /// Whose it is, or was last.
+        user_id: Option<UserId>,
+        /// It is: the assignment lives.
+        assigned: bool,
+        /// When.
+        created_at: i64,
+        /// When its host confirmed that it and its data are gone.
+        ended_at: Option<i64>,
+    }
+    key (id: DesktopId);
+    unique named (name: str) where ended_at is null;
+    unique with_mac (mac: str) where ended_at is null;
+    unique with_machine_id (machine_id: str);
+    index live () then (id) where ended_at is null;
+    index live_of_pool (pool_id: PoolId) then (id) where ended_at is null;
+    index live_on (host_id: HostId) then (id) where ended_at is null;
+    index of_user (user_id: UserId) then (id);
+}
+
+impl Desktop {
+    /// It is to be there.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.desired != DesiredState::Absent
+    }
+}
+
+table! {
+    /// Where a desktop is, or was.
+    Placement in "placements" {
+        /// The desktop.
+        desktop_id: DesktopId,
+        /// Higher than those of all its placements before.
+        generation: u64,
+        /// The host.
+        host_id: HostId,
+        /// The memory that it takes there.
+        memory_mib: u64,
+        /// When.
+        created_at: i64,
+        /// When its host confirmed that it is not there any more.
+        freed_at: Option<i64>,
+    }
+    key (desktop_id: DesktopId, generation: u64);
+    unique live (desktop_id: DesktopId) where freed_at is null;
+    index of (desktop_id: DesktopId) then (generation);
+    index on (host_id: HostId) then (desktop_id, generation);
+}
+
+table! {
+    /// Whose a desktop is, or was.
+    Assignment in "assignments" {
+        /// Id.
+        id: Uuid,
+        /// The desktop.
+        desktop_id: DesktopId,
+        /// The user.
+        user_id: UserId,
+        /// The desktop's pool.
+        pool_id: PoolId,
+        /// When.
+        created_at: i64,
+        /// When.
+        ended_at: Option<i64>,
+        /// Why.
+        end_reason: Option<String>,
+    }
+    key (id: Uuid);
+    // A desktop that had a user is never given to another, not even after the first is done.
+    unique of_desktop (desktop_id: DesktopId);
+    unique live_in_pool (user_id: UserId, pool_id: PoolId) where ended_at is null;
+    index of_user_in_pool (user_id: UserId, pool_id: PoolId) then (id);
+    index live_of_user (user_id: UserId) then (pool_id) where ended_at is null;
+}
