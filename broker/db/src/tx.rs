@@ -277,7 +277,7 @@ impl<'a> Tx<'a> {
     /// # Errors
     /// A fault of the database.
     pub fn audit(&mut self, actor: &str, action: &str, subject: &str, detail: &str) -> Result<(), Fault> {
-        if self.strand.number % audit::AGAIN == 0 {
+        if self.strand.number.is_multiple_of(audit::AGAIN) {
             let names = if self.strand.number == 0 { audit::BEGAN } else { audit::NAMES };
             let heads = audit::heads(self)?;
             let strand = self.strand.id.to_string();
