@@ -12,7 +12,6 @@ use lucarne_db::tables::{
 };
 use lucarne_db::value::Json;
 use lucarne_db::{Db, Fault, Row, audit};
-use std::sync::atomic::{AtomicU32, Ordering};
 use uuid::Uuid;
 
 lucarne_postgres::on_each_engine!(
@@ -567,13 +566,8 @@ async fn ids_and_times_go_on(db: Db) {
 }
 
 async fn what_reads_changes_nothing(db: Db) {
-    let tried = AtomicU32::new(0);
-    let _ = db
-        .read(move |tx| {
-            tried.fetch_add(1, Ordering::Relaxed);
-            tx.insert(&user("ada"))
-        })
-        .await;
+    // Some engines refuse it, and memory takes it back.
+    let _ = db.read(|tx| tx.insert(&user("ada"))).await;
     assert_eq!(db.read(|tx| tx.count(User::all())).await.unwrap(), 0);
 }
 

@@ -127,7 +127,6 @@ CREATE TABLE placements (
     PRIMARY KEY (desktop_id, generation)
 );
 CREATE UNIQUE INDEX placements_live ON placements (desktop_id) WHERE freed_at IS NULL;
-CREATE INDEX placements_of ON placements (desktop_id, generation);
 CREATE INDEX placements_on ON placements (host_id, desktop_id, generation);
 
 CREATE TABLE assignments (

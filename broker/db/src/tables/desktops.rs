@@ -156,7 +156,6 @@ table! {
     }
     key (desktop_id: DesktopId, generation: u64);
     unique live (desktop_id: DesktopId) where freed_at is null;
-    index of (desktop_id: DesktopId) then (generation);
     index on (host_id: HostId) then (desktop_id, generation);
 }
 
