@@ -1,26 +1,19 @@
-//! The links to host agents: each dials the broker's Unix socket and speaks [`lucarne_control::agent`] by WebSocket.
+//! What carries the links to host agents: each dials the broker's Unix socket and speaks [`lucarne_control::agent`] by
+//! WebSocket. What is said there is for [`lucarne_core::hosts`]; here are sockets, silence, and who may speak.
 //!
-//! ```text
-//! accepted → Hello → (host on record) → Observed complete → Desired sent, again after each push
-//!                                                           ↑ Observed deltas, heartbeats
-//! ```
-//!
-//! A link's reader only fills [`Fleet`](crate::fleet::Fleet) and its writer only sends what the database says, so the
-//! two cannot wait for each other. One link per host: a second agent of the same name is refused, since two agents
-//! with one desired set would run each desktop twice.
+//! A second agent of a name that is linked here is refused, since two agents with one desired set would run each desktop
+//! twice.
 
 use crate::app::App;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use lucarne_control::HostId;
-use lucarne_control::agent::{FromAgent, Hello, Observed, PROTOCOL_VERSION, ToAgent};
-use lucarne_control::spec::ImageDigest;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use lucarne_control::agent::{FromAgent, Hello, PROTOCOL_VERSION, ToAgent};
+use lucarne_core::hosts;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
@@ -32,25 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// An agent that is silent for this long is gone; it beats every 5 s ± 20 %, so four beats may be lost.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// How often the agent is shown that the broker is there.
+const PING: Duration = Duration::from_secs(5);
+
 /// The largest message, bytes: some 20,000 desktops. Bounds the memory that one agent can take.
 const LARGEST: usize = 16 << 20;
 
+/// Messages that wait on one link, either way.
+const WAITING: usize = 64;
+
 type Socket = WebSocketStream<UnixStream>;
-type Waiters = HashMap<(HostId, ImageDigest), Vec<oneshot::Sender<Option<String>>>>;
-
-/// The links that are up.
-#[derive(Debug, Default)]
-pub struct Agents {
-    links: Mutex<HashMap<String, Link>>,
-    deletions: Mutex<Waiters>,
-}
-
-#[derive(Debug)]
-struct Link {
-    host: Option<HostId>,
-    dirty: Arc<Notify>,
-    out: mpsc::Sender<ToAgent>,
-}
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +43,6 @@ enum LinkError {
     NoHello,
     #[error("the agent was silent for {} s", SILENCE.as_secs())]
     Silent,
-    #[error("the agent closed the link")]
-    Closed,
     #[error("the agent was refused: {0}")]
     Refused(String),
     #[error("the agent sent a message that cannot be read: {0}")]
@@ -68,57 +50,9 @@ enum LinkError {
     #[error("the link failed: {0}")]
     Socket(#[from] tungstenite::Error),
     #[error(transparent)]
-    Store(#[from] crate::store::Error),
+    Served(#[from] hosts::LinkError),
     #[error("the broker is going away")]
     Shutdown,
-}
-
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Agents {
-    /// Has the desired set sent to a host, if it is connected; what the database says when it is sent.
-    pub fn push(&self, host: HostId) {
-        if let Some(link) = lock(&self.links).values().find(|l| l.host == Some(host)) {
-            link.dirty.notify_one();
-        }
-    }
-
-    /// As [`Agents::push`] for all hosts.
-    pub fn push_all(&self) {
-        lock(&self.links).values().for_each(|l| l.dirty.notify_one());
-    }
-
-    /// Asks a host to delete an image and waits for its answer: `Ok(None)` when it is gone, `Ok(Some(reason))` when it
-    /// stays.
-    ///
-    /// # Errors
-    /// `Err(())` when the host is not connected, or goes before it answers.
-    pub async fn delete_image(&self, host: HostId, digest: &ImageDigest) -> Result<Option<String>, ()> {
-        let (tx, rx) = oneshot::channel();
-        let out =
-            lock(&self.links).values().find(|l| l.host == Some(host)).map(|l| l.out.clone()).ok_or(())?;
-        lock(&self.deletions).entry((host, digest.clone())).or_default().push(tx);
-        out.send(ToAgent::DeleteImage { digest: digest.clone() }).await.map_err(drop)?;
-        match timeout(SILENCE, rx).await {
-            Ok(Ok(answer)) => Ok(answer),
-            _ => Err(()),
-        }
-    }
-
-    fn image_deleted(&self, host: HostId, digest: ImageDigest, error: Option<&str>) {
-        for waiter in lock(&self.deletions).remove(&(host, digest)).unwrap_or_default() {
-            let _ = waiter.send(error.map(str::to_owned));
-        }
-    }
-
-    fn remove(&self, name: &str) {
-        let link = lock(&self.links).remove(name);
-        if let Some(host) = link.and_then(|l| l.host) {
-            lock(&self.deletions).retain(|(h, _), _| *h != host);
-        }
-    }
 }
 
 /// Accepts agents until `shutdown`.
@@ -142,7 +76,8 @@ pub async fn listen(app: Arc<App>, listener: UnixListener, shutdown: Cancellatio
         }
         let app = Arc::clone(&app);
         let shutdown = shutdown.clone();
-        tokio::spawn(async move {
+        let links = app.links.clone();
+        links.spawn(async move {
             let why = serve(&app, stream, shutdown).await;
             tracing::info!(reason = %why, "a host agent's link ended");
         });
@@ -158,8 +93,9 @@ async fn serve(app: &Arc<App>, stream: UnixStream, shutdown: CancellationToken) 
     };
     let (mut tx, mut rx) = socket.split();
     let hello = match timeout(PATIENCE, next(&mut rx)).await {
-        Ok(Ok(FromAgent::Hello(hello))) => hello,
-        Ok(Ok(_)) => return refuse(&mut tx, "the first message has to be Hello".to_owned()).await,
+        Ok(Ok(Some(FromAgent::Hello(hello)))) => hello,
+        Ok(Ok(Some(_))) => return refuse(&mut tx, "the first message has to be Hello".to_owned()).await,
+        Ok(Ok(None)) => return hosts::LinkError::Closed.into(),
         Ok(Err(e)) => return e,
         Err(_) => return LinkError::NoHello,
     };
@@ -171,152 +107,81 @@ async fn serve(app: &Arc<App>, stream: UnixStream, shutdown: CancellationToken) 
         );
         return refuse(&mut tx, reason).await;
     }
-    let (out, outgoing) = mpsc::channel(16);
-    let dirty = Arc::new(Notify::new());
-    let link = Link { host: None, dirty: Arc::clone(&dirty), out };
-    let taken = {
-        let mut links = lock(&app.agents.links);
-        let taken = links.contains_key(&hello.host);
-        if !taken {
-            links.insert(hello.host.clone(), link);
-        }
-        taken
-    };
-    if taken {
+    let Some(_claim) = app.names.claim(&hello.host) else {
         let reason = format!(
             "another agent is connected as the host {:?}; give each host its own name, or stop the other agent",
             hello.host
         );
         return refuse(&mut tx, reason).await;
-    }
-    let why = linked(app, &hello, (tx, rx), (outgoing, dirty), shutdown).await;
-    app.agents.remove(&hello.host);
-    why
+    };
+    linked(app, &hello, (tx, rx), shutdown).await
 }
 
 /// The life of a link whose name is claimed.
 async fn linked(
-    app: &Arc<App>,
+    app: &App,
     hello: &Hello,
-    (tx, mut rx): (SplitSink<Socket, Message>, SplitStream<Socket>),
-    (outgoing, dirty): (mpsc::Receiver<ToAgent>, Arc<Notify>),
+    (mut tx, mut rx): (SplitSink<Socket, Message>, SplitStream<Socket>),
     shutdown: CancellationToken,
 ) -> LinkError {
-    let host = match app.store.host_connected(hello).await {
-        Ok(host) => host,
-        Err(e) => return e.into(),
-    };
-    if let Some(link) = lock(&app.agents.links).get_mut(&hello.host) {
-        link.host = Some(host);
-    }
-    app.fleet.connect(host, &hello.host, &hello.facts);
+    let (heard, inbox) = mpsc::channel(WAITING);
+    let (outbox, mut told) = mpsc::channel(WAITING);
     tracing::info!(host = hello.host, accel = hello.facts.accel, "a host agent is connected");
-    let complete = Arc::new(Notify::new());
-    let stop = shutdown.child_token();
-    let writer = {
-        let (app, complete, dirty, stop) =
-            (Arc::clone(app), Arc::clone(&complete), Arc::clone(&dirty), stop.clone());
-        tokio::spawn(async move { write(&app, host, tx, outgoing, (complete, dirty), stop).await })
-    };
-    let why = tokio::select! {
-        e = read(app, host, &hello.host, &mut rx, &complete) => e,
-        () = stop.cancelled() => LinkError::Shutdown,
-    };
-    stop.cancel();
-    app.fleet.disconnect(host);
-    let why = match (why, writer.await) {
-        (LinkError::Shutdown, Ok(Err(e))) => e,
-        (why, _) => why,
-    };
-    if let Err(e) = app.store.host_disconnected(host, &hello.host, &why.to_string()).await {
-        tracing::error!(error = %e, host = hello.host, "cannot put on record that the host went");
-    }
-    why
-}
-
-async fn read(
-    app: &App,
-    host: HostId,
-    name: &str,
-    rx: &mut SplitStream<Socket>,
-    complete: &Notify,
-) -> LinkError {
-    loop {
-        let message = match timeout(SILENCE, next(rx)).await {
-            Ok(Ok(message)) => message,
-            Ok(Err(e)) => return e,
-            Err(_) => return LinkError::Silent,
+    // What ends first says why; that the link is lost is on record before its name is free again.
+    let served = hosts::serve(&app.control, hello, inbox, outbox);
+    let carried = async {
+        let why = tokio::select! {
+            why = hear(&mut rx, heard) => why,
+            why = tell(&mut tx, &mut told) => why,
+            () = shutdown.cancelled() => LinkError::Shutdown,
         };
-        match message {
-            FromAgent::Hello(_) => return LinkError::Refused("it said Hello twice".to_owned()),
-            FromAgent::Heartbeat { disk_free, memory_available } => {
-                app.fleet.heartbeat(host, disk_free, memory_available);
-            }
-            FromAgent::ImageDeleted { digest, error } => {
-                app.agents.image_deleted(host, digest, error.as_deref());
-            }
-            FromAgent::Observed(observed) => {
-                let all = observed.complete;
-                if let Err(e) = observe(app, host, name, observed).await {
-                    return e.into();
-                }
-                if all {
-                    complete.notify_one();
-                }
-            }
+        // With the channels closed the link ends, and says so on record.
+        drop(told);
+        why
+    };
+    let (served, carried) = tokio::join!(served, carried);
+    match (&served, &carried) {
+        (hosts::LinkError::Store(_) | hosts::LinkError::Refused(_) | hosts::LinkError::Missing(_), _) => {
+            refuse(&mut tx, served.to_string()).await;
+            served.into()
+        }
+        (hosts::LinkError::Closed, _) => {
+            let _ = timeout(Duration::from_secs(1), tx.close()).await;
+            carried
         }
     }
 }
 
-async fn observe(app: &App, host: HostId, name: &str, observed: Observed) -> Result<(), crate::store::Error> {
-    if let Some(images) = &observed.images {
-        app.store.set_host_images(host, name, images).await?;
+/// Passes on what the agent says, until it says no more.
+async fn hear(rx: &mut SplitStream<Socket>, heard: mpsc::Sender<FromAgent>) -> LinkError {
+    loop {
+        let message = match timeout(SILENCE, next(rx)).await {
+            Ok(Ok(Some(message))) => message,
+            Ok(Ok(None)) => return hosts::LinkError::Closed.into(),
+            Ok(Err(e)) => return e,
+            Err(_) => return LinkError::Silent,
+        };
+        if heard.send(message).await.is_err() {
+            return hosts::LinkError::Closed.into();
+        }
     }
-    let mut gone = Vec::new();
-    if observed.complete {
-        gone = app.store.absent_on(host).await?;
-        gone.retain(|(desktop, _)| observed.desktops.iter().all(|d| d.desktop != *desktop));
-    }
-    app.fleet.observe(host, observed, &gone);
-    Ok(())
 }
 
-async fn write(
-    app: &App,
-    host: HostId,
-    mut tx: SplitSink<Socket, Message>,
-    mut outgoing: mpsc::Receiver<ToAgent>,
-    (complete, dirty): (Arc<Notify>, Arc<Notify>),
-    stop: CancellationToken,
-) -> Result<(), LinkError> {
-    // What should be there is sent only once it is known what is.
-    tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        () = complete.notified() => {}
-    }
-    dirty.notify_one();
+/// Tells the agent what is for it, and that the broker is there.
+async fn tell(tx: &mut SplitSink<Socket, Message>, told: &mut mpsc::Receiver<ToAgent>) -> LinkError {
+    let mut ping = interval(PING);
     loop {
-        let message = tokio::select! {
-            () = stop.cancelled() => {
-                let _ = timeout(Duration::from_secs(1), tx.close()).await;
-                return Ok(());
-            }
-            () = dirty.notified() => match app.store.desired(host).await {
-                Ok(desired) => ToAgent::Desired(desired),
-                Err(e) => {
-                    stop.cancel();
-                    return Err(e.into());
-                }
+        let sent = tokio::select! {
+            message = told.recv() => match message {
+                Some(message) => timeout(PATIENCE, send(tx, &message)).await,
+                None => return hosts::LinkError::Closed.into(),
             },
-            Some(message) = outgoing.recv() => message,
+            _ = ping.tick() => timeout(PATIENCE, async { Ok(tx.send(Message::Ping(Vec::new().into())).await?) }).await,
         };
-        let sent = match timeout(PATIENCE, send(&mut tx, &message)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(LinkError::Silent),
-        };
-        if sent.is_err() {
-            stop.cancel();
-            return sent;
+        match sent {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return e,
+            Err(_) => return LinkError::Silent,
         }
     }
 }
@@ -337,12 +202,12 @@ async fn refuse(tx: &mut SplitSink<Socket, Message>, reason: String) -> LinkErro
     LinkError::Refused(reason)
 }
 
-async fn next(rx: &mut SplitStream<Socket>) -> Result<FromAgent, LinkError> {
+async fn next(rx: &mut SplitStream<Socket>) -> Result<Option<FromAgent>, LinkError> {
     loop {
         match rx.next().await {
-            None | Some(Ok(Message::Close(_))) => return Err(LinkError::Closed),
+            None | Some(Ok(Message::Close(_))) => return Ok(None),
             Some(Err(e)) => return Err(e.into()),
-            Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text)?),
+            Some(Ok(Message::Text(text))) => return Ok(Some(serde_json::from_str(&text)?)),
             Some(Ok(_)) => {}
         }
     }

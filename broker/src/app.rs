@@ -1,15 +1,13 @@
 //! What all parts of the broker share: one struct, made once, passed as `Arc`.
 
-use crate::agents::Agents;
 use crate::auth::Auth;
 use crate::auth::viewer_password::ViewerPasswords;
-use crate::fleet::Fleet;
 use crate::gateway::tcp::Connections;
-use crate::store::Store;
+use crate::names::Names;
 use crate::viewers::Viewers;
+use lucarne_core::Control;
+use lucarne_core::store::Store;
 use std::path::PathBuf;
-use std::sync::Arc;
-use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,10 +16,12 @@ use tokio_util::task::TaskTracker;
 pub struct App {
     /// Durable state.
     pub store: Store,
-    /// What hosts were last seen to have.
-    pub fleet: Arc<Fleet>,
-    /// The links to host agents.
-    pub agents: Agents,
+    /// What this broker decides, with the links to its hosts.
+    pub control: Control,
+    /// The names of the hosts whose agents are linked here.
+    pub names: Names,
+    /// Their links, so that they can be waited for.
+    pub links: TaskTracker,
     /// Names and passwords.
     pub auth: Auth,
     /// One-time passwords for VNC viewers, where VncAuth is offered.
@@ -30,10 +30,6 @@ pub struct App {
     pub viewers: Viewers,
     /// The TCP connections that carry them.
     pub connections: Connections,
-    /// Wakes the reconciler.
-    pub reconcile: Notify,
-    /// Rises whenever a desktop's destruction was put on record.
-    pub settled: watch::Sender<u64>,
     /// The name of the pool to make when the first image appears.
     pub default_pool: Option<String>,
     /// Where `initial-admin-password` lies.

@@ -4,20 +4,21 @@
 //! commit, a push to the agent's link, and a wake-up when the host says where the picture is.
 
 use crate::app::App;
-use crate::fleet::{self, Sight};
-use crate::plan::World;
-use crate::reconcile;
-use crate::store::{self, Assigned, ConnectRequest, PlacedDesktop};
 use crate::viewers::End;
+use crate::watch;
 use lucarne_control::agent::TemplateState;
-use lucarne_control::desktop::{Endpoint, Phase};
+use lucarne_control::desktop::{DesiredState, Endpoint, Phase};
 use lucarne_control::{HostId, UserId};
-use std::sync::Arc;
+use lucarne_core::fleet::{self, Sight};
+use lucarne_core::store::{self, Assigned, ConnectRequest, DesktopHost, PlacedDesktop};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// How long a host that is not connected is waited for: agents come back within a second of the broker's restart.
 const HOST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long what a host said takes to be on record, at most: a transaction, on a slow disk.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How far a connect came.
 #[derive(Debug)]
@@ -49,15 +50,27 @@ pub struct At {
     pub endpoint: Endpoint,
 }
 
+/// What is seen of a desktop: by this broker where its host is linked to it, and as it is on record otherwise.
+async fn sight(app: &App, placed: &PlacedDesktop) -> Result<Sight, store::Error> {
+    match app.control.fleet.sight(placed.host, placed.desktop, placed.generation) {
+        Some(sight) => Ok(sight),
+        None => Ok(app.store.desktop(&placed.desktop.to_string()).await?.sight(&app.control.fleet)),
+    }
+}
+
 /// Where the display of a desktop that was placed is now, as its host last said; the error is for people.
 ///
 /// # Errors
 /// Its host is not connected, or says of no display.
-pub fn reach(app: &App, placed: PlacedDesktop) -> Result<At, &'static str> {
-    let Sight::Seen(seen) = app.fleet.sight(placed.host, placed.desktop, placed.generation) else {
-        return Err("the desktop's host is not connected");
+pub async fn reach(app: &App, placed: PlacedDesktop) -> Result<At, String> {
+    let seen = match sight(app, &placed).await {
+        Ok(Sight::Seen(seen)) => seen,
+        Ok(_) => return Err("the desktop's host is not connected".to_owned()),
+        Err(e) => return Err(e.to_string()),
     };
-    seen.endpoint.map(|endpoint| At { placed, endpoint }).ok_or("the desktop has no picture")
+    seen.endpoint
+        .map(|endpoint| At { placed, endpoint })
+        .ok_or_else(|| "the desktop has no picture".to_owned())
 }
 
 /// Why there is no desktop.
@@ -107,11 +120,10 @@ pub async fn connect(
 /// # Errors
 /// The store's refusals and faults.
 pub async fn assign(app: &App, request: ConnectRequest) -> Result<Assigned, store::Error> {
-    let assigned = app.store.connect(request, Arc::clone(&app.fleet) as Arc<dyn World>).await?;
-    if let Some((host, _)) = assigned.desktop.host.as_ref().filter(|_| assigned.fresh) {
-        app.agents.push(*host);
+    let assigned = app.control.assign(request).await?;
+    if let Some(session) = assigned.replaced.as_ref().and_then(|replaced| replaced.session) {
+        app.viewers.end(session, &End::DesktopEnded);
     }
-    reconcile::tell(app, assigned.replaced, End::DesktopEnded);
     Ok(assigned)
 }
 
@@ -122,16 +134,16 @@ pub async fn assign(app: &App, request: ConnectRequest) -> Result<Assigned, stor
 pub async fn wait_for_picture(app: &App, assigned: Assigned, wait: Duration) -> Result<Outcome, Error> {
     let begin = Instant::now();
     let deadline = begin + wait;
-    let Some((host, host_name)) = assigned.desktop.host.clone() else {
+    let Some(DesktopHost { id: host, name: host_name, .. }) = assigned.desktop.host.clone() else {
         return Err(gone(app, &assigned).await);
     };
     let placed =
         PlacedDesktop { desktop: assigned.desktop.id, host, generation: assigned.desktop.generation };
-    let mut changes = app.fleet.watch();
+    let mut changes = app.control.fleet.watch();
     loop {
         changes.borrow_and_update();
         let (mut until, mut lost) = (deadline, false);
-        let detail = match app.fleet.sight(host, placed.desktop, placed.generation) {
+        let detail = match sight(app, &placed).await? {
             Sight::Seen(seen) => match (seen.phase, seen.endpoint) {
                 (Phase::Starting | Phase::Ready, Some(endpoint)) => {
                     return Ok(Outcome::Ready { assigned, at: At { placed, endpoint } });
@@ -171,31 +183,42 @@ async fn template_in_the_way(
     host: HostId,
     assigned: &Assigned,
 ) -> Result<Option<(String, Option<u8>)>, Error> {
-    let Some(template) = app.fleet.template(host, &assigned.template) else { return Ok(None) };
+    let template = match app.control.fleet.template(host, &assigned.template) {
+        Some(template) => Some(template),
+        // Linked to another broker.
+        None if !app.control.fleet.is_linked(host) => app.store.template_on(host, &assigned.template).await?,
+        None => None,
+    };
+    let Some(template) = template else { return Ok(None) };
     if fleet::is_building(&template) {
         let doing = if template.detail.is_empty() { "in work" } else { &template.detail };
         return Ok(Some((format!("the pool's template is being made: {doing}"), Some(template.progress))));
     }
     if template.state == TemplateState::Failed {
         let reason = format!("its template could not be made: {}", template.detail);
-        let ended = app.store.fail(assigned.desktop.id, None, &reason).await?;
-        reconcile::tell(app, ended, End::DesktopEnded);
+        let ended = app.store.fail(assigned.desktop.id, &reason).await?;
+        watch::tell(app, &ended, &End::DesktopEnded);
         return Err(Error::Failed { desktop: assigned.desktop.name.clone(), reason });
     }
     Ok(None)
 }
 
-/// Puts on record what was seen of a desktop that is not there, and says why it is not.
+/// Says why a desktop is not there, once that is on record.
 async fn gone(app: &App, assigned: &Assigned) -> Error {
-    if let Err(e) = reconcile::round(app).await {
-        return e.into();
-    }
-    match app.store.desktop(&assigned.desktop.id.to_string()).await {
-        Ok(d) if d.phase == Phase::Failed => Error::Failed { desktop: d.name, reason: d.detail },
-        Ok(d) => {
-            let session = assigned.session.as_ref().map_or(d.name, |s| s.session.id.to_string());
-            store::Error::SessionEnded(session).into()
+    let deadline = Instant::now() + RECORD_PATIENCE;
+    let mut changes = app.control.fleet.watch();
+    loop {
+        changes.borrow_and_update();
+        let row = match app.store.desktop(&assigned.desktop.id.to_string()).await {
+            Ok(row) => row,
+            Err(e) => return e.into(),
+        };
+        if row.phase == Phase::Failed {
+            return Error::Failed { desktop: row.name, reason: row.detail };
         }
-        Err(e) => e.into(),
+        if row.desired == DesiredState::Absent || timeout_at(deadline, changes.changed()).await.is_err() {
+            let session = assigned.session.as_ref().map_or(row.name, |s| s.session.id.to_string());
+            return store::Error::SessionEnded(session).into();
+        }
     }
 }

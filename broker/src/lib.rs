@@ -1,14 +1,13 @@
 //! The broker: the control plane and the gateway in one process.
 //!
 //! ```text
-//! browser, CLI ─ https ─► server ─► api ─► connect ─► store ─► db
-//! VNC viewer ─── tls ───► gateway ──────────┘  │          ▲
-//!                                              ▼          │ plan ◄─ reconcile
-//! host agent ── WebSocket on a Unix socket ─► agents ─► fleet (what is seen)
+//! browser, CLI ─ https ─► server ─► api ─► connect ─► lucarne_core ─► lucarne_db
+//! VNC viewer ─── tls ───► gateway ──────────┘            ▲    ▲
+//! host agent ── WebSocket on a Unix socket ─► agents ────┘    │
+//! other brokers ◄── PostgreSQL's LISTEN and NOTIFY ──► watch ─┘
 //! ```
 //!
-//! What is promised to people is in the database before they hear of it; what hosts report is in memory and is
-//! reported again when they connect. Knows nothing of hypervisors, images' contents or pixels.
+//! What is promised to people is in the database before they hear of it. What is decided is `lucarne_core`'s. Knows nothing of hypervisors, images' contents or pixels.
 
 #![deny(unsafe_code)]
 
@@ -18,20 +17,18 @@ mod api;
 mod app;
 mod auth;
 mod connect;
-mod fleet;
 mod gateway;
-pub mod plan;
-mod reconcile;
+mod names;
 mod retransmit;
 mod rsa;
 mod secret;
 mod server;
 mod shadow;
-pub mod store;
 mod throttle;
 mod tls;
 mod view;
 pub mod viewers;
+mod watch;
 mod web;
 
 pub use api::openapi;
@@ -44,6 +41,9 @@ use app::App;
 use auth::viewer_password::ViewerPasswords;
 use axum::Router;
 use gateway::door::Door;
+use lucarne_core::{Change, Control, store};
+use lucarne_db::wakes::Wakes;
+use lucarne_db::{Db, Fault};
 use server::SocketFile;
 use std::io;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, watch};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -71,6 +71,9 @@ pub struct Config {
     /// What VNC viewers are offered, most preferred first. Without certificates (TLSPlain) the stream is encrypted, but
     /// a viewer cannot tell whom it talks to; with VncAuth, and after the RSA-AES types that end in "ne", nothing is.
     pub vnc_security: Vec<VncSecurity>,
+    /// The PostgreSQL database that this broker shares with others, as a URL; `broker.db` in `data_dir`, for one broker alone,
+    /// when left out.
+    pub database: Option<String>,
     /// The Unix socket for host agents of this machine, mode 0600.
     pub agent_socket: PathBuf,
     /// The Unix socket with the same API for administrators of this machine, mode 0600: root and the broker's own
@@ -135,6 +138,8 @@ pub struct Broker {
     address: SocketAddr,
     vnc_address: Option<SocketAddr>,
     initial_admin: Option<InitialAdmin>,
+    changes: UnboundedReceiver<Change>,
+    others: watch::Others,
     _files: [SocketFile; 2],
 }
 
@@ -155,9 +160,17 @@ impl Broker {
         let (agents, agents_file) = socket(&config.agent_socket)?;
         let uid = server::own_uid(&config.admin_socket).map_err(dir)?;
         let boxed = |e: store::Error| Error::Store(Box::new(e));
-        let store = store::Store::open(&config.data_dir.join("broker.db")).await.map_err(boxed)?;
-        store.disconnect_all_sessions().await.map_err(boxed)?;
-        store.end_all_shadows().await.map_err(boxed)?;
+        let faulty = |e: Fault| Error::Store(Box::new(e));
+        let (db, others) = match &config.database {
+            None => (Db::sqlite(&config.data_dir.join("broker.db")).await.map_err(faulty)?, None),
+            Some(url) => {
+                let db = Db::postgres(url).await.map_err(faulty)?;
+                (db, Some(Wakes::join(url).map_err(faulty)?))
+            }
+        };
+        let store = store::Store::new(db);
+        let name = own_name(&config.data_dir).map_err(dir)?;
+        let (control, changes) = Control::start(store.clone(), &name).await.map_err(boxed)?;
         let identity = tls::load_or_make(&config.data_dir, config.listen.ip())
             .map_err(|e| Error::Certificate(Box::new(e)))?;
         let auth = auth::Auth::new(store.clone()).await.map_err(|e| Error::Administrator(Box::new(e)))?;
@@ -167,14 +180,13 @@ impl Broker {
         let vnc_passwords = vnc.is_some() && config.vnc_security.contains(&VncSecurity::VncAuth);
         let app = Arc::new(App {
             store,
-            fleet: Arc::default(),
-            agents: agents::Agents::default(),
+            control,
+            names: names::Names::default(),
+            links: TaskTracker::new(),
             auth,
             viewer_passwords: vnc_passwords.then(ViewerPasswords::default),
             viewers: viewers::Viewers::default(),
             connections: gateway::tcp::Connections::default(),
-            reconcile: Notify::new(),
-            settled: watch::channel(0).0,
             default_pool: config.default_pool.clone(),
             data_dir: config.data_dir.clone(),
             uid,
@@ -203,6 +215,8 @@ impl Broker {
             address,
             vnc_address,
             initial_admin,
+            changes,
+            others,
             _files: [local_file, agents_file],
         })
     }
@@ -244,7 +258,7 @@ impl Broker {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let tasks = TaskTracker::new();
         let stop = self.app.shutdown.clone();
-        tasks.spawn(reconcile::run(Arc::clone(&self.app), stop.clone()));
+        tasks.spawn(watch::run(Arc::clone(&self.app), self.changes, self.others, stop.clone()));
         tasks.spawn(agents::listen(Arc::clone(&self.app), self.agents, stop.clone()));
         tasks.spawn(server::local(self.local, self.router.clone(), stop.clone()));
         let https = Arc::clone(&self.identity.https);
@@ -257,7 +271,12 @@ impl Broker {
         stop.cancel();
         tasks.wait().await;
         self.app.streams.close();
-        let _ = timeout(FAREWELL, self.app.streams.wait()).await;
+        self.app.links.close();
+        let _ =
+            timeout(FAREWELL, async { tokio::join!(self.app.streams.wait(), self.app.links.wait()) }).await;
+        if let Err(e) = self.app.store.end_broker(self.app.control.broker()).await {
+            tracing::error!(error = %e, "cannot put on record that this broker ends");
+        }
         self.app.store.close().await;
         Ok(())
     }
@@ -276,6 +295,22 @@ fn socket(path: &std::path::Path) -> Result<(UnixListener, SocketFile), Error> {
         make_dir(dir).map_err(failed)?;
     }
     server::bind_private(path).map_err(failed)
+}
+
+/// What this broker is called: the machine's name, and what sets its data directory apart from others on it.
+fn own_name(data_dir: &std::path::Path) -> io::Result<String> {
+    let file = data_dir.join("name");
+    match std::fs::read_to_string(&file) {
+        Ok(name) => Ok(name.trim().to_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let random = uuid::Uuid::new_v4().simple().to_string();
+            let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let name = format!("{machine}-{}", &random[..6]);
+            std::fs::write(&file, &name)?;
+            Ok(name)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// Makes a directory that only its owner can enter, when there is none.

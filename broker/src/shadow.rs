@@ -4,10 +4,11 @@
 use crate::app::App;
 use crate::connect;
 use crate::secret;
-use crate::store::{self, PlacedDesktop, ShadowRequest};
-use crate::viewers::{Entry, NotAsked};
+use crate::viewers::NotAsked;
 use lucarne_control::SessionId;
 use lucarne_control::viewer::{NewShadow, ShadowQuestion};
+use lucarne_core::Entry;
+use lucarne_core::store::{self, PlacedDesktop, ShadowRequest};
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,10 @@ pub async fn ask(
     gone: CancellationToken,
 ) -> Result<Allowed, Error> {
     let NewShadow { control, ref reason } = *new;
-    let asked = app.store.ask_shadow(&ShadowRequest { administrator, session, control, reason }).await?;
+    let asked = app
+        .store
+        .ask_shadow(&ShadowRequest { administrator, session, control, reason, broker: app.control.broker() })
+        .await?;
     let question = ShadowQuestion {
         id: asked.id,
         user: administrator.to_owned(),
@@ -83,7 +87,7 @@ pub async fn ask(
             Err(full) => return Err(Error::Unreachable(full.to_string())),
         }
         let placed = app.store.session_desktop(session).await?;
-        connect::reach(app, placed).map_err(|e| Error::Unreachable(e.to_owned()))?;
+        connect::reach(app, placed).await.map_err(Error::Unreachable)?;
         let ticket = secret::generate()?;
         app.store.allow_shadow(asked.id, &by, placed.generation, &secret::hash(&ticket)).await?;
         Ok(Allowed { ticket, placed })

@@ -1,19 +1,20 @@
 //! Rows and sights as the API shows them.
 
 use crate::app::App;
-use crate::fleet::{Fleet, Sight};
-use crate::store::{DesktopRow, PoolRow};
 use crate::viewers::Viewers;
-use lucarne_control::api::{Desktop, Host, Pool, PoolTemplate, Session};
+use lucarne_control::api::{Desktop, Pool, PoolTemplate, Session};
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
+use lucarne_core::fleet::{Fleet, Sight};
+use lucarne_core::store::{self, DesktopRow, PoolRow};
 
 /// A desktop with what its host sees of it now.
 pub fn desktop(row: DesktopRow, fleet: &Fleet) -> Desktop {
+    let sight = row.sight(fleet);
     let mut shown = Desktop {
         id: row.id,
         name: row.name,
         pool: row.pool,
-        host: row.host.as_ref().map(|(_, name)| name.clone()),
+        host: row.host.as_ref().map(|host| host.name.clone()),
         phase: row.phase,
         detail: row.detail,
         user: row.user.map(|(_, name)| name),
@@ -24,14 +25,14 @@ pub fn desktop(row: DesktopRow, fleet: &Fleet) -> Desktop {
     if row.ended || shown.phase == Phase::Failed {
         return shown;
     }
-    let Some((host, host_name)) = row.host else {
+    let Some(host) = row.host else {
         shown.phase = Phase::Unplaced;
         return shown;
     };
-    match fleet.sight(host, row.id, row.generation) {
+    match sight {
         Sight::Lost => {
             shown.phase = Phase::Lost;
-            shown.detail = format!("its host {host_name} is not connected");
+            shown.detail = format!("its host {} is not connected", host.name);
         }
         Sight::NotYet if row.desired == DesiredState::Running => shown.phase = Phase::Placing,
         Sight::NotYet => shown.phase = Phase::Stopping,
@@ -56,13 +57,10 @@ pub fn session(mut session: Session, viewers: &Viewers) -> Session {
 }
 
 /// A pool with its templates on the connected hosts.
-pub fn pool(row: PoolRow, fleet: &Fleet) -> Pool {
-    let templates = fleet
-        .templates(&row.template)
-        .into_iter()
-        .map(|(host, template)| PoolTemplate { host, template })
-        .collect();
-    Pool {
+pub async fn pool(row: PoolRow, app: &App) -> store::Result<Pool> {
+    let templates = app.store.templates(&row.template).await?;
+    let templates = templates.into_iter().map(|(host, template)| PoolTemplate { host, template }).collect();
+    Ok(Pool {
         id: row.id,
         name: row.name,
         description: row.description,
@@ -80,17 +78,5 @@ pub fn pool(row: PoolRow, fleet: &Fleet) -> Pool {
         desktops: row.desktops,
         templates,
         created_at: row.created_at,
-    }
-}
-
-/// A host with what only its link knows.
-pub fn host(mut host: Host, app: &App) -> Host {
-    if let Some((pulse, facts)) = app.fleet.pulse(host.id) {
-        host.online = pulse.online;
-        host.last_seen = host.last_seen.max(pulse.last_seen);
-        host.disk_free = pulse.disk_free;
-        host.memory_available = pulse.memory_available;
-        host.facts = facts;
-    }
-    host
+    })
 }

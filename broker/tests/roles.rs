@@ -386,5 +386,5 @@ async fn what_a_killed_broker_left_open_is_closed_on_record() {
     let server = Server::start_in(dir).await;
     let log = on_record(&server).await;
     let (actor, action, detail) = log.last().unwrap();
-    assert_eq!((&**actor, &**action, &**detail), ("system", "ended", "the broker was restarted"));
+    assert_eq!((&**actor, &**action, &**detail), ("system", "ended", "its broker is gone: it was stopped"));
 }

@@ -78,6 +78,33 @@ fn protocols_do_no_io_and_know_no_runtime() {
 }
 
 #[test]
+fn what_is_decided_knows_nothing_of_what_carries_it() {
+    // Both run in the simulation, on virtual time.
+    for folder in ["broker/core", "vm-host/ledger"] {
+        let needs = of(folder);
+        let carriers = IO.iter().filter(|io| **io != "tokio").chain(&["rustls", "openssl", "rusqlite"]);
+        assert_eq!(carriers.filter(|c| needs.contains(**c)).count(), 0, "{folder} needs {needs:?}");
+        for file in sources(&root().join(folder).join("src")) {
+            let text = fs::read_to_string(&file).unwrap();
+            for word in ["tokio::time", "tokio::net", "tokio::spawn", "SystemTime::now", "Instant::now"] {
+                assert!(!text.contains(word), "{} uses {word}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn faults_are_put_in_by_the_simulation_alone() {
+    for folder in crates() {
+        let manifest = fs::read_to_string(root().join(&folder).join("Cargo.toml")).unwrap();
+        let named = manifest.lines().filter(|line| line.starts_with("lucarne-mutants"));
+        assert!(named.clone().all(|line| line == "lucarne-mutants.workspace = true"), "{folder}");
+    }
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("lucarne-mutants = { path = \"tests/mutants\" }"));
+}
+
+#[test]
 fn the_display_path_knows_no_hypervisor_and_no_socket() {
     let needs = of("vm-host/display");
     let own: Vec<_> = needs.iter().filter(|n| n.starts_with("lucarne-")).collect();

@@ -13,26 +13,36 @@
 //! * `engine`: jobs and what becomes of them. `memory`, `sqlite`, `postgres`: the engines. `sql`: the statements that the
 //!   latter two share. `schema`: that a database is as declared here.
 
+// What only the engines of servers use is there for them.
+#![cfg_attr(not(feature = "engines"), allow(dead_code))]
+
 pub mod audit;
 mod engine;
 mod fault;
 mod ids;
 mod memory;
+#[cfg(feature = "engines")]
 mod postgres;
+#[cfg(feature = "engines")]
 mod schema;
+#[cfg(feature = "engines")]
 mod sql;
+#[cfg(feature = "engines")]
 mod sqlite;
 pub mod table;
 pub mod tables;
 pub mod tx;
 pub mod value;
+#[cfg(feature = "engines")]
+pub mod wakes;
 
 pub use crate::fault::Fault;
-pub use crate::memory::Clock;
+pub use crate::memory::{Clock, Gate, Pending, Simulated, Snapshot};
 pub use crate::table::{Key, Row, Select};
 pub use crate::tx::{Locked, Tx};
 
 use crate::engine::{Engine, Mode, Work, panicked};
+#[cfg(feature = "engines")]
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,6 +70,7 @@ impl Db {
     ///
     /// # Errors
     /// [`Fault::Open`] when the file cannot be used, is not a database, or is of a newer version.
+    #[cfg(feature = "engines")]
     pub async fn sqlite(file: &Path) -> Result<Self, Fault> {
         let (file, name) = (file.to_owned(), format!("SQLite {}", file.display()));
         let engine = blocking(move || sqlite::Sqlite::open(&file)).await?;
@@ -72,6 +83,7 @@ impl Db {
     /// # Errors
     /// [`Fault::Unavailable`] when the server does not answer, [`Fault::Schema`] when the database is of a newer version or not
     /// as it should be, [`Fault::Engine`] when a migration fails.
+    #[cfg(feature = "engines")]
     pub async fn postgres(url: &str) -> Result<Self, Fault> {
         let url = url.to_owned();
         let engine = blocking(move || postgres::Postgres::open(&url)).await?;
@@ -131,6 +143,7 @@ impl Db {
     }
 }
 
+#[cfg(feature = "engines")]
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {

@@ -3,6 +3,7 @@
 //! A job is run where it is submitted, so a simulation decides what happens in which order, and the same seed gives the
 //! same.
 
+use crate::Db;
 use crate::audit::Strand;
 use crate::engine::{Engine, Job, Mode, Ran, TRIES, closed, run};
 use crate::fault::Fault;
@@ -35,7 +36,7 @@ struct State {
 }
 
 /// A table's rows and indexes. The key of an index is its columns and then the row's key.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Kept {
     rows: BTreeMap<Values, Values>,
     indexes: HashMap<&'static str, BTreeMap<Values, Values>>,
@@ -95,6 +96,15 @@ impl Engine for Memory {
 }
 
 impl State {
+    /// The next by SplitMix64: each follows from the seed, and differs in all places.
+    fn random(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
     fn table(&mut self, table: &'static Table) -> &mut Kept {
         self.tables.entry(table.name).or_default()
     }
@@ -189,6 +199,121 @@ impl Kept {
     }
 }
 
+/// A database in memory that a simulation has in its hand.
+#[derive(Clone)]
+pub struct Simulated(Arc<Memory>);
+
+/// What was in it at some time.
+pub struct Snapshot(HashMap<&'static str, Kept>);
+
+impl Simulated {
+    /// An empty one, whose time is `clock`'s and whose ids follow from `seed`.
+    #[must_use]
+    pub fn new(clock: Clock, seed: u64) -> Self {
+        Self(Arc::new(Memory::new(clock, seed)))
+    }
+
+    /// It, at once and without faults.
+    #[must_use]
+    pub fn direct(&self) -> Db {
+        Db { engine: Arc::clone(&self.0) as Arc<dyn Engine>, name: "memory".into() }
+    }
+
+    /// It, through a gate.
+    #[must_use]
+    pub fn through(&self, gate: Gate) -> Db {
+        Db { engine: Arc::new(Gated { memory: Arc::clone(&self.0), gate }), name: "memory".into() }
+    }
+
+    /// A backup.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.0.state.lock().unwrap_or_else(PoisonError::into_inner).tables.clone())
+    }
+
+    /// Puts a backup back. What is made from now on has new ids.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.tables.clone_from(&snapshot.0);
+        let id = Uuid::from_u64_pair(state.random(), state.random());
+        state.strand = Strand { id, number: 0, hash: vec![0; 32] };
+    }
+}
+
+/// Transactions on a memory that somebody else lets run, when and if they like: what a simulation puts between a broker and
+/// its database.
+struct Gated {
+    memory: Arc<Memory>,
+    gate: Gate,
+}
+
+/// Takes transactions, to let them run.
+pub type Gate = Arc<dyn Fn(Pending) + Send + Sync>;
+
+/// A transaction that waits to be run. Dropped, it is not run, and whoever waits for it hears that it failed.
+pub struct Pending {
+    memory: Arc<Memory>,
+    mode: Mode,
+    job: Box<dyn Job>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pending({:?})", self.mode)
+    }
+}
+
+impl Pending {
+    /// It may change something.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.mode == Mode::Write
+    }
+
+    /// Runs it.
+    pub fn run(self) {
+        self.memory.submit(self.mode, self.job);
+    }
+
+    /// Does not run it: the database was not reached.
+    pub fn refuse(self) {
+        self.job.done(Err(Fault::Unavailable("the simulation has it so".to_owned())));
+    }
+
+    /// Runs it, and loses the answer on the way back.
+    pub fn lose_answer(self) {
+        let lost = Box::new(Lost(Some(self.job)));
+        self.memory.submit(self.mode, lost);
+    }
+}
+
+/// A job whose answer is lost.
+struct Lost(Option<Box<dyn Job>>);
+
+impl Job for Lost {
+    fn run(&mut self, tx: &mut crate::tx::Tx<'_>) -> bool {
+        self.0.as_mut().is_some_and(|job| job.run(tx))
+    }
+
+    fn is_awaited(&self) -> bool {
+        true
+    }
+
+    fn done(mut self: Box<Self>, _: Result<(), Fault>) {
+        if let Some(job) = self.0.take() {
+            job.done(Err(Fault::Unknown("the simulation has it so".to_owned())));
+        }
+    }
+}
+
+impl Engine for Gated {
+    fn submit(&self, mode: Mode, job: Box<dyn Job>) {
+        (self.gate)(Pending { memory: Arc::clone(&self.memory), mode, job });
+    }
+
+    fn close(&self) {}
+}
+
 /// A transaction, with what takes it back.
 struct Open<'a> {
     now: i64,
@@ -228,12 +353,13 @@ impl Statements for Open<'_> {
     }
 
     fn uuid(&mut self) -> Uuid {
-        // SplitMix64: each id's bits follow from the seed, and differ in all places.
-        self.state.seed = self.state.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        self.state.ids.next(self.now, z ^ (z >> 31))
+        let random = self.state.random();
+        self.state.ids.next(self.now, random)
+    }
+
+    fn random(&mut self) -> Uuid {
+        let bits = u128::from(self.state.random()) << 64 | u128::from(self.state.random());
+        uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
 
     fn get(&mut self, table: &'static Table, key: &[Value], _: Lock) -> Result<Option<Values>, Fault> {

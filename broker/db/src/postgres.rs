@@ -53,17 +53,7 @@ type Jobs = Arc<Mutex<Receiver<Ask>>>;
 
 impl Postgres {
     pub fn open(url: &str) -> Result<Self, Fault> {
-        let mut config = Config::from_str(url)
-            .map_err(|e| Fault::Unavailable(format!("its address cannot be read: {}", told(&e))))?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(5));
-        }
-        // A machine that went without a word is noticed in the time that jobs wait.
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(SILENCE);
-        }
-        config.keepalives_idle(SILENCE);
-        config.application_name("lucarne-broker");
+        let config = settings(url)?;
         let mut client = connect(&config)?;
         schema::migrate_postgres(&mut client)?;
         let (queue, jobs) = channel();
@@ -82,7 +72,23 @@ impl Postgres {
     }
 }
 
-fn connect(config: &Config) -> Result<Client, Fault> {
+/// How the server under `url` is connected to.
+pub(crate) fn settings(url: &str) -> Result<Config, Fault> {
+    let mut config = Config::from_str(url)
+        .map_err(|e| Fault::Unavailable(format!("its address cannot be read: {}", told(&e))))?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(5));
+    }
+    // A machine that went without a word is noticed in the time that jobs wait.
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE);
+    }
+    config.keepalives_idle(SILENCE);
+    config.application_name("lucarne-broker");
+    Ok(config)
+}
+
+pub(crate) fn connect(config: &Config) -> Result<Client, Fault> {
     let mut client = config.connect(NoTls).map_err(|e| Fault::Unavailable(told(&e)))?;
     client.batch_execute(SETTINGS).map_err(|e| Fault::Unavailable(told(&e)))?;
     Ok(client)

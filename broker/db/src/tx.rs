@@ -32,6 +32,10 @@ pub trait Statements {
     fn now(&self) -> i64;
     /// 16 bytes that order by this transaction's time and are different each time.
     fn uuid(&mut self) -> Uuid;
+    /// 122 random bits.
+    fn random(&mut self) -> Uuid {
+        Uuid::new_v4()
+    }
     /// The row of a key.
     fn get(&mut self, table: &'static Table, key: &[Value], lock: Lock) -> Result<Option<Vec<Value>>, Fault>;
     /// The rows of those keys that there are, in any order; the table's key is one column of text.
@@ -129,6 +133,11 @@ impl<'a> Tx<'a> {
     /// A new id (UUIDv7, RFC 9562 section 5.7) of this transaction's time.
     pub fn uuid(&mut self) -> Uuid {
         self.statements.uuid()
+    }
+
+    /// 122 random bits (UUIDv4, RFC 9562 section 5.4).
+    pub fn random(&mut self) -> Uuid {
+        self.statements.random()
     }
 
     /// The row of a key, as it was last committed: it may change at any time.

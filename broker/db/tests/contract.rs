@@ -68,6 +68,8 @@ fn desktop(name: &str, pool: PoolId) -> Desktop {
         host_id: None,
         generation: 0,
         placed: false,
+        held: false,
+        endpoint: None,
         user_id: None,
         assigned: false,
         created_at: 5,

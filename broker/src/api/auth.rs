@@ -6,12 +6,12 @@ use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::auth::names::LONGEST_PASSWORD;
 use crate::secret;
-use crate::store::LoginKind;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use lucarne_control::api::{Credentials, Problem, Token, User};
+use lucarne_core::store::LoginKind;
 use std::sync::Arc;
 
 async fn verify(app: &App, peer: Peer, c: &Credentials) -> Result<User> {

@@ -4,12 +4,12 @@ use super::problem::ApiError;
 use crate::app::App;
 use crate::auth::bootstrap::ADMIN;
 use crate::secret;
-use crate::store::{Caller, Error};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use lucarne_control::UserId;
 use lucarne_control::api::Role;
+use lucarne_core::store::{Caller, Error};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 

@@ -5,14 +5,14 @@ use super::extract::{Body, InPath, InQuery, Listing, Wait, after, limit, page};
 use super::problem::Result;
 use super::sessions::until_gone;
 use crate::app::App;
-use crate::store::{ConnectRequest, DesktopRow, Error};
 use crate::viewers::End;
-use crate::{connect, reconcile, view};
+use crate::{connect, view, watch};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use lucarne_control::api::{Desktop, NewDesktop, Page, Problem, Role};
+use lucarne_core::store::{ConnectRequest, DesktopRow, Error};
 use std::sync::Arc;
 
 /// Make a desktop for a user before they come.
@@ -36,7 +36,7 @@ pub async fn create(
         let d = assigned.desktop;
         return Err(Error::AlreadyAssigned { user: user.name, pool: d.pool, desktop: d.name }.into());
     }
-    Ok((StatusCode::CREATED, Json(view::desktop(assigned.desktop, &app.fleet))))
+    Ok((StatusCode::CREATED, Json(view::desktop(assigned.desktop, &app.control.fleet))))
 }
 
 /// The caller's live desktops, or for administrators everyone's; with `all` those of the past too.
@@ -53,7 +53,7 @@ pub async fn list(
     let n = limit(listing.limit)?;
     let user = if caller.0.role == Role::Administrator { None } else { Some(caller.user()?) };
     let rows = app.store.desktops(user, listing.all, after(&listing.after)?, n + 1).await?;
-    let shown = rows.into_iter().map(|r| view::desktop(r, &app.fleet)).collect();
+    let shown = rows.into_iter().map(|r| view::desktop(r, &app.control.fleet)).collect();
     Ok(page(shown, n, |d: &Desktop| d.id.to_string()))
 }
 
@@ -78,7 +78,7 @@ pub async fn show(
     caller: SignedIn,
     InPath(id): InPath<String>,
 ) -> Result<Json<Desktop>> {
-    Ok(Json(view::desktop(visible(&app, &caller, &id).await?, &app.fleet)))
+    Ok(Json(view::desktop(visible(&app, &caller, &id).await?, &app.control.fleet)))
 }
 
 /// Destroy a desktop with everything in it; its user's session ends.
@@ -99,7 +99,7 @@ pub async fn destroy(
     let desktop = app.store.desktop(&id).await?.id;
     let reason = format!("destroyed by {}", caller.name);
     let ended = app.store.end_desktop(&caller.name, desktop, &reason).await?;
-    reconcile::tell(&app, ended, End::DesktopEnded);
+    watch::tell(&app, &ended, &End::DesktopEnded);
     if wait {
         until_gone(&app, desktop).await?;
         return Ok(StatusCode::NO_CONTENT);

@@ -1,5 +1,6 @@
 //! `/health`: the program and its state, for scripts that wait.
 
+use super::problem::Result;
 use crate::app::App;
 use axum::Json;
 use axum::extract::State;
@@ -8,9 +9,9 @@ use std::sync::Arc;
 
 /// The broker is there.
 #[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health)))]
-pub async fn health(State(app): State<Arc<App>>) -> Json<Health> {
-    Json(Health {
+pub async fn health(State(app): State<Arc<App>>) -> Result<Json<Health>> {
+    Ok(Json(Health {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        hosts_online: u32::try_from(app.fleet.online()).unwrap_or(u32::MAX),
-    })
+        hosts_online: u32::try_from(app.store.hosts_online().await?).unwrap_or(u32::MAX),
+    }))
 }

@@ -4,8 +4,6 @@ use super::caller::Administrator;
 use super::extract::{InPath, InQuery, Paging, after, limit, page};
 use super::problem::Result;
 use crate::app::App;
-use crate::store::Error;
-use crate::view;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -25,7 +23,7 @@ pub async fn list(
 ) -> Result<Json<Page<Host>>> {
     let n = limit(paging.limit)?;
     let rows = app.store.hosts(after(&paging.after)?, n + 1).await?;
-    Ok(page(rows.into_iter().map(|h| view::host(h, &app)).collect(), n, |h: &Host| h.id.to_string()))
+    Ok(page(rows, n, |h: &Host| h.id.to_string()))
 }
 
 /// One host.
@@ -40,7 +38,7 @@ pub async fn show(
     _: Administrator,
     InPath(host): InPath<String>,
 ) -> Result<Json<Host>> {
-    Ok(Json(view::host(app.store.host(&host).await?, &app)))
+    Ok(Json(app.store.host(&host).await?))
 }
 
 /// Forget a host that is not connected and has no desktop.
@@ -56,12 +54,7 @@ pub async fn delete(
     Administrator(caller): Administrator,
     InPath(host): InPath<String>,
 ) -> Result<StatusCode> {
-    let host = view::host(app.store.host(&host).await?, &app);
-    if host.online {
-        let by = "its agent is connected; stop the agent first".to_owned();
-        return Err(Error::InUse { what: "host", name: host.name, by }.into());
-    }
+    let host = app.store.host(&host).await?;
     app.store.delete_host(&caller.name, &host).await?;
-    app.fleet.forget(host.id);
     Ok(StatusCode::NO_CONTENT)
 }

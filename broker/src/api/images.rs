@@ -9,6 +9,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lucarne_control::api::{Image, Page, Problem};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a host may take to delete an image.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// All images.
 #[utoipa::path(get, path = "/images", tag = "images", security(("cookie" = []), ("token" = [])),
@@ -61,7 +66,13 @@ pub async fn delete(
     let unavailable = |code, detail| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
     for name in &image.hosts {
         let host = app.store.host(name).await?.id;
-        match app.agents.delete_image(host, &image.digest).await {
+        let answer = match app.control.links.delete_image(host, &image.digest) {
+            Some(answer) => {
+                timeout(PATIENCE, answer).await.map_err(drop).and_then(|answer| answer.map_err(drop))
+            }
+            None => Err(()),
+        };
+        match answer {
             Ok(None) => app.store.image_deleted(&caller.name, host, name, &image.digest).await?,
             Ok(Some(why)) => {
                 let detail =

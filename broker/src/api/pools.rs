@@ -6,12 +6,13 @@ use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::auth::names::check_name;
 use crate::viewers::End;
-use crate::{reconcile, view};
+use crate::{view, watch};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use lucarne_control::api::{NewPool, Page, Pool, Problem};
+use lucarne_core::Change;
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
@@ -53,8 +54,8 @@ pub async fn create(
     check(&new).map_err(ApiError::invalid)?;
     let image = app.store.resolve_image(&new.image).await?;
     let pool = app.store.create_pool(&caller.name, &new, &image.digest).await?;
-    app.agents.push_all();
-    Ok((StatusCode::CREATED, Json(view::pool(pool, &app.fleet))))
+    app.control.changed([Change::Hosts]);
+    Ok((StatusCode::CREATED, Json(view::pool(pool, &app).await?)))
 }
 
 /// All pools.
@@ -70,7 +71,11 @@ pub async fn list(
 ) -> Result<Json<Page<Pool>>> {
     let n = limit(paging.limit)?;
     let rows = app.store.pools(after(&paging.after)?, n + 1).await?;
-    Ok(page(rows.into_iter().map(|r| view::pool(r, &app.fleet)).collect(), n, |p: &Pool| p.id.to_string()))
+    let mut pools = Vec::new();
+    for row in rows {
+        pools.push(view::pool(row, &app).await?);
+    }
+    Ok(page(pools, n, |p: &Pool| p.id.to_string()))
 }
 
 /// One pool.
@@ -85,7 +90,7 @@ pub async fn show(
     _: Administrator,
     InPath(pool): InPath<String>,
 ) -> Result<Json<Pool>> {
-    Ok(Json(view::pool(app.store.pool(&pool).await?, &app.fleet)))
+    Ok(Json(view::pool(app.store.pool(&pool).await?, &app).await?))
 }
 
 /// Whether to destroy what is in use.
@@ -112,7 +117,7 @@ pub async fn delete(
     InQuery(Force { force }): InQuery<Force>,
 ) -> Result<StatusCode> {
     let ended = app.store.delete_pool(&caller.name, &pool, force).await?;
-    reconcile::tell(&app, ended, End::DesktopEnded);
-    app.agents.push_all();
+    watch::tell(&app, &ended, &End::DesktopEnded);
+    app.control.changed([Change::Hosts]);
     Ok(StatusCode::NO_CONTENT)
 }

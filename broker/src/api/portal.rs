@@ -3,13 +3,13 @@
 use super::caller::SignedIn;
 use super::problem::Result;
 use crate::app::App;
-use crate::store::{DesktopRow, PoolRow};
 use crate::view;
 use axum::Json;
 use axum::extract::State;
 use lucarne_control::agent::{TemplateObserved, TemplateState};
 use lucarne_control::api::{Availability, Card, Problem, Session};
 use lucarne_control::desktop::{DesiredState, Phase};
+use lucarne_core::store::{DesktopRow, PoolRow};
 use std::sync::Arc;
 
 /// The pools that the caller may use, with their desktops.
@@ -30,18 +30,31 @@ pub async fn portal(State(app): State<Arc<App>>, caller: SignedIn) -> Result<Jso
             .iter()
             .find(|s| desktop.as_ref().is_some_and(|d| d.id == s.session.desktop))
             .map(|s| view::session(s.session.clone(), &app.viewers));
-        card(&app, pool, desktop, session)
+        (pool, desktop, session)
     });
-    Ok(Json(cards.collect()))
+    let online = app.store.hosts_online().await?;
+    let mut shown = Vec::new();
+    for (pool, desktop, session) in cards {
+        let templates = app.store.templates(&pool.template).await?;
+        shown.push(card(&app, online, templates, pool, desktop, session));
+    }
+    Ok(Json(shown))
 }
 
-fn card(app: &App, pool: PoolRow, desktop: Option<DesktopRow>, session: Option<Session>) -> Card {
-    let templates: Vec<_> = app.fleet.templates(&pool.template).into_iter().map(|(_, t)| t).collect();
-    let desktop = desktop.map(|d| view::desktop(d, &app.fleet));
+fn card(
+    app: &App,
+    online: u64,
+    templates: Vec<(String, TemplateObserved)>,
+    pool: PoolRow,
+    desktop: Option<DesktopRow>,
+    session: Option<Session>,
+) -> Card {
+    let templates: Vec<_> = templates.into_iter().map(|(_, t)| t).collect();
+    let desktop = desktop.map(|d| view::desktop(d, &app.control.fleet));
     let (availability, detail, progress) = match &desktop {
         Some(d) if d.phase == Phase::Lost => (Availability::Unavailable, d.detail.clone(), None),
         Some(d) if d.phase != Phase::Preparing => (Availability::Available, String::new(), None),
-        _ => fresh(app, &templates, pool.desktops >= pool.max_desktops && desktop.is_none()),
+        _ => fresh(online, &templates, pool.desktops >= pool.max_desktops && desktop.is_none()),
     };
     Card {
         pool: pool.id,
@@ -56,9 +69,9 @@ fn card(app: &App, pool: PoolRow, desktop: Option<DesktopRow>, session: Option<S
 }
 
 /// Whether a fresh desktop could be had.
-fn fresh(app: &App, templates: &[TemplateObserved], full: bool) -> (Availability, String, Option<u8>) {
+fn fresh(online: u64, templates: &[TemplateObserved], full: bool) -> (Availability, String, Option<u8>) {
     let of = |state| templates.iter().filter(move |t| t.state == state);
-    if app.fleet.online() == 0 {
+    if online == 0 {
         let detail = "no host is connected; ask an administrator to start one";
         return (Availability::Unavailable, detail.to_owned(), None);
     }

@@ -2,11 +2,12 @@
 
 use crate::auth::{self, Refused, password};
 use crate::viewers::NotAsked;
-use crate::{connect, shadow, store};
+use crate::{connect, shadow};
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lucarne_control::api::Problem;
+use lucarne_core::store;
 use lucarne_db::Fault;
 
 /// The handlers' results.
@@ -75,6 +76,10 @@ impl From<store::Error> for ApiError {
             E::TemplateFailed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "desktop_failed".to_owned()),
             E::ShadowOff { .. } => (StatusCode::FORBIDDEN, "shadow_off".to_owned()),
             E::ShadowControlOff { .. } => (StatusCode::FORBIDDEN, "shadow_control_off".to_owned()),
+            // None of these is met by what people ask for; a host or another broker hears them.
+            E::LinkLost { .. } | E::BrokerEnded | E::DatabaseOlder { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over".to_owned())
+            }
             E::SessionEnded(_) => (StatusCode::GONE, "session_ended".to_owned()),
         };
         Self::new(status, &code, e.to_string())

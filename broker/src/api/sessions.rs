@@ -5,9 +5,8 @@ use super::extract::{Body, InPath, InQuery, Wait, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::connect::{self, Outcome};
-use crate::reconcile;
-use crate::store::{Assigned, DesktopRow, SessionRow};
-use crate::viewers::{End, Entry};
+use crate::viewers::End;
+use crate::watch;
 use crate::{secret, view};
 use axum::Json;
 use axum::extract::State;
@@ -17,6 +16,8 @@ use lucarne_control::api::{Connection, NewSession, Page, Problem, Role, Session,
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{DesktopId, SessionId};
+use lucarne_core::Entry;
+use lucarne_core::store::{Assigned, DesktopRow, SessionRow};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,7 @@ async fn answer(app: &App, outcome: Outcome, wish: ViewerWish) -> Result<Respons
     let ready = ticket.is_some();
     let connection = Json(Connection {
         session: view::session(session(&assigned)?.clone(), &app.viewers),
-        desktop: view::desktop(assigned.desktop, &app.fleet),
+        desktop: view::desktop(assigned.desktop, &app.control.fleet),
         ticket,
         websocket: STREAM.to_owned(),
         takes_over,
@@ -149,7 +150,7 @@ pub async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<Sess
     if caller.may_see(Some(row.user)) {
         return Ok(row);
     }
-    Err(crate::store::Error::NotFound { what: "session", name: id.to_string() }.into())
+    Err(lucarne_core::store::Error::NotFound { what: "session", name: id.to_string() }.into())
 }
 
 /// The caller's own session, if it has not ended, and its desktop.
@@ -159,11 +160,11 @@ pub async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<Sess
 pub async fn own_live(app: &App, caller: &SignedIn, id: SessionId) -> Result<(SessionRow, DesktopRow)> {
     let row = app.store.session(id).await?;
     if caller.0.user != Some(row.user) {
-        return Err(crate::store::Error::NotFound { what: "session", name: id.to_string() }.into());
+        return Err(lucarne_core::store::Error::NotFound { what: "session", name: id.to_string() }.into());
     }
     let desktop = app.store.desktop(&row.session.desktop.to_string()).await?;
     if row.session.state == SessionState::Ended || desktop.desired == DesiredState::Absent {
-        return Err(crate::store::Error::SessionEnded(id.to_string()).into());
+        return Err(lucarne_core::store::Error::SessionEnded(id.to_string()).into());
     }
     Ok((row, desktop))
 }
@@ -232,7 +233,7 @@ pub async fn log_off(
 ) -> Result<StatusCode> {
     visible(&app, &caller, id).await?;
     let (desktop, ended) = app.store.log_off(&caller.0.name, id).await?;
-    reconcile::tell(&app, ended, End::LoggedOff);
+    watch::tell(&app, &ended, &End::LoggedOff);
     if wait {
         until_gone(&app, desktop).await?;
     }
@@ -245,13 +246,13 @@ pub async fn log_off(
 /// `not_confirmed` when the host takes too long; the end stays decided.
 pub async fn until_gone(app: &App, desktop: DesktopId) -> Result<()> {
     let deadline = Instant::now() + END_WAIT;
-    let mut settled = app.settled.subscribe();
+    let mut changed = app.control.fleet.watch();
     loop {
-        settled.borrow_and_update();
-        if !app.store.is_live(desktop).await? {
+        changed.borrow_and_update();
+        if app.store.desktop(&desktop.to_string()).await?.ended {
             return Ok(());
         }
-        if timeout_at(deadline, settled.changed()).await.is_err() {
+        if timeout_at(deadline, changed.changed()).await.is_err() {
             let detail = format!(
                 "the end of the desktop {desktop} is on record and nobody can use it, but its host has not confirmed \
                  the destruction within {} s; it will when it answers",

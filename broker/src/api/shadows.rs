@@ -6,7 +6,6 @@ use super::problem::{ApiError, Result};
 use super::sessions::{STREAM, own_live, visible};
 use crate::app::App;
 use crate::shadow::{self, Allowed};
-use crate::store::Error;
 use crate::view;
 use crate::viewers::Answer;
 use axum::Json;
@@ -15,6 +14,7 @@ use axum::http::StatusCode;
 use lucarne_control::api::{Connection, Problem};
 use lucarne_control::viewer::{NewShadow, ShadowAnswer};
 use lucarne_control::{SessionId, ShadowId};
+use lucarne_core::store::Error;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,7 @@ pub async fn shadow(
     let desktop = app.store.desktop(&placed.desktop.to_string()).await?;
     let connection = Connection {
         session: view::session(session, &app.viewers),
-        desktop: view::desktop(desktop, &app.fleet),
+        desktop: view::desktop(desktop, &app.control.fleet),
         ticket: Some(ticket),
         websocket: STREAM.to_owned(),
         takes_over: Vec::new(),

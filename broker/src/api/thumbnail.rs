@@ -5,15 +5,15 @@ use super::desktops::visible;
 use super::extract::{InPath, InQuery};
 use super::problem::{ApiError, Result};
 use crate::app::App;
-use crate::fleet::Sight;
 use crate::gateway::link;
-use crate::store::PlacedDesktop;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use lucarne_control::api::Problem;
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::link::Purpose;
+use lucarne_core::fleet::Sight;
+use lucarne_core::store::PlacedDesktop;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,8 +60,8 @@ pub async fn thumbnail(
         let detail = "a desktop's picture is for its user; ask to watch the session instead";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "not_your_desktop", detail));
     }
-    let host = row.host.map(|(id, _)| id).filter(|_| row.desired == DesiredState::Running);
-    let endpoint = host.and_then(|host| match app.fleet.sight(host, row.id, row.generation) {
+    let host = row.host.as_ref().map(|host| host.id).filter(|_| row.desired == DesiredState::Running);
+    let endpoint = host.and_then(|host| match row.sight(&app.control.fleet) {
         Sight::Seen(seen) => {
             seen.endpoint.map(|e| (PlacedDesktop { desktop: row.id, host, generation: row.generation }, e))
         }

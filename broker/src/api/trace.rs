@@ -60,7 +60,7 @@ pub async fn trace(
     visible(&app, &caller, id).await?;
     let placed = app.store.session_desktop(id).await?;
     let no_trace = |detail: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_trace", detail);
-    let at = connect::reach(&app, placed).map_err(|why| no_trace(why.to_owned()))?;
+    let at = connect::reach(&app, placed).await.map_err(no_trace)?;
     let fetch = async {
         let stream = link::open(&at.endpoint, &at.placed, Some(id), Purpose::Trace { last }).await?;
         let mut json = Vec::new();

@@ -6,8 +6,8 @@ use super::me::forget_initial;
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::auth::names::{check_name, check_password};
-use crate::reconcile;
 use crate::viewers::End;
+use crate::watch;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -82,7 +82,7 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     let name = app.store.user(&user).await?.name;
     let ended = app.store.delete_user(&caller.name, &user).await?;
-    reconcile::tell(&app, ended, End::DesktopEnded);
+    watch::tell(&app, &ended, &End::DesktopEnded);
     forget_initial(&app, &name)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,8 +2,8 @@
 
 use super::password;
 use crate::secret;
-use crate::store::{self, Store};
 use lucarne_control::api::{NewUser, Role};
+use lucarne_core::store::{self, Store};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;

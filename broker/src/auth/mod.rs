@@ -6,8 +6,8 @@ pub mod password;
 pub mod slowdown;
 pub mod viewer_password;
 
-use crate::store::{self, Store};
 use lucarne_control::UserId;
+use lucarne_core::store::{self, Store};
 use password::Passwords;
 use slowdown::SlowDown;
 use std::net::IpAddr;

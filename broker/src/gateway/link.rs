@@ -1,10 +1,10 @@
 //! The gateway's side of [`lucarne_control::link`]: a connection to a desktop process, after it checked who is meant.
 
-use crate::store::PlacedDesktop;
-use crate::viewers::Entry;
 use lucarne_control::SessionId;
 use lucarne_control::desktop::Endpoint;
 use lucarne_control::link::{MAX_LINE, Open, Opened, Purpose};
+use lucarne_core::Entry;
+use lucarne_core::store::PlacedDesktop;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

@@ -2,9 +2,9 @@
 //! state on record, and the reasons for which it ends.
 
 use crate::app::App;
-use crate::store::{self, PlacedDesktop};
 use crate::viewers::{End, Newcomer, Place};
 use lucarne_control::SessionId;
+use lucarne_core::store::{self, PlacedDesktop};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -80,7 +80,12 @@ where
 async fn record(app: &App, session: SessionId) {
     loop {
         let used = app.viewers.in_use(session);
-        if let Err(e) = app.store.set_session_connected(session, used).await {
+        let me = app.control.broker();
+        let recorded = match used {
+            true => app.store.session_connected(session, me).await,
+            false => app.store.session_disconnected(session, me).await,
+        };
+        if let Err(e) = recorded {
             tracing::error!(error = %e, %session, "cannot put the viewer's state on record");
             return;
         }

@@ -21,12 +21,13 @@ use crate::accept::{Handshaking, Limits, accept};
 use crate::app::App;
 use crate::auth::{self, Refused};
 use crate::connect::{self, At, Outcome};
-use crate::store::{self, Assigned, PoolRow};
 use crate::throttle::Throttle;
-use crate::viewers::{Entry, Newcomer};
+use crate::viewers::Newcomer;
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::viewer::{ViewerKind, ViewerWish};
 use lucarne_control::{SessionId, UserId};
+use lucarne_core::Entry;
+use lucarne_core::store::{self, Assigned, PoolRow};
 use lucarne_rfb::client;
 use lucarne_rfb::security::vnc_auth::CHALLENGE;
 use lucarne_rfb::server::HandshakeEvent;
@@ -219,7 +220,7 @@ async fn of_one_time_password(
         store::Error::Fault(_) => internal(&e),
         refused => refused.to_string(),
     })?;
-    let at = connect::reach(app, placed)?;
+    let at = connect::reach(app, placed).await?;
     let stream = open(&at, session).await.map_err(|e| e.to_string())?;
     Ok((session, at, stream))
 }

@@ -8,13 +8,14 @@ use super::link;
 use super::splice::{self, Over};
 use crate::app::App;
 use crate::connect::{self, At};
-use crate::store::{PlacedDesktop, Redeemed};
-use crate::viewers::{End, Entry, Newcomer, Sight};
+use crate::viewers::{End, Newcomer, Sight};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::SessionId;
 use lucarne_control::viewer::{Notice, ViewerKind, ViewerRole};
+use lucarne_core::Entry;
+use lucarne_core::store::{PlacedDesktop, Redeemed};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -142,7 +143,7 @@ async fn reach(
     placed: PlacedDesktop,
     entry: Entry,
 ) -> Result<UnixStream, String> {
-    let At { placed, endpoint } = connect::reach(app, placed)?;
+    let At { placed, endpoint } = connect::reach(app, placed).await?;
     link::open(&endpoint, &placed, Some(session), link::view(entry)).await.map_err(|e| {
         tracing::warn!(error = %e, %session, "a viewer did not reach its desktop");
         e.to_string()

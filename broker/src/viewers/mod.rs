@@ -7,10 +7,11 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-pub use room::{Entry, MOST};
+pub use room::MOST;
 
 use lucarne_control::viewer::{ShadowQuestion, Viewer, ViewerKind};
 use lucarne_control::{SessionId, ShadowId};
+use lucarne_core::Entry;
 use room::{Change, Room, Seat};
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +28,8 @@ pub enum End {
     DesktopEnded,
     /// The session's user came by another viewer.
     TakenOver(Box<Viewer>),
+    /// The session's user came through another broker.
+    Elsewhere,
     /// Somebody ended this viewer; who.
     Stopped(String),
     /// The session has as many viewers as it may have.
@@ -41,7 +44,7 @@ impl End {
         match self {
             Self::LoggedOff => 4001,
             Self::DesktopEnded => 4002,
-            Self::TakenOver(_) => 4003,
+            Self::TakenOver(_) | Self::Elsewhere => 4003,
             Self::Stopped(_) => 4004,
             Self::Full => 4005,
             Self::Unseen => 4006,
@@ -61,6 +64,7 @@ impl fmt::Display for End {
                 };
                 write!(f, "the session is used from elsewhere: {kind} at {}", by.address)
             }
+            Self::Elsewhere => f.write_str("the session is used from elsewhere, through another server"),
             Self::Stopped(by) => write!(f, "{by} ended this viewer"),
             Self::Full => write!(f, "the session has {MOST} viewers, which is as many as it may have"),
             Self::Unseen => f.write_str("the user's viewer does not show any more that somebody watches"),
@@ -235,6 +239,11 @@ impl Viewers {
     /// The session's viewers, in the order in which they came.
     pub fn of(&self, session: SessionId) -> Vec<Viewer> {
         self.lock().sessions.get(&session).map(|s| s.room.viewers()).unwrap_or_default()
+    }
+
+    /// The sessions that somebody views.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        self.lock().sessions.keys().copied().collect()
     }
 
     /// Whether a viewer of the owner with control is there.

@@ -13,43 +13,11 @@
 use super::End;
 use lucarne_control::ShadowId;
 use lucarne_control::viewer::{ShadowQuestion, Viewer, ViewerRole, ViewerWish};
+use lucarne_core::Entry;
 
 /// Viewers of one session at once. One place is kept for the owner. More: more encoding for the desktop's host. Fewer: a
 /// class cannot look together.
 pub const MOST: usize = 8;
-
-/// As what somebody comes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// The session's user.
-    User(ViewerWish),
-    /// An administrator.
-    Shadow {
-        /// With keyboard and pointer.
-        control: bool,
-        /// The user was asked, as the pool wants it.
-        consent: bool,
-    },
-}
-
-impl Entry {
-    /// The role that this gives.
-    pub fn role(self) -> ViewerRole {
-        match self {
-            Self::User(ViewerWish::TakeOver | ViewerWish::Share) => ViewerRole::Owner,
-            Self::User(ViewerWish::ViewOnly) => ViewerRole::ViewOnly,
-            Self::Shadow { .. } => ViewerRole::Shadow,
-        }
-    }
-
-    /// Whether what is typed reaches the desktop.
-    pub fn control(self) -> bool {
-        match self {
-            Self::User(wish) => wish != ViewerWish::ViewOnly,
-            Self::Shadow { control, .. } => control,
-        }
-    }
-}
 
 /// A viewer's seat.
 #[derive(Clone, Debug)]

@@ -200,7 +200,21 @@ pub fn hello(name: &str, protocol: u32, memory_mib: u64) -> Hello {
             accel_reason: "/dev/kvm does not run guests".to_owned(),
             network: "user".to_owned(),
         },
+        followed: Default::default(),
     }
+}
+
+/// What is desired after a set, or a change to the one before.
+fn merged(before: Option<Desired>, told: Desired) -> Desired {
+    let Some(since) = told.since else { return told };
+    let before = before.unwrap();
+    assert_eq!(before.revision, since, "a change to what was told last");
+    let mut desktops = before.desktops;
+    let new: Vec<_> = told.desktops.iter().map(|d| d.desktop).chain(told.removed.clone()).collect();
+    desktops.retain(|d| !new.contains(&d.desktop));
+    desktops.extend(told.desktops);
+    desktops.sort_by_key(|d| d.desktop);
+    Desired { desktops, removed: Vec::new(), since: None, ..told }
 }
 
 /// Says one `Hello` and gives the reason for which the broker refuses it.
@@ -237,7 +251,7 @@ impl Run {
                         ToAgent::Desired(desired) => {
                             let mut state = self.state.lock().unwrap();
                             state.received.push(desired.clone());
-                            state.desired = Some(desired);
+                            state.desired = Some(merged(state.desired.take(), desired));
                             None
                         }
                         ToAgent::DeleteImage { digest } => Some(FromAgent::ImageDeleted { digest, error: None }),

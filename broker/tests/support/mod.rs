@@ -52,6 +52,7 @@ pub fn config(dir: &Path) -> Config {
         agent_socket: dir.join("run/agent.sock"),
         admin_socket: dir.join("run/admin.sock"),
         default_pool: Some("desk".to_owned()),
+        database: None,
     }
 }
 

@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! agent                               broker
-//!   │ ── Hello ──────────────────────►  │   who I am, what I can run
+//!   │ ── Hello ──────────────────────►  │   who I am, what I can run, what I followed last
 //!   │ ── Observed (complete) ────────►  │   what is here
 //!   │ ◄─────────── Desired (complete)   │   what should be here
+//!   │ ◄─────────── Desired (delta) …    │   as that changes
 //!   │ ── Observed (delta) … ─────────►  │   as it changes
 //!   │ ── Heartbeat every 5 s ────────►  │
 //! ```
 //!
-//! `Desired` is always complete: what is not in it should not exist. `Observed` with `complete: true` lists
-//! everything that the host has; with `false` only what changed. A lower generation than the agent has seen for a
-//! desktop is refused.
+//! `Desired` and `Observed` with `complete: true` list everything: what is not in them should not exist, or does not. With
+//! `false` they list what changed. Each link has an *epoch*, higher than that of the host's link before, and each `Desired`
+//! a *revision* that rises within it: agents refuse what is lower than what they followed before, keep the highest epoch on
+//! their disk, and say it when they connect, so a broker whose database is older than that finds out. `Observed` are
+//! counted within a link. A desktop is made only where a `Desired` says `fresh`; one that was there once and is not
+//! any more is reported as gone.
 
 use crate::desktop::{DesiredState, Endpoint, ForkTimings, Identity, Phase};
 use crate::ids::{DesktopId, PoolId};
@@ -75,6 +79,18 @@ pub struct Hello {
     pub version: String,
     /// What this host runs desktops with.
     pub facts: HostFacts,
+    /// The last desired set that it followed.
+    #[serde(default)]
+    pub followed: Followed,
+}
+
+/// Which desired set a host followed last; ordered as they were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Followed {
+    /// The epoch of the link that it came by.
+    pub epoch: u64,
+    /// Its revision.
+    pub revision: u64,
 }
 
 /// What a host can do, as shown to administrators.
@@ -100,12 +116,21 @@ pub struct HostFacts {
 /// Everything that should be on a host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Desired {
+    /// The link's epoch.
+    #[serde(default)]
+    pub epoch: u64,
     /// Rises with each change.
     pub revision: u64,
-    /// Templates to have ready, whether or not a desktop needs them now.
+    /// The revision that this is a change to; none where it is complete.
+    #[serde(default)]
+    pub since: Option<u64>,
+    /// Templates to have ready, whether or not a desktop needs them now: always all.
     pub templates: Vec<TemplateSpec>,
-    /// The desktops placed here.
+    /// The desktops placed here, or those that changed.
     pub desktops: Vec<DesktopDesired>,
+    /// In a change, those that should not be here any more.
+    #[serde(default)]
+    pub removed: Vec<DesktopId>,
 }
 
 /// One desktop that is placed on the host.
@@ -117,6 +142,9 @@ pub struct DesktopDesired {
     pub generation: u64,
     /// What is wanted.
     pub state: DesiredState,
+    /// It may be made when it is not there. Without, it has been here, and is kept or reported as gone.
+    #[serde(default = "yes")]
+    pub fresh: bool,
     /// What it is forked from.
     pub template: TemplateSpec,
     /// What makes it its own machine.
@@ -137,9 +165,16 @@ pub struct DesktopDesired {
     pub pool: Option<PoolId>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 /// What is on a host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
+    /// The how manieth it is on its link, from 1; 0 where the agent does not count.
+    #[serde(default)]
+    pub number: u64,
     /// Everything is listed; what is not listed is not there.
     pub complete: bool,
     /// The store's images; `None` when unchanged.

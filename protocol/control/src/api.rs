@@ -366,6 +366,8 @@ pub enum Availability {
 /// A node that runs desktops.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Host {
+    /// Rises with each link to its agent: to be repeated by who declares it dead, so that it is of what they saw.
+    pub epoch: u64,
     /// Id.
     pub id: HostId,
     /// Unique name.

@@ -52,6 +52,8 @@ typed_id! {
     SessionId,
     /// One node that runs desktops.
     HostId,
+    /// One run of a broker, from its start until it is gone.
+    BrokerId,
     /// One administrator's wish to watch a session, from the question to its end.
     ShadowId,
 }

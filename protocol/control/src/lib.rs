@@ -12,4 +12,4 @@ pub mod spec;
 pub mod trace;
 pub mod viewer;
 
-pub use ids::{DesktopId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId};
+pub use ids::{BrokerId, DesktopId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId};

@@ -113,6 +113,15 @@ pub struct TemplateSpec {
     pub machine: MachineShape,
 }
 
+impl TemplateSpec {
+    /// One word for it, the same for the same: what the database knows a template by.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let MachineShape { memory_mib, vcpus, width, height } = self.machine;
+        format!("{}-{memory_mib}-{vcpus}-{width}x{height}", self.image)
+    }
+}
+
 /// What a desktop may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

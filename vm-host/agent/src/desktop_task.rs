@@ -52,6 +52,8 @@ pub(crate) struct Wish {
 
 pub(crate) struct DesktopTask {
     pub(crate) shared: Arc<Shared>,
+    /// Told what becomes of it.
+    pub(crate) report: Box<dyn Fn(DesktopObserved) + Send + Sync>,
     pub(crate) wish: watch::Receiver<Wish>,
     pub(crate) dir: PathBuf,
     /// Its folder was there when the agent started.
@@ -83,13 +85,16 @@ impl DesktopTask {
     }
 
     fn observe(&self, phase: Phase, detail: impl Into<String>, endpoint: bool, timings: ForkTimings) {
-        let wish = self.wish.borrow();
+        let (desktop, generation) = {
+            let wish = self.wish.borrow();
+            (wish.desired.desktop, wish.desired.generation)
+        };
         let endpoint = endpoint.then(|| Endpoint::Unix {
             path: self.dir.join(files::DISPLAY_SOCKET).to_string_lossy().into_owned(),
         });
-        self.shared.hub.desktop(DesktopObserved {
-            desktop: wish.desired.desktop,
-            generation: wish.desired.generation,
+        (self.report)(DesktopObserved {
+            desktop,
+            generation,
             phase,
             detail: detail.into(),
             endpoint,

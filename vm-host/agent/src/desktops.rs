@@ -5,10 +5,11 @@ use crate::desktop_task::{DesktopTask, Wish, now_ms, read_config};
 use crate::hub::Hub;
 use crate::slots::Slots;
 use crate::templates::Templates;
-use lucarne_control::agent::{Desired, DesktopDesired};
+use lucarne_control::agent::{Desired, DesktopDesired, DesktopObserved};
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::TemplateSpec;
+use lucarne_ledger::{Order, Refusal};
 use lucarne_qemu::{Accel, Qemu, Template};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -75,7 +76,7 @@ impl Desktops {
     }
 
     /// Takes over every desktop whose folder is here.
-    pub(crate) fn adopt_all(&self) {
+    pub(crate) fn adopt_all(self: &Arc<Self>) {
         let Ok(dirs) = std::fs::read_dir(&self.shared.desktops_dir) else { return };
         for entry in dirs.flatten() {
             let dir = entry.path();
@@ -88,12 +89,14 @@ impl Desktops {
             match read_config(&dir) {
                 Ok(config) => {
                     tracing::info!(desktop = %id, "takes over a desktop");
+                    self.shared.hub.adopt(id, config.generation);
                     let template = Template::open(&config.template).map(|t| t.meta.spec);
                     self.begin(
                         DesktopDesired {
                             desktop: id,
                             generation: config.generation,
                             state: DesiredState::Running,
+                            fresh: false,
                             template: template.unwrap_or_else(|| unknown_template(&config.template)),
                             identity: config.identity,
                             network: config.network,
@@ -116,59 +119,56 @@ impl Desktops {
         }
     }
 
-    fn begin(&self, desired: DesktopDesired, adopted: bool) {
+    fn begin(self: &Arc<Self>, desired: DesktopDesired, adopted: bool) {
         let id = desired.desktop;
         let (sender, receiver) = watch::channel(Wish { desired, received_ms: now_ms() });
+        let desktops = Arc::clone(self);
         let task = DesktopTask {
             shared: self.shared.clone(),
+            report: Box::new(move |seen| desktops.observe(seen)),
             wish: receiver,
             dir: self.shared.desktops_dir.join(id.to_string()),
             adopted,
         };
+        // Held until it is entered: a task may be over at once.
+        let mut running = self.running();
+        running.retain(|_, here| !here.task.is_finished());
         let task = self.tasks.spawn(task.run());
-        self.running().insert(id, Running { wish: sender, task });
+        running.insert(id, Running { wish: sender, task });
     }
 
     /// Makes the desired set so: starts what is missing, destroys what should not be.
-    pub(crate) fn apply(&self, desired: &Desired) {
-        let mut new = Vec::new();
-        {
-            let mut running = self.running();
-            // What is gone and no longer asked about is forgotten.
-            running.retain(|id, r| {
-                let asked = desired.desktops.iter().any(|d| d.desktop == *id);
-                let keep = asked || !r.task.is_finished();
-                if !keep {
-                    self.shared.hub.desktop_gone(*id);
-                }
-                keep
-            });
-            for (id, here) in running.iter() {
-                let wanted = desired.desktops.iter().find(|d| d.desktop == *id);
-                match wanted {
-                    Some(d) if d.state == DesiredState::Running => {}
-                    Some(d) => destroy(here, d.generation),
-                    None => {
-                        tracing::info!(desktop = %id, "is not desired here; it is destroyed");
-                        destroy(here, here.wish.borrow().desired.generation);
+    ///
+    /// # Errors
+    /// It is older than what was followed.
+    pub(crate) fn apply(self: &Arc<Self>, desired: &Desired) -> Result<(), Refusal> {
+        let orders = self.shared.hub.follow(desired)?;
+        self.obey(orders);
+        Ok(())
+    }
+
+    fn obey(self: &Arc<Self>, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Begin(desktop) => self.begin(desktop, false),
+                Order::End(desktop) => {
+                    if let Some(here) = self.running().get(&desktop) {
+                        destroy(here);
                     }
                 }
-            }
-            for d in &desired.desktops {
-                match running.get(&d.desktop) {
-                    Some(here) => {
-                        let seen = here.wish.borrow().desired.generation;
-                        if d.generation < seen {
-                            tracing::warn!(desktop = %d.desktop, told = d.generation, seen, "a lower generation is refused");
-                        }
-                    }
-                    None => new.push(d.clone()),
+                Order::Stale { desktop, told, here } => {
+                    tracing::warn!(%desktop, told, here, "a lower generation is refused");
                 }
+                // Told by the hub.
+                Order::Tell(_) => {}
             }
         }
-        for d in new {
-            self.begin(d, false);
-        }
+    }
+
+    /// Takes over what became of a desktop.
+    fn observe(self: &Arc<Self>, seen: DesktopObserved) {
+        let orders = self.shared.hub.desktop(seen);
+        self.obey(orders);
     }
 
     /// The templates that desktops here came from or wait for.
@@ -183,21 +183,16 @@ impl Desktops {
 
     /// Destroys everything and waits until it is gone.
     pub(crate) async fn destroy_all(&self) {
-        for here in self.running().values() {
-            destroy(here, u64::MAX);
-        }
+        self.running().values().for_each(destroy);
         self.tasks.close();
         self.tasks.wait().await;
     }
 }
 
-/// An order of a lower generation than the desktop's own is out of date and changes nothing.
-fn destroy(here: &Running, generation: u64) {
+fn destroy(here: &Running) {
     here.wish.send_if_modified(|wish| {
-        let due = wish.desired.state == DesiredState::Running && generation >= wish.desired.generation;
-        if due {
-            wish.desired.state = DesiredState::Absent;
-        }
+        let due = wish.desired.state == DesiredState::Running;
+        wish.desired.state = DesiredState::Absent;
         due
     });
 }

@@ -1,8 +1,9 @@
-//! What is seen on this host: kept whole, and told as it changes to whoever is connected.
+//! What is on this host and what it was told: kept whole, and told as it changes to whoever is connected.
 
-use lucarne_control::agent::{DesktopObserved, Observed, TemplateObserved};
+use lucarne_control::agent::{Desired, DesktopObserved, Followed, Observed, TemplateObserved};
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{ImageInfo, TemplateSpec};
+use lucarne_ledger::{Ledger, Order, Refusal};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
@@ -10,11 +11,10 @@ use tokio::sync::broadcast;
 /// Changes that a slow link may fall behind before it is told everything anew.
 const BACKLOG: usize = 1024;
 
-#[derive(Default)]
 struct State {
     images: Vec<ImageInfo>,
     templates: HashMap<TemplateSpec, TemplateObserved>,
-    desktops: HashMap<DesktopId, DesktopObserved>,
+    ledger: Ledger,
 }
 
 /// The state and its listeners.
@@ -25,8 +25,10 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new() -> Self {
-        Self { state: Arc::default(), changes: broadcast::channel(BACKLOG).0 }
+    /// One of a host that has followed this before.
+    pub(crate) fn new(followed: Followed) -> Self {
+        let state = State { images: Vec::new(), templates: HashMap::new(), ledger: Ledger::new(followed) };
+        Self { state: Arc::new(Mutex::new(state)), changes: broadcast::channel(BACKLOG).0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -61,21 +63,49 @@ impl Hub {
         self.state().templates.remove(spec);
     }
 
-    pub(crate) fn desktop(&self, desktop: DesktopObserved) {
-        self.state().desktops.insert(desktop.desktop, desktop.clone());
-        self.tell(Observed { desktops: vec![desktop], ..Observed::default() });
+    /// What was followed last.
+    pub(crate) fn followed(&self) -> Followed {
+        self.state().ledger.followed()
     }
 
-    pub(crate) fn desktop_gone(&self, desktop: DesktopId) {
-        self.state().desktops.remove(&desktop);
+    /// A desktop was found on the disk.
+    pub(crate) fn adopt(&self, desktop: DesktopId, generation: u64) {
+        self.state().ledger.adopt(desktop, generation);
+    }
+
+    /// Takes over what should be here: what is to be made and ended for it.
+    pub(crate) fn follow(&self, desired: &Desired) -> Result<Vec<Order>, Refusal> {
+        let mut state = self.state();
+        let orders = state.ledger.follow(desired)?;
+        Ok(self.told(orders))
+    }
+
+    /// Takes over what became of a desktop; what may be made now that it is gone.
+    pub(crate) fn desktop(&self, desktop: DesktopObserved) -> Vec<Order> {
+        let mut state = self.state();
+        let orders = state.ledger.observe(desktop);
+        self.told(orders)
+    }
+
+    /// Tells what is to be told, in the order in which the ledger has it; the rest is for who can do it.
+    fn told(&self, orders: Vec<Order>) -> Vec<Order> {
+        let mut others = Vec::new();
+        for order in orders {
+            match order {
+                Order::Tell(seen) => self.tell(Observed { desktops: vec![seen], ..Observed::default() }),
+                other => others.push(other),
+            }
+        }
+        others
     }
 }
 
 fn complete(state: &State) -> Observed {
     Observed {
+        number: 0,
         complete: true,
         images: Some(state.images.clone()),
         templates: state.templates.values().cloned().collect(),
-        desktops: state.desktops.values().cloned().collect(),
+        desktops: state.ledger.complete(),
     }
 }

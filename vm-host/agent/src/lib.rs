@@ -13,6 +13,7 @@ mod accel;
 pub mod config;
 mod desktop_task;
 mod desktops;
+mod followed;
 mod hub;
 mod link;
 pub mod network;
@@ -122,7 +123,10 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     tracing::info!(qemu = %qemu.version, accel = %facts.accel, reason = %facts.accel_reason, network = %facts.network,
         "the host agent starts");
 
-    let hub = Hub::new();
+    let kept = followed::Kept::open(&config.dir);
+    let (kept, followed) =
+        kept.map_err(|source| AgentError::Folder { path: config.dir.join("followed.json"), source })?;
+    let hub = Hub::new(followed);
     let store = Arc::new(store);
     let templates = Arc::new(Templates::new(
         config.templates(),
@@ -150,6 +154,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
         store,
         templates: templates.clone(),
         desktops: desktops.clone(),
+        kept: std::sync::Mutex::new(kept),
     };
     let confinement = tokio::spawn(keep_confined(confined_range));
     let sweeper = tokio::spawn(recordings::keep_swept(config.recordings(), config.desktops()));

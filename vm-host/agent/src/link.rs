@@ -4,15 +4,18 @@
 use crate::config::{AgentConfig, disk_free, memory_available};
 use crate::desktops::Desktops;
 use crate::error_chain;
+use crate::followed::Kept;
 use crate::hub::Hub;
 use crate::templates::Templates;
 use futures_util::{SinkExt, StreamExt};
-use lucarne_control::agent::{FromAgent, Hello, HostFacts, PROTOCOL_VERSION, ToAgent};
+use lucarne_control::agent::{Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, ToAgent};
 use lucarne_images::Store;
-use std::sync::Arc;
+use lucarne_ledger::Refusal;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Time between looks at the image store; images are added by another process.
 const STORE_LOOK: Duration = Duration::from_secs(2);
+
+/// A broker that is silent for this long is gone; it pings every 5 s.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// First and longest wait between tries to reach the broker.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -35,6 +41,7 @@ pub(crate) struct Link {
     pub(crate) store: Arc<Store>,
     pub(crate) templates: Arc<Templates>,
     pub(crate) desktops: Arc<Desktops>,
+    pub(crate) kept: Mutex<Kept>,
 }
 
 type Socket = WebSocketStream<UnixStream>;
@@ -47,6 +54,12 @@ enum LinkError {
     WebSocket(#[from] tungstenite::Error),
     #[error("a message of the broker is not understood")]
     Json(#[from] serde_json::Error),
+    #[error("what the broker desires is not followed")]
+    NotFollowed(#[from] Refusal),
+    #[error("what was followed cannot be kept on the disk")]
+    Kept(#[source] std::io::Error),
+    #[error("the broker was silent for {} s", SILENCE.as_secs())]
+    Silent,
     #[error("the broker refuses this host: {0}")]
     Refused(String),
 }
@@ -91,35 +104,42 @@ impl Link {
             host: self.config.host.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             facts: self.facts.clone(),
+            followed: self.hub.followed(),
         };
         send(&mut socket, &FromAgent::Hello(hello)).await?;
         let (everything, mut changes) = self.hub.subscribe();
-        send(&mut socket, &FromAgent::Observed(everything)).await?;
+        let mut number = 0;
+        observed(&mut socket, &mut number, everything).await?;
         self.beat(&mut socket).await?;
         tracing::info!("linked to the broker");
         *wait = RETRY_FIRST;
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let mut look = tokio::time::interval(STORE_LOOK);
+        let mut heard = Instant::now();
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Ok(observed) => send(&mut socket, &FromAgent::Observed(observed)).await?,
+                    Ok(change) => observed(&mut socket, &mut number, change).await?,
                     Err(RecvError::Lagged(_)) => {
                         let (everything, fresh) = self.hub.subscribe();
                         changes = fresh;
-                        send(&mut socket, &FromAgent::Observed(everything)).await?;
+                        observed(&mut socket, &mut number, everything).await?;
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 message = socket.next() => match message {
-                    Some(message) => self.handle(message?, &mut socket).await?,
+                    Some(message) => {
+                        heard = Instant::now();
+                        self.handle(message?, &mut socket).await?;
+                    }
                     None => return Ok(()),
                 },
                 _ = heartbeat.tick() => self.beat(&mut socket).await?,
                 _ = look.tick() => self.look_at_store(),
+                () = tokio::time::sleep_until(heard + SILENCE) => return Err(LinkError::Silent),
                 () = stop.cancelled() => {
-                    while let Ok(observed) = changes.try_recv() {
-                        send(&mut socket, &FromAgent::Observed(observed)).await?;
+                    while let Ok(change) = changes.try_recv() {
+                        observed(&mut socket, &mut number, change).await?;
                     }
                     socket.close(None).await?;
                     return Ok(());
@@ -138,7 +158,13 @@ impl Link {
         match serde_json::from_str(&text)? {
             ToAgent::Desired(desired) => {
                 tracing::debug!(revision = desired.revision, desktops = desired.desktops.len(), "desired");
-                self.desktops.apply(&desired);
+                // On the disk before anything is made by it.
+                let told = Followed { epoch: desired.epoch, revision: desired.revision };
+                if told > self.hub.followed() {
+                    let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(told);
+                    kept.map_err(LinkError::Kept)?;
+                }
+                self.desktops.apply(&desired)?;
                 let mut keep = desired.templates.clone();
                 keep.extend(self.desktops.templates_in_use());
                 self.templates.retain(&keep);
@@ -155,6 +181,11 @@ impl Link {
         }
         Ok(())
     }
+}
+
+async fn observed(socket: &mut Socket, number: &mut u64, observed: Observed) -> Result<(), LinkError> {
+    *number += 1;
+    send(socket, &FromAgent::Observed(Observed { number: *number, ..observed })).await
 }
 
 async fn send(socket: &mut Socket, message: &FromAgent) -> Result<(), LinkError> {

@@ -2,7 +2,7 @@
 
 use crate::table::table;
 use crate::value::{Json, words};
-use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
+use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::spec::{
     ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy, TemplateSpec,
 };
@@ -99,7 +99,7 @@ table! {
         desired: DesiredState,
         /// Rises with each change of the wish.
         desired_gen: i64,
-        /// What was last recorded.
+        /// What its host last said, or what is wanted of it since.
         phase: Phase,
         /// Why, for people.
         detail: String,
@@ -111,6 +111,10 @@ table! {
         generation: u64,
         /// It is there: the placement lives.
         placed: bool,
+        /// The host said that it has it: from then on it is kept there, and never made anew.
+        held: bool,
+        /// Where its display is reached, once there is a picture.
+        endpoint: Option<Json<Endpoint>>,
         /// Whose it is, or was last.
         user_id: Option<UserId>,
         /// It is: the assignment lives.

@@ -2,11 +2,29 @@
 
 use crate::table::table;
 use crate::value::{Json, words};
-use lucarne_control::HostId;
-use lucarne_control::agent::HostFacts;
+use lucarne_control::agent::{HostFacts, TemplateObserved};
 use lucarne_control::spec::ImageDigest;
+use lucarne_control::{BrokerId, HostId};
 
-words!(HostId, ImageDigest);
+words!(BrokerId, HostId, ImageDigest);
+
+table! {
+    /// One run of a broker.
+    Broker in "brokers" {
+        /// Id.
+        id: BrokerId,
+        /// The machine that it runs on, for people.
+        name: String,
+        /// When.
+        started_at: i64,
+        /// When it last said that it is there.
+        seen_at: i64,
+        /// When it ended, or another broker found it silent.
+        ended_at: Option<i64>,
+    }
+    key (id: BrokerId);
+    index live () then (id) where ended_at is null;
+}
 
 table! {
     /// A node that runs desktops.
@@ -25,11 +43,54 @@ table! {
         promised_mib: u64,
         /// When.
         created_at: i64,
-        /// When it last said anything.
+        /// When a link to it was last made or lost.
         last_seen: i64,
+        /// Rises with each link to its agent: what came by an earlier one counts for nothing.
+        epoch: u64,
+        /// Whom its agent is linked to.
+        broker_id: Option<BrokerId>,
+        /// Since when to nobody.
+        cut_at: Option<i64>,
     }
     key (id: HostId);
     unique named (name: str);
+    index linked_to (broker_id: BrokerId) then (id);
+}
+
+impl Host {
+    /// Its agent is linked to a broker.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.broker_id.is_some()
+    }
+}
+
+table! {
+    /// How a host is, in numbers that change all the time: apart from its row, which claims wait for.
+    HostPulse in "host_pulses" {
+        /// The host.
+        host_id: HostId,
+        /// Bytes free where desktops' disks are kept.
+        disk_free: u64,
+        /// Bytes of memory available.
+        memory_available: u64,
+    }
+    key (host_id: HostId);
+}
+
+table! {
+    /// How far a template is on a host.
+    HostTemplate in "host_templates" {
+        /// The host.
+        host_id: HostId,
+        /// What the template is made of (`TemplateSpec::key`).
+        template: String,
+        /// How far it is.
+        seen: Json<TemplateObserved>,
+    }
+    key (host_id: HostId, template: str);
+    index on_host (host_id: HostId);
+    index of (template: str) then (host_id);
 }
 
 table! {

@@ -8,7 +8,7 @@ mod people;
 mod sessions;
 
 pub use desktops::{Assignment, Desktop, Placement, Pool, PoolPolicy};
-pub use hosts::{Host, HostImage, Image};
+pub use hosts::{Broker, Host, HostImage, HostPulse, HostTemplate, Image};
 pub use people::{Entitlement, Group, HolderKind, Login, LoginKind, Membership, User};
 pub use sessions::{Session, Shadow, ShadowState, Ticket};
 
@@ -67,7 +67,10 @@ pub const ALL: &[&crate::table::Table] = {
         Membership::TABLE,
         Pool::TABLE,
         Entitlement::TABLE,
+        Broker::TABLE,
         Host::TABLE,
+        HostPulse::TABLE,
+        HostTemplate::TABLE,
         Image::TABLE,
         HostImage::TABLE,
         Desktop::TABLE,

@@ -4,7 +4,7 @@ use crate::table::table;
 use crate::value::words;
 use lucarne_control::api::SessionState;
 use lucarne_control::viewer::ViewerWish;
-use lucarne_control::{DesktopId, PoolId, SessionId, ShadowId, UserId};
+use lucarne_control::{BrokerId, DesktopId, PoolId, SessionId, ShadowId, UserId};
 use serde::{Deserialize, Serialize};
 
 words!(SessionId, ShadowId, SessionState, ViewerWish, ShadowState);
@@ -38,6 +38,8 @@ table! {
         desktop_id: DesktopId,
         /// Whether somebody looks at it.
         state: SessionState,
+        /// Through which broker.
+        broker_id: Option<BrokerId>,
         /// When.
         created_at: i64,
         /// When.
@@ -50,6 +52,7 @@ table! {
     index on (desktop_id: DesktopId) then (id);
     index of_user (user_id: UserId) then (id);
     index live () then (id) where ended_at is null;
+    index through (broker_id: BrokerId) then (id) where ended_at is null;
 }
 
 table! {
@@ -89,11 +92,13 @@ table! {
         consent: bool,
         /// How far it is.
         state: ShadowState,
+        /// Through which broker it goes.
+        broker_id: Option<BrokerId>,
         /// When.
         created_at: i64,
         /// When it was denied or over.
         ended_at: Option<i64>,
     }
     key (id: ShadowId);
-    index open () then (id) where ended_at is null;
+    index through (broker_id: BrokerId) then (id) where ended_at is null;
 }

@@ -80,6 +80,10 @@ pub struct Broker {
     /// Name of the pool that is created from the first image when no pool has ever existed.
     #[arg(long)]
     pub default_pool: Option<String>,
+    /// The PostgreSQL database that it shares with other brokers, such as postgresql://lucarne@db.example/lucarne; one of its
+    /// own in the data directory when left out. Better given by the environment than by the command line, which others can read.
+    #[arg(long, env = "LUCARNE_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
     /// Print one line of JSON on standard output once it serves, for the process that started it.
     #[arg(long, hide = true)]
     pub announce: bool,

@@ -50,6 +50,7 @@ pub async fn run(args: Args) -> Result<()> {
         agent_socket: super::agent_socket(&data_dir),
         admin_socket: admin_socket(&data_dir),
         default_pool: args.default_pool,
+        database: args.database,
     })
     .await?;
     if args.announce {

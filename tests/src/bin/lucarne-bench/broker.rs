@@ -6,13 +6,13 @@
 use crate::report::{Report, Target};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use lucarne_broker::plan::{HostSeen, World};
-use lucarne_broker::store::{ConnectRequest, Store};
 use lucarne_control::agent::{HostFacts, TemplateState};
 use lucarne_control::api::Role;
 use lucarne_control::spec::{ImageDigest, MachineShape, TemplateSpec};
 use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{DesktopId, HostId, PoolId, UserId};
+use lucarne_core::plan::{HostSeen, World};
+use lucarne_core::store::{ConnectRequest, Store};
 use lucarne_db::tables::{
     EVERYONE_ID, Entitlement, HolderKind, Host, HostImage, Image, Pool, PoolPolicy, User,
 };
@@ -55,9 +55,9 @@ const HOSTS: usize = 64;
 struct Fine;
 
 impl World for Fine {
-    fn host(&self, _: HostId, _: &TemplateSpec) -> HostSeen {
+    fn host(&self, _: HostId, _: &TemplateSpec) -> Option<HostSeen> {
         let template = Some((TemplateState::Ready, String::new()));
-        HostSeen { online: true, memory_available: None, template }
+        Some(HostSeen { online: true, memory_available: None, template })
     }
     fn failure(&self, _: DesktopId, _: u64) -> Option<String> {
         None
@@ -116,6 +116,9 @@ impl Scene {
             promised_mib: 0,
             created_at: 1,
             last_seen: 1,
+            epoch: 1,
+            broker_id: Some(lucarne_control::BrokerId::generate()),
+            cut_at: None,
         };
         insert(db, scene.hosts.iter().enumerate().map(host).collect()).await?;
         let stored = |id: &HostId| HostImage { host_id: *id, digest: image.clone() };

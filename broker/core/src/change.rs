@@ -1,0 +1,22 @@
+//! What has changed in the database, for brokers that were not asked: each looks there itself what it is now.
+
+use lucarne_control::{DesktopId, HostId, SessionId};
+use serde::{Deserialize, Serialize};
+
+/// Something that is not as it was. It may be told twice, late, or never: what hangs on it is looked at on a timer too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// What should be on a host.
+    Host(HostId),
+    /// What should be on all hosts.
+    Hosts,
+    /// Which images hosts have.
+    Images,
+    /// A host's link was made or lost.
+    Link(HostId),
+    /// What is known of a desktop.
+    Desktop(DesktopId),
+    /// A session ended, or is used through another broker.
+    Session(SessionId),
+}

@@ -1,0 +1,207 @@
+//! Pure decisions: where a desktop goes, and what has to change in the database after what hosts were seen to do.
+//!
+//! Reads no clock, no database, no randomness: the same arguments give the same answer. Knows nothing of SQL, of
+//! sockets or of how its actions are applied.
+//!
+//! ```text
+//! desired   observed                        action
+//! running   anything else than on record    Note
+//! running   failed, stopped                 Fail   → desired becomes absent
+//! absent    stopped                         Free   → the placement is freed
+//! any       nothing, another generation     nothing: only a confirmed stop frees a placement
+//! ```
+
+use lucarne_control::agent::{DesktopObserved, TemplateState};
+use lucarne_control::desktop::{DesiredState, Phase};
+use lucarne_control::spec::TemplateSpec;
+use lucarne_control::{DesktopId, HostId};
+use lucarne_db::tables::{Desktop, Host};
+use lucarne_mutants::mutant;
+
+/// Guests may be promised this many times the host's memory. Clones share with their template what they have not
+/// written (an idle one writes some 100 MiB of 1 GiB). Too high: guests in full use push the host into swap. Too low:
+/// desktops are refused that would have fitted. What is really free is looked at besides.
+pub const MEMORY_PROMISE: u64 = 2;
+
+/// Memory that a fresh clone needs at once, as a part of its size: one in this many bytes has to be available.
+const FIRST_WRITES: u64 = 8;
+
+/// What is known of a host besides its size.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostSeen {
+    /// Its agent is connected.
+    pub online: bool,
+    /// Bytes of memory available, once it said so.
+    pub memory_available: Option<u64>,
+    /// How far the template in question is there, with its detail for people.
+    pub template: Option<(TemplateState, String)>,
+}
+
+/// What a broker sees of the hosts that it is linked to itself, which is newer than what is on record.
+pub trait World: Send + Sync {
+    /// The host, with the template of this specification; none when it is not linked to this broker.
+    fn host(&self, host: HostId, template: &TemplateSpec) -> Option<HostSeen>;
+    /// Why the desktop of this generation died, when it did.
+    fn failure(&self, desktop: DesktopId, generation: u64) -> Option<String>;
+}
+
+/// A host that might take a desktop.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Which.
+    pub host: HostId,
+    /// Its name, for people.
+    pub name: String,
+    /// Its memory, MiB.
+    pub memory_mib: u64,
+    /// Memory that its desktops were promised, MiB.
+    pub promised_mib: u64,
+    /// The image is in its store.
+    pub has_image: bool,
+    /// What else is known.
+    pub seen: HostSeen,
+}
+
+/// Why no host was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoChoice {
+    /// None has room, or none is there; each host's reason.
+    NoHost(String),
+    /// All that could would have to make a template that they failed to make.
+    TemplateFailed(String),
+}
+
+/// The order in which hosts are preferred: the least is chosen.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    template_missing: bool,
+    /// Of the host's memory, in billionths: one desktop more on a large host counts.
+    promised: u128,
+    host: HostId,
+}
+
+/// Chooses the host for a desktop of `memory_mib`.
+///
+/// # Errors
+/// [`NoChoice`] with why each host was passed over, for people.
+pub fn choose_host(candidates: &[Candidate], memory_mib: u64) -> Result<HostId, NoChoice> {
+    if candidates.is_empty() {
+        return Err(NoChoice::NoHost("no host has ever connected; start a host agent".to_owned()));
+    }
+    let mut reasons = Vec::new();
+    let mut failures = Vec::new();
+    let mut best: Option<Score> = None;
+    for c in candidates {
+        if let Some(reason) = passed_over(c, memory_mib) {
+            reasons.push(format!("{}: {reason}", c.name));
+            continue;
+        }
+        if let Some((TemplateState::Failed, detail)) = &c.seen.template {
+            failures.push(format!("{}: {detail}", c.name));
+            continue;
+        }
+        let score = Score {
+            template_missing: !matches!(c.seen.template, Some((TemplateState::Ready, _))),
+            promised: u128::from(c.promised_mib) * 1_000_000_000 / u128::from(c.memory_mib.max(1)),
+            host: c.host,
+        };
+        if best.as_ref().is_none_or(|b| score < *b) {
+            best = Some(score);
+        }
+    }
+    match best {
+        Some(score) => Ok(score.host),
+        None if !failures.is_empty() => Err(NoChoice::TemplateFailed(failures.join("; "))),
+        None => Err(NoChoice::NoHost(reasons.join("; "))),
+    }
+}
+
+fn passed_over(c: &Candidate, memory_mib: u64) -> Option<String> {
+    let promise = c.memory_mib * MEMORY_PROMISE;
+    let now = memory_mib * (1 << 20) / FIRST_WRITES;
+    if !c.seen.online {
+        Some("its agent is not connected".to_owned())
+    } else if !c.has_image {
+        Some("it does not have the image".to_owned())
+    } else if c.promised_mib + memory_mib > promise {
+        Some(format!(
+            "{} of {promise} MiB are promised to desktops, and {memory_mib} MiB more do not fit",
+            c.promised_mib
+        ))
+    } else {
+        c.seen.memory_available.filter(|free| *free < now).map(|free| {
+            format!("only {} MiB of memory are free, and {} are needed at once", free >> 20, now >> 20)
+        })
+    }
+}
+
+/// What follows from what a host says of a desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is to be put on record.
+    Note,
+    /// It could not be made, or died, or is lost: its session and its assignment end, and it is to be destroyed.
+    Fail,
+    /// It is gone with its data, as it should be: its place is free.
+    Free,
+}
+
+/// What follows from what this host says of a desktop that is on record so.
+#[must_use]
+pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<Action> {
+    let there = desktop.placed && desktop.ended_at.is_none() && desktop.host_id == Some(host);
+    if !there && !mutant("a host tells of desktops that are elsewhere") {
+        return None;
+    }
+    // A lower one is of an earlier placement; a higher one this database has not given out.
+    if seen.generation != desktop.generation && !mutant("what was seen of another generation counts") {
+        return None;
+    }
+    match desktop.desired {
+        DesiredState::Absent => {
+            let gone = seen.phase == Phase::Stopped
+                || seen.phase == Phase::Stopping && mutant("a place is free before its desktop is gone");
+            gone.then_some(Action::Free)
+        }
+        DesiredState::Running => match seen.phase {
+            Phase::Failed | Phase::Stopped => Some(Action::Fail),
+            _ => {
+                let known = desktop.phase == seen.phase
+                    && desktop.detail == seen.detail
+                    && desktop.endpoint.as_ref().map(|e| &e.0) == seen.endpoint.as_ref()
+                    && desktop.held >= is_held(seen.phase);
+                (!known).then_some(Action::Note)
+            }
+        },
+    }
+}
+
+/// Whether a host that says this has the desktop: from then on it is kept there, and never made anew.
+#[must_use]
+pub fn is_held(phase: Phase) -> bool {
+    matches!(phase, Phase::Starting | Phase::Ready)
+}
+
+/// Why a desktop failed that its host says this of.
+#[must_use]
+pub fn failure(seen: &DesktopObserved) -> String {
+    match (seen.phase, seen.detail.is_empty()) {
+        (_, false) => seen.detail.clone(),
+        (Phase::Stopped, true) => "it stopped by itself".to_owned(),
+        (_, true) => "its host does not say why".to_owned(),
+    }
+}
+
+/// Milliseconds after which a host that is linked to nobody is lost, and its floating desktops are replaced. Longer: their users
+/// wait for longer. Shorter: an agent or a broker that is started again costs them.
+pub const LOST_AFTER: i64 = 20_000;
+
+/// Why a desktop on this host is out of reach for now, when it is; so long, in milliseconds, at `now`.
+#[must_use]
+pub fn out_of_reach(host: &Host, now: i64) -> Option<i64> {
+    (!host.is_online()).then(|| now - host.cut_at.unwrap_or(host.last_seen))
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

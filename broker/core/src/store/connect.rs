@@ -1,0 +1,274 @@
+//! The claim: in one transaction, a user gets their desktop of a pool, or a fresh one, with session and audit row.
+
+use super::places::Places;
+use super::sessions::{self, SessionRow};
+use super::{DesktopHost, DesktopRow, Ended, Error, Result, Store, desktops, end, pools};
+use crate::plan::{self, World};
+use lucarne_control::api::SessionState;
+use lucarne_control::desktop::{DesiredState, Phase};
+use lucarne_control::spec::TemplateSpec;
+use lucarne_control::{DesktopId, PoolId, SessionId, UserId};
+use lucarne_db::tables::{Assignment, Desktop, Host, Placement, Pool, Session, User};
+use lucarne_db::value::Json;
+use lucarne_db::{Locked, Tx};
+use lucarne_mutants::mutant;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Who wants a desktop of which pool.
+#[derive(Clone, Debug)]
+pub struct ConnectRequest {
+    /// The user.
+    pub user: UserId,
+    /// Who asks: the user, or an administrator for them.
+    pub actor: String,
+    /// The pool's name or id.
+    pub pool: String,
+    /// Make a session too; without, only a desktop that is there when the user comes.
+    pub session: bool,
+}
+
+/// The user's desktop.
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    /// The desktop, placed.
+    pub desktop: DesktopRow,
+    /// The user's live session on it, when one was asked for.
+    pub session: Option<SessionRow>,
+    /// What it is forked from.
+    pub template: TemplateSpec,
+    /// It was made just now.
+    pub fresh: bool,
+    /// Dead desktops that it replaces: their hosts have to be told.
+    pub replaced: Option<Ended>,
+}
+
+/// A request that may be served.
+struct Claim<'a> {
+    request: &'a ConnectRequest,
+    pool: Pool,
+    user: User,
+}
+
+impl Store {
+    /// Gives the user their desktop of the pool: the live one, or a fresh one when there is none or it died.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotEntitled`], [`Error::PoolFull`], [`Error::NoHost`],
+    /// [`Error::TemplateFailed`], or a database fault; nothing was changed then.
+    pub async fn connect(&self, request: ConnectRequest, world: Arc<dyn World>) -> Result<Assigned> {
+        let places = Arc::clone(&self.places);
+        self.write(move |tx| connect(tx, &request, &*world, &places)).await
+    }
+}
+
+fn connect(
+    tx: &mut Tx<'_>,
+    request: &ConnectRequest,
+    world: &dyn World,
+    places: &Places,
+) -> Result<Assigned> {
+    let user = tx.share(User::key(&request.user))?.filter(|user| user.deleted_at.is_none());
+    let user = user.ok_or_else(|| Error::not_found("user", request.user))?;
+    let id = pools::find(tx, &request.pool)?.id;
+    if !pools::entitled(tx, user.id, id)? {
+        let pool = tx.peek(Pool::key(&id))?.map(|pool| pool.name).unwrap_or_default();
+        return Err(Error::NotEntitled { user: user.name, pool });
+    }
+    if let Some(desktop) = healthy(tx, user.id, id, world)? {
+        return reuse(tx, request, user, id, desktop);
+    }
+    // Something is to be made: the pool is held, and looked at again, since whoever held it before may have made it.
+    let pool = tx.lock(Pool::key(&id))?.filter(|pool| pool.deleted_at.is_none());
+    let mut pool = pool.ok_or_else(|| Error::not_found("pool", &request.pool))?;
+    let (mut replaced, mut lost) = (None, false);
+    if let Some(assignment) = tx.find(Assignment::live_in_pool(&user.id, &id))?
+        && let Some(desktop) = tx.lock(Desktop::key(&assignment.desktop_id))?
+        && desktop.is_wanted()
+        && desktop.assigned
+    {
+        lost = failure(&desktop, world).is_none();
+        let reason = if lost { out_of_reach(tx, &desktop)? } else { failure(&desktop, world) };
+        let Some(reason) = reason else { return reuse(tx, request, user, id, desktop) };
+        // A desktop that is out of reach is given up only for one that is not.
+        if lost && !places.any(tx, &pool, world)? {
+            return reuse(tx, request, user, id, desktop);
+        }
+        replaced = end::failed(tx, desktop.id, &reason, None)?;
+    }
+    // The place of one that is lost is not free, and its user has none the less.
+    if pool.desktops >= pool.max_desktops && !lost && !mutant("a pool gives more than it may") {
+        return Err(Error::PoolFull { pool: pool.name.clone(), max: i64::from(pool.max_desktops) });
+    }
+    let host = places.choose(tx, &pool, world)?;
+    let at = DesktopHost { id: host.id, name: host.name.clone(), online: true };
+    pool.desktops += 1;
+    tx.update(&pool)?;
+    let claim = Claim { request, pool: pool.into_row(), user };
+    let earlier = earlier_failure(tx, &claim)?;
+    let desktop = insert(tx, &claim, host)?;
+    let mut detail = format!("a fresh desktop of {} for {}", claim.pool.name, claim.user.name);
+    if let Some(earlier) = earlier {
+        detail += &format!(", in the place of {earlier}");
+    }
+    tx.audit(&request.actor, "desktop.assigned", &desktop.name, &detail)?;
+    Ok(Assigned { fresh: true, replaced, ..finish(tx, &claim, desktop, Some(at))? })
+}
+
+fn failure(desktop: &Desktop, world: &dyn World) -> Option<String> {
+    world.failure(desktop.id, if desktop.placed { desktop.generation } else { 0 })
+}
+
+/// Why the desktop is lost to its user, when its host has been out of reach for too long.
+fn out_of_reach(tx: &mut Tx<'_>, desktop: &Desktop) -> Result<Option<String>> {
+    let Some(host) = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let lost = plan::out_of_reach(&host, tx.now()).filter(|ms| *ms >= plan::LOST_AFTER);
+    Ok(lost.map(|ms| format!("its host {} has been out of reach for {} s", host.name, ms / 1000)))
+}
+
+/// The user's desktop of the pool, held until the end, if nothing is wrong with it.
+fn healthy(
+    tx: &mut Tx<'_>,
+    user: UserId,
+    pool: PoolId,
+    world: &dyn World,
+) -> Result<Option<Locked<Desktop>>> {
+    let Some(assignment) = tx.find(Assignment::live_in_pool(&user, &pool))? else { return Ok(None) };
+    // Only looked at before: one that died is held after its pool.
+    let fine = |d: &Desktop| d.is_wanted() && d.assigned && failure(d, world).is_none();
+    match tx.peek(Desktop::key(&assignment.desktop_id))? {
+        Some(desktop) if fine(&desktop) && out_of_reach(tx, &desktop)?.is_none() => {}
+        _ => return Ok(None),
+    }
+    Ok(tx.lock(Desktop::key(&assignment.desktop_id))?.filter(|desktop| fine(desktop)))
+}
+
+/// Connects the user to the desktop that they have.
+fn reuse(
+    tx: &mut Tx<'_>,
+    request: &ConnectRequest,
+    user: User,
+    pool: PoolId,
+    desktop: Locked<Desktop>,
+) -> Result<Assigned> {
+    let pool = tx.peek(Pool::key(&pool))?.ok_or_else(|| Error::not_found("pool", &request.pool))?;
+    let host = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
+    let host = host.map(DesktopHost::from);
+    finish(tx, &Claim { request, pool, user }, desktop.into_row(), host)
+}
+
+/// The user's last desktop of the pool, when it died: the audit log tells why there is a fresh one.
+fn earlier_failure(tx: &mut Tx<'_>, claim: &Claim<'_>) -> Result<Option<String>> {
+    let last = Assignment::of_user_in_pool(&claim.user.id, &claim.pool.id).newest_first();
+    let last = tx.find(last)?.filter(|last| last.end_reason.as_deref() == Some(end::FAILED));
+    let desktop = last.map(|last| tx.peek(Desktop::key(&last.desktop_id))).transpose()?.flatten();
+    Ok(desktop.map(|desktop| format!("{}, which failed: {}", desktop.name, desktop.detail)))
+}
+
+/// Inserts the desktop with its identity, its placement and its assignment.
+fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>) -> Result<Desktop> {
+    let (id, now) = (DesktopId(tx.uuid()), tx.now());
+    let random = tx.random();
+    let bytes = tx.random().into_bytes();
+    let memory_mib = u64::from(claim.pool.machine.0.memory_mib);
+    let desktop = Desktop {
+        id,
+        pool_id: claim.pool.id,
+        name: hostname(&claim.pool.name, &random),
+        machine_id: random.simple().to_string(),
+        // Locally administered, unicast (IEEE 802, section 8.2): never the address of a real card.
+        mac: format!("52:54:{:02x}:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2], bytes[3]),
+        desired: DesiredState::Running,
+        desired_gen: 1,
+        phase: Phase::Placing,
+        detail: String::new(),
+        timings: Json::default(),
+        host_id: Some(host.id),
+        generation: 1,
+        placed: true,
+        held: false,
+        endpoint: None,
+        user_id: Some(claim.user.id),
+        assigned: true,
+        created_at: now,
+        ended_at: None,
+    };
+    tx.insert(&desktop)?;
+    tx.insert(&Placement {
+        desktop_id: id,
+        generation: desktop.generation,
+        host_id: host.id,
+        memory_mib,
+        created_at: now,
+        freed_at: None,
+    })?;
+    host.revision += 1;
+    host.desktops += 1;
+    host.promised_mib += memory_mib;
+    tx.update(&host)?;
+    let assignment = Assignment {
+        id: tx.uuid(),
+        desktop_id: id,
+        user_id: claim.user.id,
+        pool_id: claim.pool.id,
+        created_at: now,
+        ended_at: None,
+        end_reason: None,
+    };
+    tx.insert(&assignment)?;
+    Ok(desktop)
+}
+
+/// A DNS label (RFC 1123) from the pool's name and six random characters without look-alikes.
+fn hostname(pool: &str, random: &Uuid) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut label: String =
+        pool.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    label.truncate(40);
+    label.push('-');
+    label.extend(random.as_bytes()[..6].iter().map(|b| char::from(LETTERS[usize::from(b % 32)])));
+    label
+}
+
+/// The live session on the desktop, or a new one.
+fn session(tx: &mut Tx<'_>, claim: &Claim<'_>, desktop: &Desktop) -> Result<SessionRow> {
+    let session = match tx.find(Session::live_on(&desktop.id))? {
+        Some(live) => live,
+        None => {
+            let session = Session {
+                id: SessionId(tx.uuid()),
+                user_id: claim.user.id,
+                pool_id: claim.pool.id,
+                desktop_id: desktop.id,
+                state: SessionState::Connecting,
+                broker_id: None,
+                created_at: tx.now(),
+                ended_at: None,
+                end_reason: None,
+            };
+            tx.insert(&session)?;
+            let subject = format!("{} of {}", session.id, claim.user.name);
+            tx.audit(&claim.request.actor, "session.created", &subject, &format!("on {}", desktop.id))?;
+            session
+        }
+    };
+    Ok(sessions::row(session, &claim.user.name, &claim.pool, &desktop.name))
+}
+
+/// The desktop of the claim, which is on that host.
+fn finish(
+    tx: &mut Tx<'_>,
+    claim: &Claim<'_>,
+    desktop: Desktop,
+    host: Option<DesktopHost>,
+) -> Result<Assigned> {
+    let session = match claim.request.session {
+        true => Some(session(tx, claim, &desktop)?),
+        false => None,
+    };
+    let template = claim.pool.template();
+    let desktop = desktops::row(desktop, claim.pool.name.clone(), host, Some(claim.user.name.clone()));
+    Ok(Assigned { desktop, session, template, fresh: false, replaced: None })
+}

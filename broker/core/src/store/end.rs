@@ -1,0 +1,135 @@
+//! The end of a desktop: hygiene in one transaction.
+//!
+//! Ending means: its session ended, its assignment ended, the desktop wanted absent, an audit row. From then on nobody
+//! can reach it, whatever happens to the broker. The placement stays until the host confirms the destruction.
+
+use super::links::Link;
+use super::{Error, Result, Store};
+use lucarne_control::api::SessionState;
+use lucarne_control::desktop::{DesiredState, Phase};
+use lucarne_control::{DesktopId, HostId, SessionId};
+use lucarne_db::tables::{Assignment, Desktop, Host, Session};
+use lucarne_db::{Locked, Tx};
+use lucarne_mutants::mutant;
+
+/// A desktop whose end was just decided: who has to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub desktop: DesktopId,
+    /// The host that has to destroy it.
+    pub host: Option<HostId>,
+    /// The session that ended with it.
+    pub session: Option<SessionId>,
+}
+
+/// Ends a wanted desktop; nothing when it is wanted absent already.
+pub(super) fn desktop(tx: &mut Tx<'_>, actor: &str, id: DesktopId, reason: &str) -> Result<Option<Ended>> {
+    let Some(desktop) = tx.lock(Desktop::key(&id))?.filter(|d| d.is_wanted()) else { return Ok(None) };
+    let name = desktop.name.clone();
+    let ended = end(tx, desktop, Phase::Stopping, reason, reason, None)?;
+    tx.audit(actor, "desktop.ended", &name, reason)?;
+    Ok(Some(ended))
+}
+
+/// As [`desktop`], for one that could not be made or died: the reason stays on record.
+/// Where a host says so, only while that comes by its link.
+pub(super) fn failed(
+    tx: &mut Tx<'_>,
+    id: DesktopId,
+    reason: &str,
+    by: Option<&Link>,
+) -> Result<Option<Ended>> {
+    let Some(desktop) = tx.lock(Desktop::key(&id))?.filter(|d| d.is_wanted()) else { return Ok(None) };
+    let name = desktop.name.clone();
+    let ended = end(tx, desktop, Phase::Failed, reason, FAILED, by)?;
+    tx.audit("system", "desktop.failed", &name, reason)?;
+    Ok(Some(ended))
+}
+
+/// Why the assignment of a desktop ended that failed.
+pub(super) const FAILED: &str = "failed";
+
+fn end(
+    tx: &mut Tx<'_>,
+    mut desktop: Locked<Desktop>,
+    phase: Phase,
+    detail: &str,
+    reason: &str,
+    by: Option<&Link>,
+) -> Result<Ended> {
+    let (id, now) = (desktop.id, tx.now());
+    desktop.desired = DesiredState::Absent;
+    desktop.desired_gen += 1;
+    desktop.phase = phase;
+    desktop.detail = detail.to_owned();
+    desktop.endpoint = None;
+    desktop.assigned = false;
+    tx.update(&desktop)?;
+    let assignment = tx.lock_first(Assignment::of_desktop(&id))?;
+    if let Some(mut assignment) = assignment.filter(|a| a.ended_at.is_none())
+        && !mutant("the assignment of a desktop that ended lives on")
+    {
+        assignment.ended_at = Some(now);
+        assignment.end_reason = Some(reason.to_owned());
+        tx.update(&assignment)?;
+    }
+    if let Some(mut session) = tx.lock_first(Session::live_on(&id))?
+        && !mutant("the session of a desktop that ended lives on")
+    {
+        session.ended_at = Some(now);
+        session.end_reason = Some(reason.to_owned());
+        session.state = SessionState::Ended;
+        tx.update(&session)?;
+    }
+    let host = desktop.host_id.filter(|_| desktop.placed);
+    let session = tx.find(Session::on(&id).newest_first())?.map(|session| session.id);
+    // What should be on its host has changed.
+    let row = match (by, host) {
+        (Some(link), _) => Some(link.lock(tx)?),
+        (None, Some(host)) => tx.lock(Host::key(&host))?,
+        (None, None) => None,
+    };
+    if let Some(mut row) = row {
+        row.revision += 1;
+        tx.update(&row)?;
+    }
+    Ok(Ended { desktop: id, host, session })
+}
+
+impl Store {
+    /// Ends a desktop, whoever has it; nothing when its end was decided before.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn end_desktop(&self, actor: &str, id: DesktopId, reason: &str) -> Result<Option<Ended>> {
+        let (actor, reason) = (actor.to_owned(), reason.to_owned());
+        self.write(move |tx| desktop(tx, &actor, id, &reason)).await
+    }
+
+    /// Ends a session by log-off, with its desktop; nothing when it has ended before.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or a database fault.
+    pub async fn log_off(&self, actor: &str, session: SessionId) -> Result<(DesktopId, Option<Ended>)> {
+        let actor = actor.to_owned();
+        self.write(move |tx| {
+            let row = tx.peek(Session::key(&session))?.ok_or_else(|| Error::not_found("session", session))?;
+            let ended = match row.ended_at {
+                None => desktop(tx, &actor, row.desktop_id, "logged off")?,
+                Some(_) => None,
+            };
+            Ok((row.desktop_id, ended))
+        })
+        .await
+    }
+
+    /// Ends a desktop that cannot be made, whoever has it; nothing when its end was decided before.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn fail(&self, id: DesktopId, reason: &str) -> Result<Option<Ended>> {
+        let reason = reason.to_owned();
+        self.write(move |tx| failed(tx, id, &reason, None)).await
+    }
+}

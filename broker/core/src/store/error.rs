@@ -1,0 +1,142 @@
+//! What can go wrong in the store: refusals that the caller can do something about, and faults of the database.
+
+use lucarne_control::agent::Followed;
+use lucarne_db::Fault;
+
+/// The store's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the store did not do what was asked. Every refusal leaves the database as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database failed, or holds what cannot be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// There is no such thing, or it is not the caller's.
+    #[error("there is no {what} {name:?}")]
+    NotFound {
+        /// What kind of thing: `pool`, `user`, `session` and so on.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("there is already a {what} named {name:?}; choose another name or delete it first")]
+    NameTaken {
+        /// What kind of thing.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The user may not use the pool.
+    #[error(
+        "{user} is not entitled to the pool {pool:?}; ask an administrator to entitle the user or one of their groups"
+    )]
+    NotEntitled {
+        /// The user's name.
+        user: String,
+        /// The pool's name.
+        pool: String,
+    },
+    /// The pool has as many desktops as it may have.
+    #[error(
+        "all {max} desktops of the pool {pool:?} are in use; try again when someone has logged off, or ask an administrator to raise the limit"
+    )]
+    PoolFull {
+        /// The pool's name.
+        pool: String,
+        /// The limit.
+        max: i64,
+    },
+    /// No host can take the desktop.
+    #[error("no host can run a desktop of the pool {pool:?}: {reason}")]
+    NoHost {
+        /// The pool's name.
+        pool: String,
+        /// Why each host was passed over.
+        reason: String,
+    },
+    /// The template could not be made on any host.
+    #[error("desktops of the pool {pool:?} cannot be made: {reason}")]
+    TemplateFailed {
+        /// The pool's name.
+        pool: String,
+        /// What the hosts say.
+        reason: String,
+    },
+    /// The session has ended.
+    #[error("the session {0} has ended and its desktop is destroyed; connect to the pool for a fresh one")]
+    SessionEnded(String),
+    /// The user has a desktop of the pool.
+    #[error(
+        "{user} already has the desktop {desktop} of the pool {pool:?}; destroy it first for a fresh one"
+    )]
+    AlreadyAssigned {
+        /// The user's name.
+        user: String,
+        /// The pool's name.
+        pool: String,
+        /// The desktop's name.
+        desktop: String,
+    },
+    /// Something else still needs it.
+    #[error("the {what} {name:?} is in use: {by}")]
+    InUse {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// By what, and what to do.
+        by: String,
+    },
+    /// The image's name or digest prefix stands for none or for several.
+    #[error("{0}")]
+    ImageUnclear(String),
+    /// The pool lets nobody watch.
+    #[error("sessions of the pool {pool:?} cannot be watched: its shadow policy is off")]
+    ShadowOff {
+        /// The pool's name.
+        pool: String,
+    },
+    /// The pool lets nobody type for the user.
+    #[error("sessions of the pool {pool:?} can be watched, but not controlled; ask without control")]
+    ShadowControlOff {
+        /// The pool's name.
+        pool: String,
+    },
+    /// Another link has replaced the one that this came by.
+    #[error(
+        "this broker's link to the host {host} is lost: the host is linked anew, or the broker was silent for too long"
+    )]
+    LinkLost {
+        /// The host's name.
+        host: String,
+    },
+    /// Another broker found this one silent, and has ended it.
+    #[error("this broker was silent for so long that another has ended it; it starts over")]
+    BrokerEnded,
+    /// The database does not know what the host was told.
+    #[error(
+        "the host {host} has followed revision {}.{} of what should be on it, and the database knows of {}.{} only: it is \
+         older than the host. If it was restored from a backup, say so with `lucarne database restored`, and hosts follow it \
+         again",
+        followed.epoch, followed.revision, known.epoch, known.revision
+    )]
+    DatabaseOlder {
+        /// The host's name.
+        host: String,
+        /// What it followed.
+        followed: Followed,
+        /// What the database knows of.
+        known: Followed,
+    },
+    /// The last administrator stays.
+    #[error("{0:?} is the last administrator; make another user an administrator first")]
+    LastAdministrator(String),
+}
+
+impl Error {
+    pub(super) fn not_found(what: &'static str, name: impl ToString) -> Self {
+        Self::NotFound { what, name: name.to_string() }
+    }
+}

@@ -1,0 +1,208 @@
+//! Links to hosts: which broker has which, and what a host is told by it.
+//!
+//! A link's epoch is higher than that of any link of its host before. What is recorded of a host is recorded by its
+//! link, in a transaction that holds the host's row and finds this epoch there: what comes by a link that another replaced
+//! changes nothing.
+
+use super::{Error, Result, Store, all};
+use lucarne_control::agent::{Desired, DesktopDesired, Followed, Hello};
+use lucarne_control::desktop::Identity;
+use lucarne_control::{BrokerId, HostId};
+use lucarne_db::tables::{Broker, Counter, Desktop, Host, HostPulse, Pool, REVISION};
+use lucarne_db::value::Json;
+use lucarne_db::{Locked, Tx};
+use lucarne_mutants::mutant;
+use std::collections::HashMap;
+
+/// A host's link to a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The host.
+    pub host: HostId,
+    /// Its name.
+    pub name: String,
+    /// Whose link it is.
+    pub broker: BrokerId,
+    /// Higher than that of any link of the host before.
+    pub epoch: u64,
+}
+
+impl Link {
+    fn check(&self, host: Option<&Host>) -> Result<()> {
+        let mine = |host: &&Host| host.epoch == self.epoch && host.broker_id == Some(self.broker);
+        if host.filter(mine).is_none() && !mutant("what comes by a lost link is recorded") {
+            return Err(Error::LinkLost { host: self.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// Holds the host's row, to change it; the last row that a transaction takes.
+    pub(super) fn lock(&self, tx: &mut Tx<'_>) -> Result<Locked<Host>> {
+        let host = tx.lock(Host::key(&self.host))?;
+        self.check(host.as_deref())?;
+        host.ok_or_else(|| Error::not_found("host", &self.name))
+    }
+
+    /// Holds the link as it is; the last row that a transaction takes.
+    pub(super) fn share(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let host = tx.share(Host::key(&self.host))?;
+        self.check(host.as_ref())
+    }
+}
+
+/// What is to be on every host has changed this often.
+fn everywhere(tx: &mut Tx<'_>) -> Result<u64> {
+    Ok(tx.peek(Counter::key(REVISION))?.map_or(0, |revision| revision.value))
+}
+
+fn link(tx: &mut Tx<'_>, hello: &Hello, broker: BrokerId) -> Result<Link> {
+    if tx.share(Broker::key(&broker))?.is_none_or(|broker| broker.ended_at.is_some()) {
+        return Err(Error::BrokerEnded);
+    }
+    let (facts, now, everywhere) = (hello.facts.clone(), tx.now(), everywhere(tx)?);
+    let detail = format!("agent {}, {} by {}", hello.version, facts.driver, facts.accel);
+    tx.audit("system", "host.connected", &hello.host, &detail)?;
+    let (host, epoch) = match tx.lock_first(Host::named(&hello.host))? {
+        Some(mut host) => {
+            let known = Followed { epoch: host.epoch, revision: everywhere + host.revision };
+            if hello.followed > known && !mutant("a host links to a database that is older than itself") {
+                return Err(Error::DatabaseOlder {
+                    host: host.name.clone(),
+                    followed: hello.followed,
+                    known,
+                });
+            }
+            if !mutant("a link has the epoch of the one before") {
+                host.epoch += 1;
+            }
+            (host.broker_id, host.cut_at) = (Some(broker), None);
+            (host.facts, host.last_seen) = (Json(facts), now);
+            tx.update(&host)?;
+            (host.id, host.epoch)
+        }
+        None => {
+            let host = Host {
+                id: HostId(tx.uuid()),
+                name: hello.host.clone(),
+                facts: Json(facts),
+                revision: 1,
+                desktops: 0,
+                promised_mib: 0,
+                created_at: now,
+                last_seen: now,
+                // One that another database knew goes on from there.
+                epoch: hello.followed.epoch + 1,
+                broker_id: Some(broker),
+                cut_at: None,
+            };
+            tx.insert(&host)?;
+            (host.id, host.epoch)
+        }
+    };
+    Ok(Link { host, name: hello.host.clone(), broker, epoch })
+}
+
+fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
+    // First, so that what is read is at least as new as it says.
+    let everywhere = everywhere(tx)?;
+    let host = tx.peek(Host::key(&link.host))?;
+    link.check(host.as_ref())?;
+    let here = host.map_or(0, |host| host.revision);
+    let mut templates: Vec<_> = all(tx, Pool::present, |pool| pool.id)?.iter().map(Pool::template).collect();
+    templates.sort_by_key(lucarne_control::spec::TemplateSpec::key);
+    templates.dedup();
+    let there = all(tx, || Desktop::live_on(&link.host), |desktop| desktop.id)?;
+    let pools = tx.peek_all(there.iter().map(|d| Pool::key(&d.pool_id)))?;
+    let pools: HashMap<_, _> = pools.into_iter().map(|pool| (pool.id, pool)).collect();
+    let desktop = |d: Desktop| {
+        let pool = pools.get(&d.pool_id).ok_or_else(|| Error::not_found("pool", d.pool_id))?;
+        Ok(DesktopDesired {
+            desktop: d.id,
+            generation: d.generation,
+            state: d.desired,
+            fresh: !d.held || mutant("a host is told to make anew what it has lost"),
+            template: pool.template(),
+            identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
+            network: pool.policy.0.network,
+            audio: pool.policy.0.audio,
+            clipboard: pool.policy.0.clipboard,
+            recording: pool.policy.0.recording,
+            pool: Some(d.pool_id),
+        })
+    };
+    let desktops = there.into_iter().filter(|d| d.placed).map(desktop).collect::<Result<_>>()?;
+    let revision = everywhere + here;
+    Ok(Desired { epoch: link.epoch, revision, since: None, templates, desktops, removed: Vec::new() })
+}
+
+impl Store {
+    /// Links a host's agent to a broker, in the place of any link that it had.
+    ///
+    /// # Errors
+    /// [`Error::BrokerEnded`], [`Error::DatabaseOlder`] when the host has followed what this database does not know of,
+    /// or a database fault.
+    pub async fn link(&self, hello: &Hello, broker: BrokerId) -> Result<Link> {
+        let hello = hello.clone();
+        self.write(move |tx| link(tx, &hello, broker)).await
+    }
+
+    /// Notes that a link is lost; nothing when another has replaced it.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn unlink(&self, link: &Link, why: &str) -> Result<()> {
+        let (link, why) = (link.clone(), why.to_owned());
+        self.write(move |tx| {
+            let host = tx.lock(Host::key(&link.host))?;
+            let Some(mut host) = host.filter(|host| link.check(Some(host)).is_ok()) else { return Ok(()) };
+            let now = tx.now();
+            (host.broker_id, host.cut_at, host.last_seen) = (None, Some(now), now);
+            tx.update(&host)?;
+            Ok(tx.audit("system", "host.disconnected", &link.name, &why)?)
+        })
+        .await
+    }
+
+    /// Everything that should be on a host: the templates of all pools, and the desktops placed there.
+    ///
+    /// # Errors
+    /// [`Error::LinkLost`], or a database fault.
+    pub async fn desired(&self, link: &Link) -> Result<Desired> {
+        let link = link.clone();
+        self.read(move |tx| desired(tx, &link)).await
+    }
+
+    /// The epoch of the link, and the revision of what should be there, of each host that is linked to a broker.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn revisions(&self, broker: BrokerId) -> Result<HashMap<HostId, (u64, u64)>> {
+        self.read(move |tx| {
+            let everywhere = everywhere(tx)?;
+            let hosts = all(tx, || Host::linked_to(&broker), |host| host.id)?;
+            Ok(hosts.into_iter().map(|host| (host.id, (host.epoch, everywhere + host.revision))).collect())
+        })
+        .await
+    }
+
+    /// Keeps what hosts said of themselves: bytes free on the disk, and of memory.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn note_pulses(&self, pulses: Vec<(HostId, u64, u64)>) -> Result<()> {
+        self.write(move |tx| {
+            for &(host_id, disk_free, memory_available) in &pulses {
+                let pulse = HostPulse { host_id, disk_free, memory_available };
+                match tx.lock(HostPulse::key(&host_id))? {
+                    Some(mut row) => {
+                        *row = pulse;
+                        tx.update(&row)?;
+                    }
+                    None => tx.insert(&pulse)?,
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}

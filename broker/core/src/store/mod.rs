@@ -1,0 +1,148 @@
+//! The broker's durable state: what it decides, written once as transactions over [`lucarne_db`], whichever engine keeps it.
+//!
+//! Every mutation is one transaction that also writes its audit row. What must never be double is a unique index of the
+//! database, so a bug gives an error, not a double. Rows that a decision rests on are locked, where it can be in this
+//! order: user, pool, desktop, session, host. Who meets somebody in another order is rolled back and goes again. Knows nothing of SQL, HTTP, of agents or of what is observed.
+
+mod audit;
+mod brokers;
+mod connect;
+mod desktops;
+mod end;
+mod error;
+mod hosts;
+mod images;
+mod links;
+mod logins;
+mod places;
+mod pools;
+mod record;
+mod recovery;
+mod sessions;
+mod shadows;
+mod tickets;
+mod users;
+
+pub use brokers::{BEAT, SILENCE, Swept};
+pub use connect::{Assigned, ConnectRequest};
+pub use desktops::{DesktopHost, DesktopRow, PlacedDesktop};
+pub use end::Ended;
+pub use error::{Error, Result};
+pub use links::Link;
+pub use logins::Caller;
+pub use lucarne_db::tables::LoginKind;
+pub use pools::PoolRow;
+pub use record::Recorded;
+pub use sessions::SessionRow;
+pub use shadows::ShadowRequest;
+pub use tickets::Redeemed;
+
+use lucarne_db::tables::{Counter, REVISION};
+use lucarne_db::{Db, Fault, Row, Select, Tx};
+use places::Places;
+use std::sync::Arc;
+
+/// Rows that are read at once where all are wanted.
+const PAGE: usize = 500;
+
+/// The broker's state.
+#[derive(Clone, Debug)]
+pub struct Store {
+    db: Db,
+    places: Arc<Places>,
+}
+
+impl Store {
+    /// The state in a database.
+    #[must_use]
+    pub fn new(db: Db) -> Self {
+        Self { db, places: Arc::default() }
+    }
+
+    /// Writes everything to the database and closes it.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.db.write(work).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.db.read(work).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+/// What should be on every host has changed; part of the transaction that changes it.
+fn changed_everywhere(tx: &mut Tx<'_>) -> Result<()> {
+    if let Some(mut revision) = tx.lock(Counter::key(REVISION))? {
+        revision.value += 1;
+        tx.update(&revision)?;
+    }
+    Ok(())
+}
+
+/// All rows by an index, page by page: `after` tells where a row is in it.
+fn all<R: Row, A: lucarne_db::value::ToValue>(
+    tx: &mut Tx<'_>,
+    select: impl Fn() -> Select<R>,
+    after: impl Fn(&R) -> A,
+) -> Result<Vec<R>, Fault> {
+    let mut rows: Vec<R> = tx.list(select().limit(PAGE))?;
+    let mut last = rows.len();
+    while last == PAGE {
+        let Some(row) = rows.last() else { break };
+        let page = tx.list(select().after(&after(row)).limit(PAGE))?;
+        last = page.len();
+        rows.extend(page);
+    }
+    Ok(rows)
+}
+
+/// At most `limit` of the rows by an index that `fit`, after the one where `from` says.
+fn page<R: Row, A: lucarne_db::value::ToValue>(
+    tx: &mut Tx<'_>,
+    select: impl Fn() -> Select<R>,
+    after: impl Fn(&R) -> A,
+    from: Option<A>,
+    limit: usize,
+    fits: impl Fn(&R) -> bool,
+) -> Result<Vec<R>, Fault> {
+    let (mut found, mut from, mut first) = (Vec::new(), from, true);
+    while found.len() < limit {
+        // Where most do not fit, the next pages are large.
+        let wanted = if first { limit.min(PAGE) } else { PAGE };
+        first = false;
+        let rows = tx.list(match &from {
+            Some(from) => select().after(from).limit(wanted),
+            None => select().limit(wanted),
+        })?;
+        let (read, last) = (rows.len(), rows.last().map(&after));
+        found.extend(rows.into_iter().filter(&fits));
+        if read < wanted {
+            break;
+        }
+        from = last;
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// At most this many rows; a caller's `limit` that is no number of rows is one that asks for none.
+fn rows(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or(0)
+}
+
+/// Milliseconds of the database as the API's seconds.
+fn seconds(ms: i64) -> i64 {
+    ms.div_euclid(1000)
+}

@@ -1,0 +1,177 @@
+//! What hosts say of their desktops and templates, put on record, and what follows from it.
+
+use super::links::Link;
+use super::{Ended, Error, Result, Store, all, end};
+use crate::plan::{self, Action};
+use lucarne_control::DesktopId;
+use lucarne_control::agent::{DesktopObserved, Observed, TemplateObserved};
+use lucarne_control::desktop::Phase;
+use lucarne_db::Tx;
+use lucarne_db::tables::{Desktop, HostTemplate, Placement, Pool};
+use lucarne_db::value::Json;
+use lucarne_mutants::mutant;
+
+/// What was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Desktops that ended by it.
+    pub ended: Vec<Ended>,
+    /// Desktops that are gone by it, with their data.
+    pub destroyed: Vec<DesktopId>,
+    /// Desktops that something else is known of.
+    pub noted: Vec<DesktopId>,
+}
+
+impl Recorded {
+    /// Nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Keeps what is seen of wanted desktops; those that have changed meanwhile are left out.
+fn note(tx: &mut Tx<'_>, link: &Link, seen: &[DesktopObserved]) -> Result<Vec<DesktopId>> {
+    let mut noted = Vec::new();
+    for o in seen {
+        let Some(mut desktop) = tx.lock(Desktop::key(&o.desktop))? else { continue };
+        if plan::step(&desktop, link.host, o) != Some(Action::Note) {
+            continue;
+        }
+        let became_ready = o.phase == Phase::Ready && desktop.phase != Phase::Ready;
+        desktop.held |= plan::is_held(o.phase);
+        desktop.phase = o.phase;
+        desktop.detail.clone_from(&o.detail);
+        desktop.endpoint = o.endpoint.clone().map(Json);
+        if o.timings != Default::default() {
+            desktop.timings = Json(o.timings);
+        }
+        tx.update(&desktop)?;
+        if became_ready {
+            let detail = serde_json::to_string(&o.timings).unwrap_or_default();
+            tx.audit("system", "desktop.ready", &desktop.name, &detail)?;
+        }
+        noted.push(desktop.id);
+    }
+    link.share(tx)?;
+    Ok(noted)
+}
+
+/// The evidence that a desktop is gone: frees its placement. Tells whether it was not on record before.
+fn gone(tx: &mut Tx<'_>, link: &Link, o: &DesktopObserved) -> Result<bool> {
+    let Some(pool) = tx.peek(Desktop::key(&o.desktop))?.map(|desktop| desktop.pool_id) else {
+        return Ok(false);
+    };
+    let pool = tx.lock(Pool::key(&pool))?;
+    let Some(mut desktop) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(false) };
+    if plan::step(&desktop, link.host, o) != Some(Action::Free) {
+        return Ok(false);
+    }
+    let now = tx.now();
+    desktop.ended_at = Some(now);
+    desktop.placed = false;
+    desktop.endpoint = None;
+    if desktop.phase != Phase::Failed {
+        desktop.phase = Phase::Stopped;
+    }
+    tx.update(&desktop)?;
+    if let Some(mut pool) = pool {
+        if !mutant("a desktop that is gone counts on in its pool") {
+            pool.desktops = pool.desktops.saturating_sub(1);
+        }
+        tx.update(&pool)?;
+    }
+    let mut freed = 0;
+    if let Some(mut placement) = tx.lock_first(Placement::live(&o.desktop))? {
+        placement.freed_at = Some(now);
+        freed = placement.memory_mib;
+        tx.update(&placement)?;
+    }
+    let mut host = link.lock(tx)?;
+    host.revision += 1;
+    if freed > 0 {
+        host.desktops = host.desktops.saturating_sub(1);
+        if !mutant("the memory of a desktop that is gone stays promised") {
+            host.promised_mib = host.promised_mib.saturating_sub(freed);
+        }
+    }
+    tx.update(&host)?;
+    let detail = format!("{} confirmed that it is gone with its data", link.name);
+    tx.audit("system", "desktop.destroyed", &desktop.name, &detail)?;
+    Ok(true)
+}
+
+fn templates(tx: &mut Tx<'_>, link: &Link, seen: &[TemplateObserved], complete: bool) -> Result<()> {
+    let kept = all(tx, || HostTemplate::on_host(&link.host), |row| row.template.clone())?;
+    for seen in seen {
+        let template = seen.spec.key();
+        let row = HostTemplate { host_id: link.host, template: template.clone(), seen: Json(seen.clone()) };
+        match kept.iter().find(|kept| kept.template == template) {
+            Some(kept) if kept.seen == row.seen => {}
+            Some(_) => {
+                if let Some(mut kept) = tx.lock(HostTemplate::key(&link.host, &template))? {
+                    *kept = row;
+                    tx.update(&kept)?;
+                }
+            }
+            None => tx.insert(&row)?,
+        }
+    }
+    if complete {
+        for old in kept.iter().filter(|kept| seen.iter().all(|seen| seen.spec.key() != kept.template)) {
+            tx.remove(HostTemplate::key(&link.host, &old.template))?;
+        }
+    }
+    link.share(tx)
+}
+
+impl Store {
+    /// Puts on record what a host says by its link, and does what follows: a desktop that failed is ended, one that is gone
+    /// frees its place. Of images see [`Store::set_host_images`].
+    ///
+    /// # Errors
+    /// [`Error::LinkLost`], or a database fault. What was recorded before it stays so; hosts repeat themselves.
+    pub async fn record(&self, link: &Link, observed: &Observed) -> Result<Recorded> {
+        let mut recorded = Recorded::default();
+        if !observed.templates.is_empty() || observed.complete {
+            let (link, seen, complete) = (link.clone(), observed.templates.clone(), observed.complete);
+            self.write(move |tx| templates(tx, &link, &seen, complete)).await?;
+        }
+        let (here, seen) = (link.host, observed.desktops.clone());
+        let steps = self.read(move |tx| {
+            let rows = tx.peek_all(seen.iter().map(|o| Desktop::key(&o.desktop)))?;
+            let row = |o: &DesktopObserved| rows.iter().find(|row| row.id == o.desktop);
+            let step = |o: &DesktopObserved| Some((plan::step(row(o)?, here, o)?, o.clone()));
+            Ok::<_, Error>(seen.iter().filter_map(step).collect::<Vec<_>>())
+        });
+        let mut notes = Vec::new();
+        for (step, o) in steps.await? {
+            let link = link.clone();
+            match step {
+                Action::Note => notes.push(o),
+                Action::Fail => {
+                    let ended = self.write(move |tx| {
+                        let row = tx.peek(Desktop::key(&o.desktop))?;
+                        if row.and_then(|row| plan::step(&row, link.host, &o)) != Some(Action::Fail) {
+                            return Ok(None);
+                        }
+                        end::failed(tx, o.desktop, &plan::failure(&o), Some(&link))
+                    });
+                    recorded.ended.extend(ended.await?);
+                }
+                Action::Free => {
+                    let desktop = o.desktop;
+                    if self.write(move |tx| gone(tx, &link, &o)).await? {
+                        recorded.destroyed.push(desktop);
+                    }
+                }
+            }
+        }
+        if !notes.is_empty() {
+            let link = link.clone();
+            notes.sort_by_key(|o| o.desktop);
+            recorded.noted = self.write(move |tx| note(tx, &link, &notes)).await?;
+        }
+        Ok(recorded)
+    }
+}

@@ -1,0 +1,125 @@
+//! What only people can decide: that a host will not come back, and that this database is a backup of an earlier one.
+
+use super::{Ended, Error, Result, Store, all, end};
+use lucarne_control::HostId;
+use lucarne_control::desktop::Phase;
+use lucarne_db::Tx;
+use lucarne_db::tables::{Broker, Desktop, Host, Placement, Pool, Ticket};
+use lucarne_mutants::mutant;
+
+/// The epochs of links begin anew from a multiple of this after a database was put back: higher than any that the database
+/// after the backup has given out.
+const RESTORED: u64 = 1 << 32;
+
+/// Frees the place of a desktop on somebody's word.
+fn free(tx: &mut Tx<'_>, id: lucarne_control::DesktopId, detail: &str) -> Result<()> {
+    let Some(pool) = tx.peek(Desktop::key(&id))?.map(|desktop| desktop.pool_id) else { return Ok(()) };
+    let pool = tx.lock(Pool::key(&pool))?;
+    let Some(mut desktop) = tx.lock(Desktop::key(&id))?.filter(|d| d.placed && !d.is_wanted()) else {
+        return Ok(());
+    };
+    let now = tx.now();
+    (desktop.ended_at, desktop.placed, desktop.endpoint) = (Some(now), false, None);
+    if desktop.phase != Phase::Failed {
+        desktop.phase = Phase::Stopped;
+    }
+    tx.update(&desktop)?;
+    if let Some(mut pool) = pool {
+        pool.desktops = pool.desktops.saturating_sub(1);
+        tx.update(&pool)?;
+    }
+    if let Some(mut placement) = tx.lock_first(Placement::live(&id))? {
+        placement.freed_at = Some(now);
+        tx.update(&placement)?;
+        if let Some(mut host) = tx.lock(Host::key(&placement.host_id))? {
+            host.revision += 1;
+            host.desktops = host.desktops.saturating_sub(1);
+            host.promised_mib = host.promised_mib.saturating_sub(placement.memory_mib);
+            tx.update(&host)?;
+        }
+    }
+    Ok(tx.audit("system", "desktop.destroyed", &desktop.name, detail)?)
+}
+
+impl Store {
+    /// Somebody says that a host is dead, by what they saw or did: its desktops end and their places are free. Should it come
+    /// back, it is told to destroy what it has. `epoch` is that of the link which it had when they looked: where it has been
+    /// connected since, what they saw is not so any more.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::InUse`] when its agent is or was connected since, or a database fault.
+    pub async fn fence_host(
+        &self,
+        actor: &str,
+        host: HostId,
+        epoch: u64,
+        evidence: &str,
+    ) -> Result<Vec<Ended>> {
+        let (actor, evidence) = (actor.to_owned(), evidence.to_owned());
+        self.write(move |tx| {
+            let Some(row) = tx.peek(Host::key(&host))? else { return Err(Error::not_found("host", host)) };
+            let mut ended = Vec::new();
+            for desktop in all(tx, || Desktop::live_on(&host), |desktop| desktop.id)? {
+                let why = format!("its host {} is dead: {evidence}", row.name);
+                ended.extend(end::failed(tx, desktop.id, &why, None)?);
+                free(tx, desktop.id, &why)?;
+            }
+            let mut row = tx.lock(Host::key(&host))?.ok_or_else(|| Error::not_found("host", host))?;
+            if row.epoch != epoch && !mutant("a host is declared dead that was connected since") {
+                let by = "its agent has been connected since you looked; look again".to_owned();
+                return Err(Error::InUse { what: "host", name: row.name.clone(), by });
+            }
+            if row.is_online() {
+                let by = "its agent is connected, so it is not dead; drain it instead".to_owned();
+                return Err(Error::InUse { what: "host", name: row.name.clone(), by });
+            }
+            if row.desktops > 0 {
+                // One was placed there meanwhile: that transaction goes first.
+                return Err(lucarne_db::Fault::Contended("a desktop was placed there".to_owned()).into());
+            }
+            row.revision += 1;
+            tx.update(&row)?;
+            tx.audit(&actor, "host.fenced", &row.name, &evidence)?;
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// Somebody says that this database is a backup that was put back: hosts, which may have followed what it does not know
+    /// of, follow it again. What it has of desktops is not made anew where it is gone; tickets are void. All brokers have to be
+    /// stopped, and this done before one is started.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn restored(&self, actor: &str) -> Result<()> {
+        let actor = actor.to_owned();
+        self.write(move |tx| {
+            for broker in all(tx, Broker::live, |broker| broker.id)? {
+                if let Some(broker) = tx.lock(Broker::key(&broker.id))? {
+                    super::brokers::end(tx, broker, "the database was put back")?;
+                }
+            }
+            for ticket in tx.list(Ticket::all())? {
+                tx.remove(Ticket::key(&ticket.hash))?;
+            }
+            for desktop in all(tx, Desktop::live, |desktop| desktop.id)? {
+                let Some(mut desktop) = tx.lock(Desktop::key(&desktop.id))? else { continue };
+                if !mutant("a database that was put back has desktops made anew") {
+                    desktop.held = true;
+                }
+                tx.update(&desktop)?;
+            }
+            for host in all(tx, Host::all, |host| host.id)? {
+                let Some(mut host) = tx.lock(Host::key(&host.id))? else { continue };
+                // What was so when the backup was made is long ago.
+                host.cut_at = Some(tx.now());
+                if !mutant("a database that was put back goes on with old epochs") {
+                    host.epoch = (host.epoch / RESTORED + 1) * RESTORED;
+                }
+                tx.update(&host)?;
+            }
+            Ok(tx.audit(&actor, "database.restored", "", "hosts follow it from now on")?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,132 @@
+//! What a broker does by itself: follows what others change and tells them what it changes, ends viewers whose session is
+//! over, and looks again on a timer at all that it may have missed.
+
+use crate::app::App;
+use crate::viewers::End;
+use lucarne_control::SessionId;
+use lucarne_core::Change;
+use lucarne_core::store::{self, BEAT, Ended};
+use lucarne_db::wakes::{Wake, Wakes};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// The way to the other brokers, where there can be any.
+pub type Others = Option<(Wakes, UnboundedReceiver<Wake>)>;
+
+/// A session that ended for this reason was logged off.
+const LOGGED_OFF: &str = "logged off";
+
+/// Tells everyone concerned that desktops ended: viewers here first, then the hosts that destroy them, and other brokers.
+pub fn tell<'a>(app: &App, ended: impl IntoIterator<Item = &'a Ended>, why: &End) {
+    for e in ended {
+        if let Some(session) = e.session {
+            app.viewers.end(session, why);
+        }
+        app.control.ended([e]);
+    }
+}
+
+/// Runs until `shutdown`. `changes` are those that this broker makes.
+pub async fn run(
+    app: Arc<App>,
+    mut changes: UnboundedReceiver<Change>,
+    mut others: Others,
+    shutdown: CancellationToken,
+) {
+    let mut beat = interval(Duration::from_millis(BEAT.unsigned_abs()));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    make_default_pool(&app).await;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(change) = changes.recv() => {
+                if let Some((wakes, _)) = &others
+                    && let Ok(line) = serde_json::to_string(&(app.control.broker(), change))
+                {
+                    wakes.say(line);
+                }
+                if change == Change::Images {
+                    make_default_pool(&app).await;
+                }
+            }
+            wake = heard(&mut others) => match wake {
+                Wake::Said(lines) => lines.lines().for_each(|line| follow(&app, line)),
+                Wake::Missed => look(&app).await,
+            },
+            _ = beat.tick() => look(&app).await,
+        }
+    }
+}
+
+async fn heard(others: &mut Others) -> Wake {
+    match others {
+        Some((_, heard)) => match heard.recv().await {
+            Some(wake) => wake,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Follows what another broker says that it changed. What this version cannot read is of a newer one, and looked at on
+/// the timer.
+fn follow(app: &Arc<App>, line: &str) {
+    let Ok((from, change)) = serde_json::from_str::<(lucarne_control::BrokerId, Change)>(line) else {
+        return;
+    };
+    if from == app.control.broker() {
+        return;
+    }
+    app.control.follow(change);
+    if let Change::Session(session) = change
+        && !app.viewers.of(session).is_empty()
+    {
+        let app = Arc::clone(app);
+        tokio::spawn(async move { check_sessions(&app, vec![session]).await });
+    }
+}
+
+/// The timer's work.
+async fn look(app: &Arc<App>) {
+    let began = Instant::now();
+    if let Err(e) = app.control.look_after().await {
+        tracing::error!(error = %e, "the broker cannot look after its hosts; it is tried again");
+    }
+    let here = app.viewers.sessions();
+    if !here.is_empty() {
+        check_sessions(app, here).await;
+    }
+    if began.elapsed() > Duration::from_secs(5) {
+        tracing::warn!(took = ?began.elapsed(), "the database is slow");
+    }
+}
+
+/// Ends the viewers of sessions that ended, or that are used through another broker.
+async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
+    match app.store.not_here(sessions, app.control.broker()).await {
+        Ok(over) => {
+            for (session, why) in over {
+                let end = match why.as_deref() {
+                    Some(LOGGED_OFF) => End::LoggedOff,
+                    Some(_) => End::DesktopEnded,
+                    None => End::Elsewhere,
+                };
+                app.viewers.end(session, &end);
+            }
+        }
+        Err(e) => tracing::error!(error = %e, "cannot see which sessions ended; it is tried again"),
+    }
+}
+
+async fn make_default_pool(app: &App) {
+    let Some(name) = &app.default_pool else { return };
+    let made: store::Result<bool> = app.store.create_default_pool(name).await;
+    match made {
+        Ok(true) => app.control.changed([Change::Hosts]),
+        Ok(false) => {}
+        Err(e) => tracing::error!(error = %e, "cannot make the first pool; it is tried again"),
+    }
+}

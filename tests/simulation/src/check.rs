@@ -1,0 +1,389 @@
+//! What was promised, and whether it holds: after every transaction, every step of a desktop, and at the end.
+
+use crate::user::Promise;
+use crate::world::{HEALING, Ms, World};
+use lucarne_control::api::{NewPool, NewUser};
+use lucarne_control::desktop::Phase;
+use lucarne_control::{DesktopId, HostId, SessionId, UserId};
+use lucarne_core::plan::{LOST_AFTER, MEMORY_PROMISE};
+use lucarne_core::store::{Error, Store};
+use lucarne_db::tables::{Assignment, Broker, Desktop, Host, Placement, Pool, Session};
+use lucarne_db::{Db, Fault};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+/// The pool that all use.
+pub const POOL: &str = "desk";
+
+/// As many desktops as it may have.
+const MOST: u32 = 9;
+
+/// Puts a user, and the pool where there is none, into the database.
+///
+/// # Errors
+/// The store's.
+pub async fn prepare(store: &Store, name: &str) -> Result<UserId, Error> {
+    let image = crate::host::image();
+    let pool = serde_json::json!({ "name": POOL, "image": image.name, "max_desktops": MOST, "entitled_groups": ["everyone"] });
+    if let Ok(pool) = serde_json::from_value::<NewPool>(pool) {
+        match store.create_pool("admin", &pool, &image.digest).await {
+            Ok(_) | Err(Error::NameTaken { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let new = NewUser { name: name.to_owned(), password: String::new(), role: None, groups: Vec::new() };
+    match store.create_user("admin", &new, "hash").await {
+        Ok(user) => Ok(user.id),
+        // Made before by a request whose answer was lost.
+        Err(Error::NameTaken { .. }) => Ok(store.user(name).await?.id),
+        Err(e) => Err(e),
+    }
+}
+
+/// What a future gives that waits for nothing: the database without gates is there at once.
+pub fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
+/// What was promised.
+#[derive(Clone)]
+pub struct Checker {
+    /// Desktops that may end: somebody asked for it, or what they ran on is gone.
+    pub excused: BTreeSet<DesktopId>,
+    /// Desktops whose end was acknowledged, and when.
+    pub ended: BTreeMap<DesktopId, Ms>,
+    db: Db,
+    /// When each host was last on record as linked.
+    linked: BTreeMap<usize, Ms>,
+    /// Desktops that are on record as there: they are never made anew.
+    held: BTreeSet<DesktopId>,
+    /// Desktops that run and are not on record as ready, since when.
+    behind: BTreeMap<DesktopId, Ms>,
+    owners: BTreeMap<DesktopId, usize>,
+    sessions: BTreeMap<SessionId, usize>,
+    broken: Option<String>,
+    due: bool,
+}
+
+/// The tables, as they are.
+struct Rows {
+    desktops: Vec<Desktop>,
+    brokers: Vec<Broker>,
+    hosts: Vec<Host>,
+    pools: Vec<Pool>,
+    placements: Vec<Placement>,
+    sessions: Vec<Session>,
+    assignments: Vec<Assignment>,
+}
+
+impl Checker {
+    /// Nothing is promised.
+    #[must_use]
+    pub fn new(db: Db) -> Self {
+        Self {
+            excused: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            db,
+            linked: BTreeMap::new(),
+            held: BTreeSet::new(),
+            behind: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            broken: None,
+            due: false,
+        }
+    }
+
+    /// Something may have changed.
+    pub fn look(&mut self) {
+        self.due = true;
+    }
+
+    /// A promise was broken.
+    pub fn broken(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    /// A user was told that a desktop is theirs.
+    pub fn promised(&mut self, user: usize, asked: Ms, promise: &Promise) {
+        let owner = *self.owners.entry(promise.desktop).or_insert(user);
+        if owner != user {
+            self.broken(format!("{} was user-{owner}'s, and is given to user-{user}", promise.desktop));
+        }
+        self.sessions.insert(promise.session, user);
+        if self.ended.get(&promise.desktop).is_some_and(|ended| *ended < asked) {
+            self.broken(format!("{} is given to user-{user} after its end", promise.desktop));
+        }
+    }
+
+    /// The database is put back as it was when this was so.
+    pub fn restore(&mut self, then: Self) {
+        // What failed since has failed; who had a desktop had it.
+        self.ended = then.ended;
+        self.behind.clear();
+        self.due = true;
+    }
+
+    /// A host makes a desktop.
+    pub fn made(&mut self, desktop: DesktopId) {
+        if self.held.contains(&desktop) {
+            self.broken(format!("{desktop} is made anew, without what its user had there"));
+        }
+    }
+
+    /// A ticket opened a session for its user.
+    pub fn redeemed(&mut self, user: usize, session: SessionId) {
+        if self.sessions.get(&session).is_some_and(|owner| *owner != user) {
+            self.broken(format!("a ticket of user-{user} opens another's session {session}"));
+        }
+    }
+
+    fn rows(&self) -> Result<Rows, String> {
+        let rows = self.db.read(|tx| {
+            Ok::<_, Fault>(Rows {
+                desktops: tx.list(Desktop::live())?,
+                brokers: tx.list(Broker::live())?,
+                hosts: tx.list(Host::all())?,
+                pools: tx.list(Pool::present())?,
+                placements: tx.list(Placement::all())?.into_iter().filter(|p| p.freed_at.is_none()).collect(),
+                sessions: tx.list(Session::live())?,
+                assignments: tx
+                    .list(Assignment::all())?
+                    .into_iter()
+                    .filter(|a| a.ended_at.is_none())
+                    .collect(),
+            })
+        });
+        now(rows).ok_or("the database waits")?.map_err(|e| e.to_string())
+    }
+}
+
+/// Fails with words where something does not hold.
+macro_rules! holds {
+    ($what:expr, $($words:tt)+) => { if !$what { return Err(format!($($words)+)); } };
+}
+
+impl Rows {
+    fn desktop(&self, id: DesktopId) -> Option<&Desktop> {
+        self.desktops.iter().find(|d| d.id == id)
+    }
+
+    /// What is counted beside the rows is what the rows say, and no limit is exceeded.
+    fn add_up(&self) -> Result<(), String> {
+        for host in &self.hosts {
+            let here = || self.placements.iter().filter(|p| p.host_id == host.id);
+            let promised: u64 = here().map(|p| p.memory_mib).sum();
+            let (name, counted) = (&host.name, (host.desktops as usize, host.promised_mib));
+            holds!(
+                counted == (here().count(), promised),
+                "{name} counts {counted:?}, and has {} and {promised}",
+                here().count()
+            );
+            let most = host.facts.0.memory_mib * MEMORY_PROMISE;
+            holds!(promised <= most, "{name} is promised {promised} of {most} MiB");
+        }
+        for pool in &self.pools {
+            let live = self.desktops.iter().filter(|d| d.pool_id == pool.id);
+            let (live, assigned) = (live.clone().count(), live.filter(|d| d.assigned).count());
+            holds!(
+                pool.desktops as usize == live,
+                "the pool counts {} desktops, and has {live}",
+                pool.desktops
+            );
+            holds!(
+                assigned <= pool.max_desktops as usize,
+                "the pool gives out {assigned} of {}",
+                pool.max_desktops
+            );
+        }
+        Ok(())
+    }
+
+    /// What is said of a desktop in several tables is the same.
+    fn agree(&self) -> Result<(), String> {
+        for session in &self.sessions {
+            let desktop = self.desktop(session.desktop_id).filter(|d| d.is_wanted() && d.assigned);
+            let fits = desktop.is_some_and(|d| d.user_id == Some(session.user_id));
+            holds!(fits, "{} is live on {}, which is not its user's", session.id, session.desktop_id);
+        }
+        for a in &self.assignments {
+            let desktop = self.desktop(a.desktop_id).filter(|d| d.is_wanted() && d.assigned);
+            let fits = desktop.is_some_and(|d| d.user_id == Some(a.user_id));
+            holds!(fits, "{} is assigned, and does not say so", a.desktop_id);
+        }
+        for p in &self.placements {
+            let desktop = self.desktop(p.desktop_id).filter(|d| d.placed);
+            let fits = desktop.is_some_and(|d| d.host_id == Some(p.host_id) && d.generation == p.generation);
+            holds!(fits, "{} is placed, and does not say so", p.desktop_id);
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// Whether everything holds that was promised.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check(&mut self) -> Result<(), String> {
+        if let Some(broken) = self.checker.broken.take() {
+            return Err(broken);
+        }
+        if !std::mem::take(&mut self.checker.due) {
+            return Ok(());
+        }
+        self.count("checks");
+        let rows = self.checker.rows()?;
+        rows.add_up()?;
+        rows.agree()?;
+        for (h, host) in self.hosts.iter().enumerate() {
+            if rows.hosts.iter().any(|row| row.name == host.name && row.is_online()) {
+                self.checker.linked.insert(h, self.now);
+            }
+        }
+        let there: BTreeSet<_> = self.hosts.iter().flat_map(|host| host.disk.folders.keys()).collect();
+        let held = rows.desktops.iter().filter(|d| d.held).map(|d| d.id).filter(|id| there.contains(id));
+        self.checker.held.extend(held);
+        self.check_machines(&rows)?;
+        self.check_records(&rows)?;
+        self.check_promises(&rows)
+    }
+
+    /// A desktop runs, and has data, only where it is placed, and so nowhere twice.
+    fn check_machines(&self, rows: &Rows) -> Result<(), String> {
+        let id = |name: &str| rows.hosts.iter().find(|host| host.name == name).map(|host| host.id);
+        let mut running: BTreeMap<DesktopId, usize> = BTreeMap::new();
+        for (h, host) in self.hosts.iter().enumerate() {
+            let here: Option<HostId> = id(&host.name);
+            // One that has not heard of it yet may have what was given up, or what a backup does not know.
+            let unaware = host.fenced || host.behind;
+            for (&desktop, &generation) in host.machines.iter().chain(&host.disk.folders).filter(|_| !unaware)
+            {
+                let row = rows.desktop(desktop).filter(|d| d.placed && d.host_id == here);
+                let placed = row.is_some_and(|d| d.generation == generation);
+                holds!(
+                    placed,
+                    "{desktop} generation {generation} is on {}, and its place there is free",
+                    host.name
+                );
+            }
+            for &desktop in host.machines.keys() {
+                if let Some(other) = running.insert(desktop, h) {
+                    return Err(format!("{desktop} runs on host-{other} and on host-{h}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is on record of a desktop follows what it is.
+    fn check_records(&mut self, rows: &Rows) -> Result<(), String> {
+        const LONG: Ms = 60_000;
+        let now = self.now;
+        let mut behind = BTreeMap::new();
+        for row in rows.desktops.iter().filter(|d| d.is_wanted() && d.phase != Phase::Ready) {
+            let host = rows.hosts.iter().find(|host| Some(host.id) == row.host_id && host.is_online());
+            let host = host.and_then(|row| self.hosts.iter().find(|host| host.name == row.name));
+            if host.is_some_and(|host| host.is_ready(row.id, row.generation)) {
+                let since = self.checker.behind.get(&row.id).copied().unwrap_or(now);
+                holds!(
+                    now - since < LONG,
+                    "{} is ready, and is on record as {:?} for {LONG} ms",
+                    row.id,
+                    row.phase
+                );
+                behind.insert(row.id, since);
+            }
+        }
+        self.checker.behind = behind;
+        Ok(())
+    }
+
+    /// What a user was given is theirs until they, or what it ran on, end it.
+    fn check_promises(&mut self, rows: &Rows) -> Result<(), String> {
+        for u in 0..self.users.len() {
+            let Some(promise) = self.users[u].promised else { continue };
+            let desktop = promise.desktop;
+            if self.checker.excused.contains(&desktop) {
+                continue;
+            }
+            let row = rows
+                .desktop(desktop)
+                .filter(|d| d.is_wanted() && d.assigned && d.user_id == self.users[u].id);
+            let session = rows.sessions.iter().any(|s| s.id == promise.session && s.desktop_id == desktop);
+            if row.is_some() && session {
+                continue;
+            }
+            self.check_given_up(u, &promise)?;
+        }
+        for row in &rows.desktops {
+            let wanted = row.is_wanted() && self.checker.ended.contains_key(&row.id);
+            holds!(!wanted, "{} is wanted after its end was acknowledged", row.id);
+        }
+        Ok(())
+    }
+
+    /// What a database that was put back has of desktops that are not on their hosts ends.
+    pub fn excuse_what_is_not_there(&mut self) {
+        let Ok(rows) = self.checker.rows() else { return };
+        let there: BTreeSet<_> = self.hosts.iter().flat_map(|host| host.disk.folders.keys()).collect();
+        let gone = rows.desktops.iter().map(|d| d.id).filter(|id| !there.contains(id));
+        self.checker.excused.extend(gone);
+    }
+
+    /// A user's desktop is not theirs any more: somebody asked for that, or its host was silent for long.
+    ///
+    /// # Errors
+    /// Neither is so.
+    pub fn check_given_up(&mut self, u: usize, promise: &Promise) -> Result<(), String> {
+        let desktop = promise.desktop;
+        if self.checker.excused.insert(desktop) {
+            let linked = self.checker.linked.get(&promise.host).copied().unwrap_or(0);
+            let silent = self.now - linked;
+            holds!(
+                silent >= LOST_AFTER as Ms,
+                "user-{u} has lost {desktop}, whose host was linked {silent} ms ago"
+            );
+            self.count("desktops given up with their hosts");
+        }
+        Ok(())
+    }
+
+    /// Whether everything is as it should be when nothing has failed for [`HEALING`].
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn check_end(&mut self) -> Result<(), String> {
+        let rows = self.checker.rows()?;
+        for host in &rows.hosts {
+            holds!(host.is_online(), "{} is not linked {} s after the trouble", host.name, HEALING / 1000);
+        }
+        for broker in self.brokers.iter().filter_map(crate::broker::Broker::serving) {
+            let live = rows.brokers.iter().any(|row| row.id == broker.broker());
+            holds!(live, "a broker that is there is on record as ended");
+        }
+        // Nobody has asked for anything for a while, so nothing is under way.
+        for row in &rows.desktops {
+            let at = rows.hosts.iter().find(|host| Some(host.id) == row.host_id).map(|host| &host.name);
+            holds!(row.is_wanted(), "{} on {at:?} is to be destroyed, and is not", row.id);
+            let host = self.hosts.iter().find(|host| Some(&host.name) == at);
+            let runs = host.is_some_and(|host| host.machines.get(&row.id) == Some(&row.generation));
+            holds!(runs, "{} is wanted on {at:?}, and does not run", row.id);
+            holds!(
+                row.phase == Phase::Ready,
+                "{} runs on {at:?}, and is on record as {:?}",
+                row.id,
+                row.phase
+            );
+        }
+        let verified = now(lucarne_db::audit::verify(&self.checker.db, &[])).ok_or("the log is not read")?;
+        let verified = verified.map_err(|e| e.to_string())?;
+        holds!(verified.faults.is_empty(), "the audit log is broken: {:?}", verified.faults);
+        Ok(())
+    }
+}

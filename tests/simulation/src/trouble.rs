@@ -1,0 +1,139 @@
+//! What fails, and when.
+
+use crate::check::Checker;
+use crate::user::Promise;
+use crate::world::{Event, World};
+use lucarne_core::store::Store;
+use lucarne_db::Snapshot;
+
+/// A backup of the database, with what was promised then.
+pub struct Backup {
+    snapshot: Snapshot,
+    promises: Vec<Option<Promise>>,
+    checker: Checker,
+}
+
+impl World {
+    /// Something fails.
+    pub fn make_trouble(&mut self) {
+        if !self.trouble {
+            return;
+        }
+        let next = self.random.within(300, 9_000);
+        self.after(next, Event::Trouble);
+        let b = self.random.within(0, self.size.brokers as u64) as usize;
+        let h = self.random.within(0, self.size.hosts as u64) as usize;
+        match self.random.within(0, 16) {
+            0..=2 if self.brokers[b].up => {
+                self.broker_is_killed(b);
+                let again = if self.random.one_in(3) {
+                    self.random.within(20_000, 50_000)
+                } else {
+                    self.random.within(200, 4_000)
+                };
+                self.after(again, Event::BrokerStarts(b));
+            }
+            3..=4 if self.brokers[b].up && !self.brokers[b].paused => {
+                self.broker_is_paused(b);
+                let long = if self.random.one_in(2) { 40_000 } else { 4_000 };
+                let again = self.random.within(500, long);
+                self.after(again, Event::BrokerResumes(b));
+            }
+            5..=8 => {
+                // One broker and one host do not hear each other, or nobody hears the host.
+                let whole = self.random.one_in(2);
+                let brokers: Vec<usize> = if whole { (0..self.size.brokers).collect() } else { vec![b] };
+                let long = if self.random.one_in(3) { 70_000 } else { 12_000 };
+                let mended = self.random.within(500, long);
+                self.note(|| format!("host-{h} is cut off from {brokers:?}"));
+                self.count("networks cut");
+                for b in brokers {
+                    self.cut.push((b, h));
+                    self.after(mended, Event::Mended(b, h));
+                }
+            }
+            9..=11 if self.hosts[h].agent => {
+                self.agent_is_killed(h);
+                let again = self.random.within(50, 15_000);
+                self.after(again, Event::HostStarts(h));
+            }
+            12..=13 => {
+                let disk_too = self.random.one_in(3);
+                self.machine_stops(h, disk_too);
+                let again = self.random.within(5_000, 45_000);
+                self.after(again, Event::HostStarts(h));
+            }
+            14 => self.machine_dies(h),
+            15 => self.host_is_given_up(h),
+            _ => {}
+        }
+    }
+
+    /// A host's machine stops, an administrator sees that, and says so.
+    fn host_is_given_up(&mut self, h: usize) {
+        self.machine_stops(h, false);
+        let again = self.random.within(25_000, 60_000);
+        self.after(again, Event::HostStarts(h));
+        self.after(again.saturating_sub(5_000), Event::Fence(h));
+    }
+
+    /// An administrator says that a host is dead.
+    pub fn fence(&mut self, h: usize) {
+        let Some(control) = self.brokers.iter().find_map(crate::broker::Broker::serving) else { return };
+        if self.hosts[h].agent {
+            return;
+        }
+        self.note(|| format!("host-{h} is declared dead"));
+        self.count("hosts declared dead");
+        let there: Vec<_> = self.hosts[h].disk.folders.keys().copied().collect();
+        self.checker.excused.extend(there);
+        let theirs = self.users.iter().filter_map(|user| user.promised).filter(|promise| promise.host == h);
+        self.checker.excused.extend(theirs.map(|promise| promise.desktop));
+        self.hosts[h].fenced = true;
+        // What they saw on their screen.
+        let name = self.hosts[h].name.clone();
+        let Some(Ok(seen)) = crate::check::now(Store::new(self.database.direct()).host(&name)) else {
+            return;
+        };
+        let b = self.brokers.iter().position(|b| b.serving().is_some()).unwrap_or(0);
+        self.tasks.spawn(b, async move {
+            if let Ok(ended) = control.store.fence_host("admin", seen.id, seen.epoch, "it is off").await {
+                control.ended(&ended);
+            }
+        });
+    }
+
+    /// The database is backed up.
+    pub fn back_up(&mut self) {
+        self.note(|| "the database is backed up".to_owned());
+        let promises = self.users.iter().map(|user| user.promised).collect();
+        let (snapshot, checker) = (self.database.snapshot(), self.checker.clone());
+        self.backup = Some(Backup { snapshot, promises, checker });
+    }
+
+    /// The backup is put back: all brokers are stopped, and what was promised since is not known any more.
+    pub fn restore(&mut self) {
+        let Some(backup) = self.backup.take().filter(|_| self.trouble) else { return };
+        self.note(|| "the database is put back as it was".to_owned());
+        self.count("databases put back");
+        for b in 0..self.size.brokers {
+            if self.brokers[b].up {
+                self.broker_is_killed(b);
+            }
+            let again = self.random.within(500, 5_000);
+            self.after(again, Event::BrokerStarts(b));
+        }
+        self.restored += 1;
+        self.database.restore(&backup.snapshot);
+        crate::check::now(Store::new(self.database.direct()).restored("admin"));
+        self.checker.restore(backup.checker);
+        for (u, promised) in backup.promises.into_iter().enumerate() {
+            self.users[u].promised = promised;
+            self.users[u].forget_what_is_under_way();
+        }
+        for host in &mut self.hosts {
+            host.behind = true;
+        }
+        self.excuse_what_is_not_there();
+    }
+}
