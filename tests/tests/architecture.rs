@@ -40,8 +40,10 @@ fn of(folder: &str) -> BTreeSet<String> {
 fn crates() -> Vec<String> {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let members = manifest.split_once("members = [").unwrap().1.split_once(']').unwrap().0;
+    // What the simulation puts in is nothing in what people run, and needs nothing.
+    let apart = ["tests", "tests/mutants"];
     let crates: Vec<_> =
-        members.split('"').skip(1).step_by(2).filter(|m| *m != "tests").map(str::to_owned).collect();
+        members.split('"').skip(1).step_by(2).filter(|m| !apart.contains(m)).map(str::to_owned).collect();
     assert!(crates.len() > 5, "{crates:?}");
     crates
 }
@@ -84,7 +86,8 @@ fn what_is_decided_knows_nothing_of_what_carries_it() {
         let needs = of(folder);
         let carriers = IO.iter().filter(|io| **io != "tokio").chain(&["rustls", "openssl", "rusqlite"]);
         assert_eq!(carriers.filter(|c| needs.contains(**c)).count(), 0, "{folder} needs {needs:?}");
-        for file in sources(&root().join(folder).join("src")) {
+        let files = sources(&root().join(folder).join("src"));
+        for file in files.into_iter().filter(|file| !file.ends_with("tests.rs")) {
             let text = fs::read_to_string(&file).unwrap();
             for word in ["tokio::time", "tokio::net", "tokio::spawn", "SystemTime::now", "Instant::now"] {
                 assert!(!text.contains(word), "{} uses {word}", file.display());
@@ -136,7 +139,7 @@ fn only_the_brokers_database_speaks_sql() {
 fn the_broker_knows_no_hypervisor_and_the_host_no_broker() {
     let broker = of("broker");
     let own: Vec<_> = broker.iter().filter(|n| n.starts_with("lucarne-")).collect();
-    assert_eq!(own, ["lucarne-control", "lucarne-db", "lucarne-rfb"]);
+    assert_eq!(own, ["lucarne-control", "lucarne-core", "lucarne-db", "lucarne-rfb"]);
     for folder in crates().iter().filter(|c| c.starts_with("vm-host/")) {
         assert!(!of(folder).contains("lucarne-broker"), "{folder}");
     }
@@ -144,10 +147,10 @@ fn the_broker_knows_no_hypervisor_and_the_host_no_broker() {
 
 #[test]
 fn the_plan_reads_no_clock_no_database_and_no_randomness() {
-    let plan = fs::read_to_string(root().join("broker/src/plan.rs")).unwrap();
+    let plan = fs::read_to_string(root().join("broker/core/src/plan.rs")).unwrap();
     for line in plan.lines().filter(|l| !l.trim_start().starts_with("//")) {
         for word in
-            ["Instant", "SystemTime", "getrandom", "generate(", "lucarne_db", "async ", ".await", "static "]
+            ["Instant", "SystemTime", "getrandom", "generate(", "Tx", "Db", "async ", ".await", "static "]
         {
             assert!(!line.contains(word), "{line}");
         }

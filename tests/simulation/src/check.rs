@@ -62,7 +62,8 @@ pub struct Checker {
     linked: BTreeMap<usize, Ms>,
     /// Desktops that are on record as there: they are never made anew.
     held: BTreeSet<DesktopId>,
-    /// Desktops that run and are not on record as ready, since when.
+    /// Desktops that are not on record as what they are, or are not what they should be, though their hosts are linked: since
+    /// when.
     behind: BTreeMap<DesktopId, Ms>,
     owners: BTreeMap<DesktopId, usize>,
     sessions: BTreeMap<SessionId, usize>,
@@ -138,6 +139,10 @@ impl Checker {
 
     /// A ticket opened a session for its user.
     pub fn redeemed(&mut self, user: usize, session: SessionId) {
+        let live = now(self.db.read(move |tx| tx.peek(Session::key(&session))));
+        if !matches!(live, Some(Ok(Some(row))) if row.ended_at.is_none()) {
+            self.broken(format!("a ticket of user-{user} opens {session}, which has ended"));
+        }
         if self.sessions.get(&session).is_some_and(|owner| *owner != user) {
             self.broken(format!("a ticket of user-{user} opens another's session {session}"));
         }
@@ -283,7 +288,7 @@ impl World {
 
     /// What is on record of a desktop follows what it is.
     fn check_records(&mut self, rows: &Rows) -> Result<(), String> {
-        const LONG: Ms = 60_000;
+        const LONG: Ms = 45_000;
         let now = self.now;
         let mut behind = BTreeMap::new();
         for row in rows.desktops.iter().filter(|d| d.is_wanted() && d.phase != Phase::Ready) {
@@ -296,6 +301,18 @@ impl World {
                     "{} is ready, and is on record as {:?} for {LONG} ms",
                     row.id,
                     row.phase
+                );
+                behind.insert(row.id, since);
+            }
+        }
+        for row in rows.desktops.iter().filter(|d| !d.is_wanted()) {
+            let host = rows.hosts.iter().find(|host| Some(host.id) == row.host_id && host.is_online());
+            if host.is_some_and(|row| self.hosts.iter().any(|host| host.name == row.name && host.agent)) {
+                let since = self.checker.behind.get(&row.id).copied().unwrap_or(now);
+                holds!(
+                    now - since < LONG,
+                    "{} is to be destroyed for {LONG} ms, and its host is linked",
+                    row.id
                 );
                 behind.insert(row.id, since);
             }

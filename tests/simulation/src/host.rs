@@ -240,6 +240,14 @@ impl World {
         }
     }
 
+    /// A host's connection breaks, and it makes another.
+    pub fn host_reconnects(&mut self, h: usize) {
+        if let Some(conn) = self.hosts[h].conn {
+            self.count("connections broken");
+            self.close(conn, Side::Host);
+        }
+    }
+
     /// A host has lost this connection.
     pub fn host_lost(&mut self, h: usize, conn: u64) {
         let host = &mut self.hosts[h];

@@ -12,8 +12,9 @@ mod user;
 mod world;
 
 use clap::{Parser, Subcommand};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use world::{HEALING, Size, World};
 
@@ -82,12 +83,37 @@ fn live(seed: u64, mutant: Option<&'static str>, keep_log: bool) -> Lived {
     Lived { broken, counts: world.counts, log: world.log, virtual_ms: world.now }
 }
 
+/// Does it for each, on all processors; in the order of what was given.
+fn at_once<T: Sync, R: Send>(of: Vec<T>, each: impl Fn(&T) -> R + Sync) -> Vec<(T, R)> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((n, one)) = {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            of.get(n).map(|one| (n, one))
+        } {
+            done.push((n, each(one)));
+        }
+        done
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..std::thread::available_parallelism().map_or(1, usize::from))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let joined = |thread: std::thread::ScopedJoinHandle<'_, Vec<(usize, R)>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().flat_map(joined).collect()
+    });
+    done.sort_by_key(|(n, _)| *n);
+    of.into_iter().zip(done.into_iter().map(|(_, result)| result)).collect()
+}
+
 fn seeds(first: u64, count: u64) -> bool {
     let began = Instant::now();
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut virtual_ms, mut broken) = (0, Vec::new());
-    for seed in first..first + count {
-        let lived = live(seed, None, false);
+    for (seed, lived) in at_once((first..first + count).collect(), |seed| live(*seed, None, false)) {
         virtual_ms += lived.virtual_ms;
         for (what, n) in lived.counts {
             *counts.entry(what).or_default() += n;
@@ -116,8 +142,12 @@ fn seeds(first: u64, count: u64) -> bool {
 
 /// All faults that can be put in: those that a few worlds come by.
 fn all_mutants() -> Vec<&'static str> {
-    (0..8).for_each(|seed| drop(live(seed, None, false)));
-    lucarne_mutants::all_asked().into_iter().collect()
+    let asked = at_once((0..60).collect(), |seed: &u64| {
+        live(*seed, None, false);
+        lucarne_mutants::all_asked()
+    });
+    let all: BTreeSet<_> = asked.into_iter().flat_map(|(_, asked)| asked).collect();
+    all.into_iter().collect()
 }
 
 fn mutants(most: u64, only: Option<&str>) -> bool {
@@ -125,10 +155,12 @@ fn mutants(most: u64, only: Option<&str>) -> bool {
     let tried: Vec<_> = all.iter().filter(|name| only.is_none_or(|only| name.contains(only))).collect();
     let width = tried.iter().map(|name| name.len()).max().unwrap_or(0);
     let mut caught = 0;
-    for name in &tried {
+    let find = |name: &&&'static str| {
         let began = Instant::now();
         let found = (1..=most).find_map(|seed| live(seed, Some(name), false).broken.map(|what| (seed, what)));
-        let seconds = began.elapsed().as_secs_f64();
+        (found, began.elapsed().as_secs_f64())
+    };
+    for (name, (found, seconds)) in at_once(tried.clone(), find) {
         match found {
             Some((seed, what)) => {
                 caught += 1;

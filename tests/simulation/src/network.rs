@@ -72,12 +72,12 @@ impl World {
             return;
         }
         let mut delay = self.random.within(1, 15);
-        if self.trouble && self.random.one_in(50) {
+        if self.trouble && self.random.one_in(12) {
             delay += self.random.within(10, 3_000);
         }
         let to = usize::from(from == Side::Host);
         let now = self.now;
-        let out_of_order = self.trouble && self.random.one_in(200);
+        let out_of_order = self.trouble && self.random.one_in(20);
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let mut at = now + delay;
         if !out_of_order {
@@ -88,7 +88,7 @@ impl World {
         if out_of_order {
             self.count("messages out of order");
         }
-        if self.trouble && self.random.one_in(200) {
+        if self.trouble && self.random.one_in(60) {
             self.count("messages that came twice");
             let again = self.random.within(1, 2_000);
             self.after(at - now + again, event(id));

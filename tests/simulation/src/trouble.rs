@@ -23,7 +23,7 @@ impl World {
         self.after(next, Event::Trouble);
         let b = self.random.within(0, self.size.brokers as u64) as usize;
         let h = self.random.within(0, self.size.hosts as u64) as usize;
-        match self.random.within(0, 16) {
+        match self.random.within(0, 20) {
             0..=2 if self.brokers[b].up => {
                 self.broker_is_killed(b);
                 let again = if self.random.one_in(3) {
@@ -65,6 +65,7 @@ impl World {
             }
             14 => self.machine_dies(h),
             15 => self.host_is_given_up(h),
+            16..=19 => self.host_reconnects(h),
             _ => {}
         }
     }

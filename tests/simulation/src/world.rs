@@ -339,7 +339,7 @@ impl World {
             }
             for (broker, pending) in pending {
                 let mut delay = self.random.within(0, 4);
-                if self.trouble && self.random.one_in(200) {
+                if self.trouble && self.random.one_in(100) {
                     delay += self.random.within(100, 20_000);
                     self.count("stalls of the database");
                 }

@@ -206,8 +206,6 @@ impl Ledger {
         } else if !wanted && entry.state == State::Gone {
             // Who asks has not heard it, or has decided since.
             orders.push(Order::Tell(entry.seen.clone()));
-        } else if wanted && entry.state == State::Gone && mutant("a host makes a generation twice") {
-            self.new_here(told, orders);
         }
     }
 

@@ -124,7 +124,8 @@ fn out_of_reach(tx: &mut Tx<'_>, desktop: &Desktop) -> Result<Option<String>> {
     let Some(host) = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten() else {
         return Ok(None);
     };
-    let lost = plan::out_of_reach(&host, tx.now()).filter(|ms| *ms >= plan::LOST_AFTER);
+    let patience = if mutant("a host counts as lost at once") { 0 } else { plan::LOST_AFTER };
+    let lost = plan::out_of_reach(&host, tx.now()).filter(|ms| *ms >= patience);
     Ok(lost.map(|ms| format!("its host {} has been out of reach for {} s", host.name, ms / 1000)))
 }
 

@@ -7,6 +7,7 @@ use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{SessionId, ShadowId};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Session, Ticket, User};
+use lucarne_mutants::mutant;
 
 /// Time to redeem a ticket, milliseconds. Longer: a leaked one is of use for longer. Shorter: slow links miss it.
 const LIFE: i64 = 30_000;
@@ -85,7 +86,8 @@ impl Store {
         self.write(move |tx| {
             let now = tx.now();
             let ticket = tx.lock(Ticket::key(&hash))?;
-            let Some(mut ticket) = ticket.filter(|t| t.used_at.is_none() && t.expires_at > now) else {
+            let unused = |t: &Ticket| t.used_at.is_none() || mutant("a ticket is good for more than once");
+            let Some(mut ticket) = ticket.filter(|t| unused(t) && t.expires_at > now) else {
                 return Ok(None);
             };
             // Used up whatever it is good for.
@@ -94,6 +96,11 @@ impl Store {
             let session = ticket.session_id;
             let placed = match sessions::hold_placed(tx, session) {
                 Ok(placed) if placed.generation == ticket.generation => placed,
+                _ if mutant("a ticket outlives its session") => PlacedDesktop {
+                    desktop: lucarne_control::DesktopId(session.0),
+                    host: lucarne_control::HostId(session.0),
+                    generation: ticket.generation,
+                },
                 Ok(_) | Err(Error::SessionEnded(_) | Error::NotFound { .. }) => return Ok(None),
                 Err(e) => return Err(e),
             };
