@@ -17,6 +17,7 @@ mod api;
 mod app;
 mod auth;
 mod connect;
+pub mod database;
 mod gateway;
 mod names;
 mod retransmit;

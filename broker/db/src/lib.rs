@@ -17,6 +17,8 @@
 #![cfg_attr(not(feature = "engines"), allow(dead_code))]
 
 pub mod audit;
+#[cfg(feature = "engines")]
+mod backup;
 mod engine;
 mod fault;
 mod ids;
@@ -75,6 +77,26 @@ impl Db {
         let (file, name) = (file.to_owned(), format!("SQLite {}", file.display()));
         let engine = blocking(move || sqlite::Sqlite::open(&file)).await?;
         Ok(Self { engine: Arc::new(engine), name: name.into() })
+    }
+
+    /// Writes what an SQLite file has in it now, whoever uses it, to a new file.
+    ///
+    /// # Errors
+    /// [`Fault::Engine`] when the new file is there already or cannot be written, or the first cannot be read.
+    #[cfg(feature = "engines")]
+    pub async fn back_up_sqlite(file: &Path, to: &Path) -> Result<(), Fault> {
+        let (file, to) = (file.to_owned(), to.to_owned());
+        blocking(move || backup::back_up(&file, &to)).await
+    }
+
+    /// Whether an SQLite file is whole, and a broker's database.
+    ///
+    /// # Errors
+    /// [`Fault::Engine`] with what is wrong.
+    #[cfg(feature = "engines")]
+    pub async fn check_sqlite(file: &Path) -> Result<(), Fault> {
+        let file = file.to_owned();
+        blocking(move || backup::check(&file)).await
     }
 
     /// The one that a PostgreSQL server has under `url` (`postgresql://user@host/database`, or libpq's words), brought

@@ -1,13 +1,15 @@
 //! `/hosts`: the nodes that run desktops.
 
 use super::caller::Administrator;
-use super::extract::{InPath, InQuery, Paging, after, limit, page};
-use super::problem::Result;
+use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
+use super::problem::{ApiError, Result};
 use crate::app::App;
+use crate::viewers::End;
+use crate::watch;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use lucarne_control::api::{Host, Page, Problem};
+use lucarne_control::api::{DeadHost, Host, Page, Problem};
 use std::sync::Arc;
 
 /// All hosts.
@@ -56,5 +58,33 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.delete_host(&caller.name, &host).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Declare a host dead that will not come back, or that was seen to be off: its desktops end, and their places are free. Should
+/// it come back it destroys what it has. Nothing but your word stands behind it.
+#[utoipa::path(post, path = "/hosts/{host}/fence", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), request_body = DeadHost, responses(
+    (status = 204, description = "Its desktops have ended"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "host_in_use: its agent is, or has been, connected"),
+))]
+pub async fn fence(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(host): InPath<String>,
+    Body(DeadHost { epoch, evidence }): Body<DeadHost>,
+) -> Result<StatusCode> {
+    let evidence = evidence.trim();
+    if !(3..=500).contains(&evidence.chars().count()) {
+        return Err(ApiError::invalid(
+            "evidence says in 3 to 500 characters why the host is known to be dead".to_owned(),
+        ));
+    }
+    let host = app.store.host(&host).await?;
+    let ended = app.store.fence_host(&caller.name, host.id, epoch, evidence).await?;
+    watch::tell(&app, &ended, &End::DesktopEnded);
     Ok(StatusCode::NO_CONTENT)
 }

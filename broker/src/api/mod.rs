@@ -80,6 +80,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(images::show, images::delete))
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::show, hosts::delete))
+        .routes(routes!(hosts::fence))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)

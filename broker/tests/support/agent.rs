@@ -3,8 +3,8 @@
 use super::eventually;
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::agent::{
-    Desired, DesktopObserved, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, TemplateObserved,
-    TemplateState, ToAgent,
+    Desired, DesktopObserved, Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION,
+    TemplateObserved, TemplateState, ToAgent,
 };
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::link::{Open, Opened, Purpose};
@@ -120,8 +120,12 @@ impl Agent {
         let behaviour = Arc::new(Mutex::new(behaviour));
         let stream = UnixStream::connect(socket).await.unwrap();
         let (ws, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
+        let mut hello = hello(name, PROTOCOL_VERSION, behaviour.lock().unwrap().memory_mib);
+        if let Some(desired) = &state.lock().unwrap().desired {
+            hello.followed = Followed { epoch: desired.epoch, revision: desired.revision };
+        }
         let run = Run {
-            hello: hello(name, PROTOCOL_VERSION, behaviour.lock().unwrap().memory_mib),
+            hello,
             dir: dir.path().to_owned(),
             state: Arc::clone(&state),
             behaviour: Arc::clone(&behaviour),
@@ -136,6 +140,13 @@ impl Agent {
         let behaviour = self.behaviour.lock().unwrap().clone();
         let state = std::mem::take(&mut *self.state.lock().unwrap());
         Self::connect(&server.agent_socket(), &self.name, behaviour, state, Arc::clone(&self.dir)).await
+    }
+
+    /// Breaks the link, comes back, and gives the reason for which it is refused.
+    pub async fn refused_again(self, server: &super::Server) -> (Self, String) {
+        let mut again = self.reconnect(server).await;
+        let reason = (&mut again.task).await.unwrap().unwrap();
+        (again, reason)
     }
 
     /// Breaks the link; the desktops run on.
@@ -312,6 +323,7 @@ impl Run {
                     changes.push(gone(d.generation));
                 }
                 DesiredState::Running if state.desktops.contains_key(&d.desktop) => {}
+                DesiredState::Running if !d.fresh => changes.push(gone(d.generation)),
                 DesiredState::Running if b.template != TemplateState::Ready => {
                     changes.push(observed(d.desktop, d.generation, Phase::Preparing));
                 }

@@ -187,6 +187,12 @@ impl Client {
         self.decode(&bytes)
     }
 
+    /// POST without an answer.
+    pub async fn post_nothing(&self, path: &str, body: &impl Serialize) -> Result<(), ApiError> {
+        let body = serde_json::to_vec(body).map_err(|e| ApiError::Protocol(e.to_string()))?;
+        self.request(Method::POST, path, Some(body)).await.map(|_| ())
+    }
+
     /// PUT without an answer.
     pub async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), ApiError> {
         let body = serde_json::to_vec(body).map_err(|e| ApiError::Protocol(e.to_string()))?;

@@ -416,6 +416,15 @@ pub struct AuditHead {
     pub hash: String,
 }
 
+/// Somebody's word that a host is dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeadHost {
+    /// The host's `epoch`, as whoever says it saw it: where its agent has been connected since, it is not dead.
+    pub epoch: u64,
+    /// What they saw or did, at least a few words; it is kept in the audit log.
+    pub evidence: String,
+}
+
 /// Rows that have to be in the audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditKnown {

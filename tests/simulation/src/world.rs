@@ -36,6 +36,8 @@ pub struct Size {
     pub users: usize,
     /// Virtual milliseconds in which things fail.
     pub trouble: Ms,
+    /// One transaction in so many waits, for up to so many milliseconds.
+    pub stalls: (u64, Ms),
 }
 
 /// Virtual milliseconds after the trouble in which everything has to be as it should.
@@ -339,8 +341,9 @@ impl World {
             }
             for (broker, pending) in pending {
                 let mut delay = self.random.within(0, 4);
-                if self.trouble && self.random.one_in(100) {
-                    delay += self.random.within(100, 20_000);
+                let (often, long) = self.size.stalls;
+                if self.trouble && self.random.one_in(often) {
+                    delay += self.random.within(100, long);
                     self.count("stalls of the database");
                 }
                 self.after(delay, Event::Database(broker, self.restored, pending));

@@ -4,6 +4,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 mod audit;
+mod database;
 mod desktop;
 mod image;
 mod pool;
@@ -13,6 +14,7 @@ mod session;
 mod user;
 
 pub use audit::{Audit, AuditCommand};
+pub use database::{Database, DatabaseCommand};
 pub use desktop::{Desktop, DesktopCommand};
 pub use image::{Image, ImageCommand, ImageFormat};
 pub use pool::{Pool, PoolCommand};
@@ -51,6 +53,8 @@ pub enum Command {
     Session(Session),
     /// The audit log, newest last.
     Audit(Audit),
+    /// Back up the database, and put a backup back.
+    Database(Database),
     /// What was recorded on this host: list, check, look.
     Recording(Recording),
     /// Say whether KVM on this machine runs ordinary guests, and why not.

@@ -117,6 +117,17 @@ pub enum HostCommand {
         /// Name or id.
         host: String,
     },
+    /// Declare a host dead that will not come back: its desktops end, and their users get fresh ones. Only you can know that.
+    Fence {
+        /// Name or id.
+        host: String,
+        /// The epoch that `lucarne host show` showed when you looked: if the host was connected since, nothing is done.
+        #[arg(long)]
+        epoch: u64,
+        /// What you saw or did, such as "the machine is off and its disk is out"; it is kept in the audit log.
+        #[arg(long)]
+        evidence: String,
+    },
     /// Forget a host that is offline and has no desktops.
     Delete {
         /// Name or id.

@@ -75,6 +75,10 @@ async fn look(args: Host) -> Result<()> {
         HostCommand::Show { host } => {
             output::show(&client.get::<api::Host>(&format!("/api/v1/hosts/{}", escape(&host))).await?, output)
         }
+        HostCommand::Fence { host, epoch, evidence } => {
+            let dead = api::DeadHost { epoch, evidence };
+            Ok(client.post_nothing(&format!("/api/v1/hosts/{}/fence", escape(&host)), &dead).await?)
+        }
         HostCommand::Delete { host } => {
             Ok(client.delete(&format!("/api/v1/hosts/{}", escape(&host))).await?)
         }

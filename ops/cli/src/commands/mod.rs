@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod audit;
+mod database;
 mod desktop;
 mod host;
 pub mod image;
@@ -44,6 +45,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Desktop(args) => desktop::run(args),
         Command::Session(args) => block_on(session::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),
+        Command::Database(args) => block_on(database::run(args)),
         Command::Recording(args) => recording::run(args),
         Command::Probe => {
             println!("{}", lucarne_vmm::probe());
