@@ -132,10 +132,11 @@ impl Ledger {
         match desired.since {
             // It came twice.
             Some(_) if told.epoch == seen.epoch && told.revision <= seen.revision => return Ok(Vec::new()),
-            Some(since) if told.epoch != seen.epoch || since != seen.revision => {
-                if !mutant("a host follows a change to a set that it has not") {
-                    return Err(Refusal::Gap { since, seen });
-                }
+            Some(since)
+                if (told.epoch != seen.epoch || since != seen.revision)
+                    && !mutant("a host follows a change to a set that it has not") =>
+            {
+                return Err(Refusal::Gap { since, seen });
             }
             None if told < seen && !mutant("a host follows an earlier revision") => {
                 return Err(Refusal::Revision { told, seen });
