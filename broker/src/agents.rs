@@ -28,6 +28,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How often the agent is shown that the broker is there.
 const PING: Duration = Duration::from_secs(5);
 
+/// Time for an agent to hear why it is refused.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// The largest message, bytes: some 20,000 desktops. Bounds the memory that one agent can take.
 const LARGEST: usize = 16 << 20;
 
@@ -94,7 +97,9 @@ async fn serve(app: &Arc<App>, stream: UnixStream, shutdown: CancellationToken) 
     let (mut tx, mut rx) = socket.split();
     let hello = match timeout(PATIENCE, next(&mut rx)).await {
         Ok(Ok(Some(FromAgent::Hello(hello)))) => hello,
-        Ok(Ok(Some(_))) => return refuse(&mut tx, "the first message has to be Hello".to_owned()).await,
+        Ok(Ok(Some(_))) => {
+            return refuse(&mut tx, &mut rx, "the first message has to be Hello".to_owned()).await;
+        }
         Ok(Ok(None)) => return hosts::LinkError::Closed.into(),
         Ok(Err(e)) => return e,
         Err(_) => return LinkError::NoHello,
@@ -105,14 +110,15 @@ async fn serve(app: &Arc<App>, stream: UnixStream, shutdown: CancellationToken) 
              install the same release on both",
             hello.protocol
         );
-        return refuse(&mut tx, reason).await;
+        return refuse(&mut tx, &mut rx, reason).await;
     }
     let Some(_claim) = app.names.claim(&hello.host) else {
         let reason = format!(
-            "another agent is connected as the host {:?}; give each host its own name, or stop the other agent",
+            "another agent is connected as the host {:?}; give each host its own name, or stop the other agent. (After a cut \
+             the link before may still be ending; then the agent gets through in a moment)",
             hello.host
         );
-        return refuse(&mut tx, reason).await;
+        return refuse(&mut tx, &mut rx, reason).await;
     };
     linked(app, &hello, (tx, rx), shutdown).await
 }
@@ -142,7 +148,7 @@ async fn linked(
     let (served, carried) = tokio::join!(served, carried);
     match (&served, &carried) {
         (hosts::LinkError::Store(_) | hosts::LinkError::Refused(_) | hosts::LinkError::Missing(_), _) => {
-            refuse(&mut tx, served.to_string()).await;
+            refuse(&mut tx, &mut rx, served.to_string()).await;
             served.into()
         }
         (hosts::LinkError::Closed, _) => {
@@ -191,12 +197,19 @@ async fn send(tx: &mut SplitSink<Socket, Message>, message: &ToAgent) -> Result<
     Ok(tx.send(Message::text(text)).await?)
 }
 
-async fn refuse(tx: &mut SplitSink<Socket, Message>, reason: String) -> LinkError {
+async fn refuse(
+    tx: &mut SplitSink<Socket, Message>,
+    rx: &mut SplitStream<Socket>,
+    reason: String,
+) -> LinkError {
     let message = ToAgent::Refused { reason: reason.clone() };
     // The agent may be gone already; then there is nobody to tell.
-    let _ = timeout(PATIENCE, async {
+    let _ = timeout(FAREWELL, async {
         send(tx, &message).await?;
-        tx.close().await.map_err(LinkError::from)
+        tx.close().await?;
+        // What it still says is taken: a socket that is closed on unread words takes ours along.
+        while next(rx).await?.is_some() {}
+        Ok::<_, LinkError>(())
     })
     .await;
     LinkError::Refused(reason)

@@ -196,8 +196,8 @@ async fn template_in_the_way(
     }
     if template.state == TemplateState::Failed {
         let reason = format!("its template could not be made: {}", template.detail);
-        let ended = app.store.fail(assigned.desktop.id, &reason).await?;
-        watch::tell(app, &ended, &End::DesktopEnded);
+        let Some(ended) = app.store.fail(assigned.desktop.id, &reason).await? else { return Ok(None) };
+        watch::tell(app, [&ended], &End::DesktopEnded);
         return Err(Error::Failed { desktop: assigned.desktop.name.clone(), reason });
     }
     Ok(None)

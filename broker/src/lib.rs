@@ -260,6 +260,7 @@ impl Broker {
         let tasks = TaskTracker::new();
         let stop = self.app.shutdown.clone();
         tasks.spawn(watch::run(Arc::clone(&self.app), self.changes, self.others, stop.clone()));
+        tasks.spawn(watch::keep_looking(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(agents::listen(Arc::clone(&self.app), self.agents, stop.clone()));
         tasks.spawn(server::local(self.local, self.router.clone(), stop.clone()));
         let https = Arc::clone(&self.identity.https);
@@ -302,12 +303,15 @@ fn socket(path: &std::path::Path) -> Result<(UnixListener, SocketFile), Error> {
 fn own_name(data_dir: &std::path::Path) -> io::Result<String> {
     let file = data_dir.join("name");
     match std::fs::read_to_string(&file) {
-        Ok(name) => Ok(name.trim().to_owned()),
+        Ok(name) if !name.trim().is_empty() => Ok(name.trim().to_owned()),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "the file name is empty; remove it")),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let random = uuid::Uuid::new_v4().simple().to_string();
             let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
             let name = format!("{machine}-{}", &random[..6]);
-            std::fs::write(&file, &name)?;
+            let beside = data_dir.join("name.new");
+            std::fs::write(&beside, &name)?;
+            std::fs::rename(&beside, &file)?;
             Ok(name)
         }
         Err(e) => Err(e),

@@ -4,8 +4,9 @@
 use crate::app::App;
 use crate::viewers::End;
 use lucarne_control::SessionId;
-use lucarne_core::Change;
+use lucarne_control::viewer::ViewerRole;
 use lucarne_core::store::{self, BEAT, Ended};
+use lucarne_core::{Change, Looked};
 use lucarne_db::wakes::{Wake, Wakes};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +37,6 @@ pub async fn run(
     mut others: Others,
     shutdown: CancellationToken,
 ) {
-    let mut beat = interval(Duration::from_millis(BEAT.unsigned_abs()));
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     make_default_pool(&app).await;
     loop {
         tokio::select! {
@@ -54,8 +53,23 @@ pub async fn run(
             }
             wake = heard(&mut others) => match wake {
                 Wake::Said(lines) => lines.lines().for_each(|line| follow(&app, line)),
-                Wake::Missed => look(&app).await,
+                Wake::Missed => {
+                    app.control.changed([Change::Hosts]);
+                    check_sessions(&app, app.viewers.sessions()).await;
+                }
             },
+        }
+    }
+}
+
+/// Looks again and again at what may have been missed, until `shutdown`. Apart from [`run`], so that neither waits for what the
+/// other does with the database.
+pub async fn keep_looking(app: Arc<App>, shutdown: CancellationToken) {
+    let mut beat = interval(Duration::from_millis(BEAT.unsigned_abs()));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
             _ = beat.tick() => look(&app).await,
         }
     }
@@ -92,8 +106,10 @@ fn follow(app: &Arc<App>, line: &str) {
 /// The timer's work.
 async fn look(app: &Arc<App>) {
     let began = Instant::now();
-    if let Err(e) = app.control.look_after().await {
-        tracing::error!(error = %e, "the broker cannot look after its hosts; it is tried again");
+    match app.control.look_after().await {
+        Ok(Looked::Well) => {}
+        Ok(Looked::StartedOver) => start_over(app).await,
+        Err(e) => tracing::error!(error = %e, "the broker cannot look after its hosts; it is tried again"),
     }
     let here = app.viewers.sessions();
     if !here.is_empty() {
@@ -101,6 +117,21 @@ async fn look(app: &Arc<App>) {
     }
     if began.elapsed() > Duration::from_secs(5) {
         tracing::warn!(took = ?began.elapsed(), "the database is slow");
+    }
+}
+
+/// Another broker has put on record that nobody looks through this one: who watches is ended, and who uses their session is put
+/// on record again.
+async fn start_over(app: &App) {
+    for session in app.viewers.sessions() {
+        for viewer in app.viewers.of(session).into_iter().filter(|viewer| viewer.role == ViewerRole::Shadow) {
+            app.viewers.stop(session, viewer.id, "the server");
+        }
+        if app.viewers.in_use(session)
+            && let Err(e) = app.store.session_connected(session, app.control.broker()).await
+        {
+            tracing::error!(error = %e, %session, "cannot put a session's use on record");
+        }
     }
 }
 

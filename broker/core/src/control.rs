@@ -10,9 +10,22 @@ use lucarne_control::agent::Observed;
 use lucarne_control::desktop::Phase;
 use lucarne_control::{BrokerId, HostId};
 use lucarne_mutants::mutant;
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::mpsc;
+
+/// Looks in a row that a broker was there itself, before it says of others that they are not.
+const STEADY: u32 = 3;
+
+/// How the timer's work found this broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// As it should be.
+    Well,
+    /// Another had ended it, so it has started over: whoever looks through it is not on record any more.
+    StartedOver,
+}
 
 /// A broker, without its sockets.
 #[derive(Debug)]
@@ -24,6 +37,10 @@ pub struct Control {
     /// The links to them.
     pub links: Links,
     name: String,
+    /// Looks in a row that said in time that this broker is there.
+    beats: AtomicU32,
+    /// Links that were on record at the last look, and were not there.
+    ghosts: Mutex<BTreeMap<HostId, u64>>,
     me: RwLock<BrokerId>,
     changes: mpsc::UnboundedSender<Change>,
 }
@@ -41,7 +58,19 @@ impl Control {
         let me = RwLock::new(store.start_broker(name).await?);
         let (changes, changed) = mpsc::unbounded_channel();
         let name = name.to_owned();
-        Ok((Self { store, fleet: Arc::default(), links: Links::default(), name, me, changes }, changed))
+        Ok((
+            Self {
+                store,
+                fleet: Arc::default(),
+                links: Links::default(),
+                name,
+                beats: AtomicU32::new(0),
+                ghosts: Mutex::default(),
+                me,
+                changes,
+            },
+            changed,
+        ))
     }
 
     /// Which broker this is, for now: one that was silent for too long starts over as another.
@@ -117,21 +146,32 @@ impl Control {
     ///
     /// # Errors
     /// A database fault; the next time may do better.
-    pub async fn look_after(&self) -> Result<(), store::Error> {
-        match self.store.beat(self.broker()).await {
+    pub async fn look_after(&self) -> Result<Looked, store::Error> {
+        let mut looked = Looked::Well;
+        let beat = self.store.beat(self.broker()).await;
+        // Where this broker could not say that it is there, others could not either, and may be all right.
+        let steady = matches!(beat, Ok(since) if since < store::SILENCE / 2);
+        let beats = if steady { self.beats.load(Ordering::Relaxed) + 1 } else { 0 };
+        self.beats.store(beats, Ordering::Relaxed);
+        match beat {
             Err(store::Error::BrokerEnded) if !mutant("a broker that was ended goes on") => {
                 tracing::warn!(broker = self.name, "this broker was silent for too long; it starts over");
                 self.links.drop_link(None);
                 let me = self.store.start_broker(&self.name).await?;
                 *self.me.write().unwrap_or_else(PoisonError::into_inner) = me;
+                looked = Looked::StartedOver;
             }
             Err(store::Error::BrokerEnded) => {}
-            beat => beat?,
+            beat => drop(beat?),
         }
-        let swept = self.store.end_silent_brokers().await?;
-        self.changed(swept.hosts.into_iter().map(Change::Link));
+        if beats >= STEADY {
+            let swept = self.store.end_silent_brokers().await?;
+            self.changed(swept.hosts.into_iter().map(Change::Link));
+        }
+        // Taken first: a link that is made meanwhile is on record, and not in what is read.
+        let told = self.links.told();
         let linked: HashMap<HostId, (u64, u64)> = self.store.revisions(self.broker()).await?;
-        for (link, told) in self.links.told() {
+        for (link, told) in told {
             match linked.get(&link.host) {
                 Some((epoch, _)) if *epoch != link.epoch => self.links.drop_link(Some(link.host)),
                 None => self.links.drop_link(Some(link.host)),
@@ -141,6 +181,29 @@ impl Control {
                 Some(_) => {}
             }
         }
-        self.store.note_pulses(self.fleet.take_pulses()).await
+        self.unlink_ghosts(&linked).await?;
+        let pulses = self.fleet.take_pulses();
+        if !pulses.is_empty() {
+            self.store.note_pulses(pulses).await?;
+        }
+        Ok(looked)
+    }
+
+    /// Links that are on record as this broker's and that it has not, twice in a row: the answer to their making, or their
+    /// end, was lost on the way to or from the database.
+    async fn unlink_ghosts(&self, linked: &HashMap<HostId, (u64, u64)>) -> Result<(), store::Error> {
+        let up: HashSet<HostId> = self.links.told().into_iter().map(|(link, _)| link.host).collect();
+        let missing = linked.iter().filter(|(host, _)| !up.contains(host));
+        let missing: BTreeMap<HostId, u64> = missing.map(|(host, (epoch, _))| (*host, *epoch)).collect();
+        let before = {
+            let mut ghosts = self.ghosts.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *ghosts, missing.clone())
+        };
+        for (host, epoch) in missing.into_iter().filter(|(host, epoch)| before.get(host) == Some(epoch)) {
+            let link = Link { host, name: host.to_string(), broker: self.broker(), epoch };
+            self.store.unlink(&link, "the link was not there any more").await?;
+            self.changed([Change::Link(host)]);
+        }
+        Ok(())
     }
 }

@@ -100,7 +100,9 @@ impl Links {
         host: HostId,
         digest: &ImageDigest,
     ) -> Option<oneshot::Receiver<Option<String>>> {
-        let out = lock(&self.up).get(&host).map(|up| up.out.clone())?;
+        // Held until the answer is waited for: a link that breaks meanwhile takes it along.
+        let up = lock(&self.up);
+        let out = &up.get(&host)?.out;
         let (answer, waiting) = oneshot::channel();
         lock(&self.deletions).entry((host, digest.clone())).or_default().push(answer);
         out.try_send(ToAgent::DeleteImage { digest: digest.clone() }).ok()?;
@@ -127,6 +129,8 @@ impl Links {
 struct Heard {
     waiting: Observed,
     any: bool,
+    /// What is being put on record.
+    under_way: Option<Observed>,
 }
 
 impl Heard {
@@ -134,6 +138,11 @@ impl Heard {
         let Observed { complete, images, templates, desktops, .. } = observed;
         self.any = true;
         let waiting = &mut self.waiting;
+        if complete {
+            // What is not in it is not there.
+            waiting.templates.clear();
+            waiting.desktops.clear();
+        }
         waiting.complete |= complete;
         waiting.images = images.or(waiting.images.take());
         for template in templates {
@@ -147,7 +156,22 @@ impl Heard {
     }
 
     fn take(&mut self) -> Option<Observed> {
-        std::mem::take(&mut self.any).then(|| std::mem::take(&mut self.waiting))
+        let taken = std::mem::take(&mut self.any).then(|| std::mem::take(&mut self.waiting));
+        self.under_way.clone_from(&taken);
+        taken
+    }
+
+    /// All that is not on record for certain.
+    fn rest(&mut self) -> Option<Observed> {
+        let waiting = std::mem::take(&mut self.any).then(|| std::mem::take(&mut self.waiting));
+        match (self.under_way.take(), waiting) {
+            (Some(first), Some(then)) => {
+                let mut both = Self { waiting: first, any: true, under_way: None };
+                both.add(then);
+                both.take()
+            }
+            (first, then) => first.or(then),
+        }
     }
 }
 
@@ -194,15 +218,22 @@ pub async fn serve(
     }
     control.fleet.connect(&link);
     control.changed([Change::Link(link.host)]);
-    let (heard, news) = (Mutex::new(Heard::default()), Notify::new());
+    let (heard, news, known) = (Mutex::new(Heard::default()), Notify::new(), Notify::new());
     let why = tokio::select! {
         // In an order, so that what happens follows from what came.
         biased;
         why = listen(control, &link, &mut inbox, &heard, &news) => why,
-        why = record(control, &link, &heard, &news, &dirty) => why,
-        why = tell(control, &link, &dirty, &outbox) => why,
+        why = record(control, &link, &heard, &news, &known) => why,
+        why = tell(control, &link, (&known, &dirty), &outbox) => why,
         () = lost.notified() => store::Error::LinkLost { host: link.name.clone() }.into(),
     };
+    // What came before the end, such as the last words of an agent that destroyed its desktops.
+    let rest = lock(&heard).rest();
+    if let (LinkError::Closed, Some(rest)) = (&why, rest)
+        && let Err(e) = control.observed(&link, &rest).await
+    {
+        tracing::warn!(error = %e, host = link.name, "the last that a host said is not on record; it repeats it");
+    }
     control.links.remove(&link);
     control.fleet.disconnect(&link);
     if let Err(e) = control.store.unlink(&link, &why.to_string()).await {
@@ -255,7 +286,7 @@ async fn record(
     link: &Link,
     heard: &Mutex<Heard>,
     news: &Notify,
-    dirty: &Notify,
+    known: &Notify,
 ) -> LinkError {
     loop {
         news.notified().await;
@@ -263,18 +294,24 @@ async fn record(
         if let Err(e) = control.observed(link, &observed).await {
             return e.into();
         }
+        lock(heard).under_way = None;
         if observed.complete {
-            // What should be there is told only once it is known what is.
-            dirty.notify_one();
+            known.notify_one();
         }
     }
 }
 
 /// Tells what should be there, again after each change.
-async fn tell(control: &Control, link: &Link, dirty: &Notify, outbox: &mpsc::Sender<ToAgent>) -> LinkError {
+async fn tell(
+    control: &Control,
+    link: &Link,
+    (known, dirty): (&Notify, &Notify),
+    outbox: &mpsc::Sender<ToAgent>,
+) -> LinkError {
     let mut told: Option<Desired> = None;
+    // What should be there is told only once it is on record what is.
+    known.notified().await;
     loop {
-        dirty.notified().await;
         let now = match control.store.desired(link).await {
             Ok(now) => now,
             Err(e) => return e.into(),
@@ -282,10 +319,12 @@ async fn tell(control: &Control, link: &Link, dirty: &Notify, outbox: &mpsc::Sen
         if let Some(up) = lock(&control.links.up).get_mut(&link.host).filter(|up| up.link == *link) {
             up.told = Some(now.revision);
         }
-        let Some(message) = change(told.as_ref(), now.clone()) else { continue };
-        if outbox.send(ToAgent::Desired(message)).await.is_err() {
-            return LinkError::Closed;
+        if let Some(message) = change(told.as_ref(), now.clone()) {
+            if outbox.send(ToAgent::Desired(message)).await.is_err() {
+                return LinkError::Closed;
+            }
+            told = Some(now);
         }
-        told = Some(now);
+        dirty.notified().await;
     }
 }

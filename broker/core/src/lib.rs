@@ -20,5 +20,5 @@ pub mod plan;
 pub mod store;
 
 pub use change::Change;
-pub use control::Control;
+pub use control::{Control, Looked};
 pub use entry::Entry;

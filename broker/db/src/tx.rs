@@ -110,6 +110,14 @@ impl<'a> Tx<'a> {
         result
     }
 
+    /// Has the whole transaction rolled back and run again: what it rests on has changed under it. What this gives is to be
+    /// returned.
+    pub fn again(&mut self, why: &str) -> Fault {
+        let fault = Fault::Contended(why.to_owned());
+        self.met.get_or_insert_with(|| fault.clone());
+        fault
+    }
+
     fn row<R: Row>(values: Vec<Value>) -> Result<R, Fault> {
         R::from_values(values).map_err(|e| fault::corrupt(R::TABLE.name, e))
     }

@@ -212,6 +212,7 @@ pub fn hello(name: &str, protocol: u32, memory_mib: u64) -> Hello {
             network: "user".to_owned(),
         },
         followed: Default::default(),
+        desktops: 0,
     }
 }
 
@@ -254,7 +255,8 @@ impl Run {
     async fn go(self, mut ws: Ws, mut outgoing: mpsc::UnboundedReceiver<FromAgent>) -> Option<String> {
         send(&mut ws, &FromAgent::Hello(self.hello.clone())).await?;
         let all = Observed { complete: true, images: Some(vec![image(1)]), ..self.observed() };
-        send(&mut ws, &FromAgent::Observed(all)).await?;
+        // A broker that refuses does not listen any more, and has said why.
+        let _ = send(&mut ws, &FromAgent::Observed(all)).await;
         loop {
             let reply = tokio::select! {
                 message = ws.next() => match message?.ok()? {

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The version of these messages; a broker refuses an agent whose major version differs.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// From the agent to the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct Hello {
     /// The last desired set that it followed.
     #[serde(default)]
     pub followed: Followed,
+    /// How many desktops are there.
+    #[serde(default)]
+    pub desktops: u64,
 }
 
 /// Which desired set a host followed last; ordered as they were made.

@@ -254,9 +254,23 @@ impl World {
         let there: BTreeSet<_> = self.hosts.iter().flat_map(|host| host.disk.folders.keys()).collect();
         let held = rows.desktops.iter().filter(|d| d.held).map(|d| d.id).filter(|id| there.contains(id));
         self.checker.held.extend(held);
+        self.check_links(&rows)?;
         self.check_machines(&rows)?;
         self.check_records(&rows)?;
         self.check_promises(&rows)
+    }
+
+    /// A link that a broker has is on record until another replaces it, or the broker is ended.
+    fn check_links(&self, rows: &Rows) -> Result<(), String> {
+        for control in self.brokers.iter().filter_map(crate::broker::Broker::serving) {
+            for (link, _) in control.links.told() {
+                let live = rows.brokers.iter().any(|broker| broker.id == link.broker);
+                let row = rows.hosts.iter().find(|host| host.id == link.host && host.epoch == link.epoch);
+                let kept = row.is_none_or(|host| host.broker_id == Some(link.broker));
+                holds!(kept || !live, "the link {} to {} is not on record any more", link.epoch, link.name);
+            }
+        }
+        Ok(())
     }
 
     /// A desktop runs, and has data, only where it is placed, and so nowhere twice.

@@ -109,12 +109,14 @@ impl Host {
             network: String::new(),
         };
         let followed = self.disk.followed;
+        let desktops = self.disk.folders.len() as u64;
         Hello {
             protocol: PROTOCOL_VERSION,
             host: self.name.clone(),
             version: "0".to_owned(),
             facts,
             followed,
+            desktops,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::check::Checker;
 use crate::user::Promise;
 use crate::world::{Event, World};
+use lucarne_control::HostId;
 use lucarne_core::store::Store;
 use lucarne_db::Snapshot;
 
@@ -78,27 +79,41 @@ impl World {
         self.after(again.saturating_sub(5_000), Event::Fence(h));
     }
 
-    /// An administrator says that a host is dead.
+    /// An administrator sees that a host is dead, and says so at once, or much later.
     pub fn fence(&mut self, h: usize) {
-        let Some(control) = self.brokers.iter().find_map(crate::broker::Broker::serving) else { return };
         if self.hosts[h].agent {
             return;
         }
-        self.note(|| format!("host-{h} is declared dead"));
-        self.count("hosts declared dead");
-        let there: Vec<_> = self.hosts[h].disk.folders.keys().copied().collect();
-        self.checker.excused.extend(there);
-        let theirs = self.users.iter().filter_map(|user| user.promised).filter(|promise| promise.host == h);
-        self.checker.excused.extend(theirs.map(|promise| promise.desktop));
-        self.hosts[h].fenced = true;
-        // What they saw on their screen.
         let name = self.hosts[h].name.clone();
         let Some(Ok(seen)) = crate::check::now(Store::new(self.database.direct()).host(&name)) else {
             return;
         };
-        let b = self.brokers.iter().position(|b| b.serving().is_some()).unwrap_or(0);
+        let later = if self.random.one_in(2) { self.random.within(5_000, 90_000) } else { 1 };
+        self.after(later, Event::Speak(h, seen.id, seen.epoch));
+    }
+
+    /// They say so, of what they saw then.
+    pub fn speak(&mut self, h: usize, host: HostId, epoch: u64) {
+        let Some(b) = self.brokers.iter().position(|b| b.serving().is_some()) else { return };
+        let Some(control) = self.brokers[b].serving() else { return };
+        let name = self.hosts[h].name.clone();
+        let Some(Ok(now)) = crate::check::now(Store::new(self.database.direct()).host(&name)) else { return };
+        // Where it is on again and has reached nobody, nobody can know; it is told when it does.
+        if now.epoch == epoch && !now.online {
+            self.note(|| format!("host-{h} is declared dead"));
+            self.count("hosts declared dead");
+            let there: Vec<_> = self.hosts[h].disk.folders.keys().copied().collect();
+            self.checker.excused.extend(there);
+            let theirs =
+                self.users.iter().filter_map(|user| user.promised).filter(|promise| promise.host == h);
+            self.checker.excused.extend(theirs.map(|promise| promise.desktop));
+            self.hosts[h].fenced = true;
+        } else {
+            self.note(|| format!("host-{h} is declared dead, which it is not any more"));
+            self.count("hosts declared dead too late");
+        }
         self.tasks.spawn(b, async move {
-            if let Ok(ended) = control.store.fence_host("admin", seen.id, seen.epoch, "it is off").await {
+            if let Ok(ended) = control.store.fence_host("admin", host, epoch, "it is off").await {
                 control.ended(&ended);
             }
         });

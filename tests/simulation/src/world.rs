@@ -11,6 +11,7 @@ use crate::network::{Conn, Side};
 use crate::random::Random;
 use crate::tasks::Tasks;
 use crate::user::{Outcome, User};
+use lucarne_control::HostId;
 use lucarne_control::agent::{FromAgent, ToAgent};
 use lucarne_core::Change;
 use lucarne_core::store::Store;
@@ -79,8 +80,10 @@ pub enum Event {
     User(usize),
     /// Something fails.
     Trouble,
-    /// An administrator says that a host is dead.
+    /// An administrator sees that a host is dead.
     Fence(usize),
+    /// They say so of a host, which then had this epoch.
+    Speak(usize, HostId, u64),
     /// A host has had the time to end what it has too much.
     Aware(usize, u64, u64),
     /// The database is backed up.
@@ -317,6 +320,7 @@ impl World {
             Event::Trouble => self.make_trouble(),
             Event::Mended(broker, host) => self.mended(broker, host),
             Event::Fence(host) => self.fence(host),
+            Event::Speak(host, id, epoch) => self.speak(host, id, epoch),
             Event::Aware(host, life, restored) => self.host_is_aware(host, life, restored),
             Event::Backup => self.back_up(),
             Event::Restore => self.restore(),

@@ -6,13 +6,14 @@ use crate::hub::Hub;
 use crate::slots::Slots;
 use crate::templates::Templates;
 use lucarne_control::agent::{Desired, DesktopDesired, DesktopObserved};
-use lucarne_control::desktop::DesiredState;
+use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::TemplateSpec;
 use lucarne_ledger::{Order, Refusal};
 use lucarne_qemu::{Accel, Qemu, Template};
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -43,6 +44,9 @@ pub(crate) struct Desktops {
     shared: Arc<Shared>,
     running: Mutex<HashMap<DesktopId, Running>>,
     tasks: TaskTracker,
+    turn: Mutex<()>,
+    /// The agent ends, and makes no desktop any more.
+    closing: AtomicBool,
 }
 
 impl Desktops {
@@ -68,7 +72,13 @@ impl Desktops {
             hub,
             starts: Semaphore::new(starts),
         };
-        Self { shared: Arc::new(shared), running: Mutex::default(), tasks: TaskTracker::new() }
+        Self {
+            shared: Arc::new(shared),
+            running: Mutex::default(),
+            tasks: TaskTracker::new(),
+            turn: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<DesktopId, Running>> {
@@ -142,14 +152,32 @@ impl Desktops {
     /// # Errors
     /// It is older than what was followed.
     pub(crate) fn apply(self: &Arc<Self>, desired: &Desired) -> Result<(), Refusal> {
+        let _turn = self.turn();
         let orders = self.shared.hub.follow(desired)?;
         self.obey(orders);
         Ok(())
     }
 
+    /// What the ledger decides is obeyed in the order in which it was decided.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn obey(self: &Arc<Self>, orders: Vec<Order>) {
         for order in orders {
             match order {
+                Order::Begin(desktop) if self.closing.load(Ordering::Relaxed) => {
+                    let seen = DesktopObserved {
+                        desktop: desktop.desktop,
+                        generation: desktop.generation,
+                        phase: Phase::Failed,
+                        detail: "its host's agent is ending".to_owned(),
+                        endpoint: None,
+                        timings: ForkTimings::default(),
+                    };
+                    // A desktop that never began has none that could begin after it.
+                    let _ = self.shared.hub.desktop(seen);
+                }
                 Order::Begin(desktop) => self.begin(desktop, false),
                 Order::End(desktop) => {
                     if let Some(here) = self.running().get(&desktop) {
@@ -167,6 +195,7 @@ impl Desktops {
 
     /// Takes over what became of a desktop.
     fn observe(self: &Arc<Self>, seen: DesktopObserved) {
+        let _turn = self.turn();
         let orders = self.shared.hub.desktop(seen);
         self.obey(orders);
     }
@@ -183,7 +212,11 @@ impl Desktops {
 
     /// Destroys everything and waits until it is gone.
     pub(crate) async fn destroy_all(&self) {
-        self.running().values().for_each(destroy);
+        {
+            let _turn = self.turn();
+            self.closing.store(true, Ordering::Relaxed);
+            self.running().values().for_each(destroy);
+        }
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -27,8 +27,8 @@ impl Kept {
         Ok((Self { path, synced: followed.epoch }, followed))
     }
 
-    /// Keeps what is followed from now on. The epoch is on the disk when this returns; the revision, which only says how much
-    /// older something else is, may be lost with the machine.
+    /// Keeps what is followed from now on: it is on the disk when this returns. Where the machine stops meanwhile, it may be what
+    /// was followed before, of the same epoch.
     ///
     /// # Errors
     /// It cannot be written.
@@ -37,9 +37,8 @@ impl Kept {
         let mut file = File::create(&beside)?;
         file.write_all(&serde_json::to_vec(&followed)?)?;
         let new = followed.epoch != self.synced;
-        if new {
-            file.sync_all()?;
-        }
+        // Always: a file that takes the place of another must not be empty after the machine stopped.
+        file.sync_all()?;
         std::fs::rename(&beside, &self.path)?;
         if new && let Some(folder) = self.path.parent() {
             File::open(folder)?.sync_all()?;

@@ -1,6 +1,7 @@
 //! What is on this host and what it was told: kept whole, and told as it changes to whoever is connected.
 
 use lucarne_control::agent::{Desired, DesktopObserved, Followed, Observed, TemplateObserved};
+use lucarne_control::desktop::Phase;
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{ImageInfo, TemplateSpec};
 use lucarne_ledger::{Ledger, Order, Refusal};
@@ -66,6 +67,12 @@ impl Hub {
     /// What was followed last.
     pub(crate) fn followed(&self) -> Followed {
         self.state().ledger.followed()
+    }
+
+    /// How many desktops are here.
+    pub(crate) fn desktops(&self) -> u64 {
+        let state = self.state();
+        state.ledger.complete().iter().filter(|d| d.phase != Phase::Stopped).count() as u64
     }
 
     /// A desktop was found on the disk.

@@ -29,6 +29,9 @@ const STORE_LOOK: Duration = Duration::from_secs(2);
 /// A broker that is silent for this long is gone; it pings every 5 s.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// How long the reason of a broker that closed the link is waited for.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// First and longest wait between tries to reach the broker.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
@@ -99,47 +102,64 @@ impl Link {
     async fn session(&self, stop: &CancellationToken, wait: &mut Duration) -> Result<(), LinkError> {
         let stream = UnixStream::connect(&self.config.broker_socket).await?;
         let (mut socket, _) = tokio_tungstenite::client_async("ws://broker/agent", stream).await?;
+        match self.talk(&mut socket, stop, wait).await {
+            // A broker that refuses does not listen any more; what it said before says more than that.
+            Err(LinkError::WebSocket(error)) => {
+                match tokio::time::timeout(LAST_WORD, refusal(&mut socket)).await {
+                    Ok(Some(reason)) => Err(LinkError::Refused(reason)),
+                    _ => Err(error.into()),
+                }
+            }
+            over => over,
+        }
+    }
+
+    async fn talk(
+        &self,
+        socket: &mut Socket,
+        stop: &CancellationToken,
+        wait: &mut Duration,
+    ) -> Result<(), LinkError> {
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             host: self.config.host.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             facts: self.facts.clone(),
             followed: self.hub.followed(),
+            desktops: self.hub.desktops(),
         };
-        send(&mut socket, &FromAgent::Hello(hello)).await?;
+        send(socket, &FromAgent::Hello(hello)).await?;
         let (everything, mut changes) = self.hub.subscribe();
         let mut number = 0;
-        observed(&mut socket, &mut number, everything).await?;
-        self.beat(&mut socket).await?;
-        tracing::info!("linked to the broker");
-        *wait = RETRY_FIRST;
+        observed(socket, &mut number, everything).await?;
+        self.beat(socket).await?;
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let mut look = tokio::time::interval(STORE_LOOK);
         let mut heard = Instant::now();
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Ok(change) => observed(&mut socket, &mut number, change).await?,
+                    Ok(change) => observed(socket, &mut number, change).await?,
                     Err(RecvError::Lagged(_)) => {
                         let (everything, fresh) = self.hub.subscribe();
                         changes = fresh;
-                        observed(&mut socket, &mut number, everything).await?;
+                        observed(socket, &mut number, everything).await?;
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 message = socket.next() => match message {
                     Some(message) => {
                         heard = Instant::now();
-                        self.handle(message?, &mut socket).await?;
+                        self.handle(message?, socket, wait).await?;
                     }
                     None => return Ok(()),
                 },
-                _ = heartbeat.tick() => self.beat(&mut socket).await?,
+                _ = heartbeat.tick() => self.beat(socket).await?,
                 _ = look.tick() => self.look_at_store(),
                 () = tokio::time::sleep_until(heard + SILENCE) => return Err(LinkError::Silent),
                 () = stop.cancelled() => {
                     while let Ok(change) = changes.try_recv() {
-                        observed(&mut socket, &mut number, change).await?;
+                        observed(socket, &mut number, change).await?;
                     }
                     socket.close(None).await?;
                     return Ok(());
@@ -153,7 +173,12 @@ impl Link {
         send(socket, &FromAgent::Heartbeat { disk_free, memory_available: memory_available() }).await
     }
 
-    async fn handle(&self, message: Message, socket: &mut Socket) -> Result<(), LinkError> {
+    async fn handle(
+        &self,
+        message: Message,
+        socket: &mut Socket,
+        wait: &mut Duration,
+    ) -> Result<(), LinkError> {
         let Message::Text(text) = message else { return Ok(()) };
         match serde_json::from_str(&text)? {
             ToAgent::Desired(desired) => {
@@ -165,6 +190,10 @@ impl Link {
                     kept.map_err(LinkError::Kept)?;
                 }
                 self.desktops.apply(&desired)?;
+                if desired.since.is_none() {
+                    tracing::info!("linked to the broker");
+                    *wait = RETRY_FIRST;
+                }
                 let mut keep = desired.templates.clone();
                 keep.extend(self.desktops.templates_in_use());
                 self.templates.retain(&keep);
@@ -181,6 +210,18 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// What a broker that closed the link refused it for, where it did.
+async fn refusal(socket: &mut Socket) -> Option<String> {
+    while let Some(Ok(message)) = socket.next().await {
+        if let Message::Text(text) = message
+            && let Ok(ToAgent::Refused { reason }) = serde_json::from_str(&text)
+        {
+            return Some(reason);
+        }
+    }
+    None
 }
 
 async fn observed(socket: &mut Socket, number: &mut u64, observed: Observed) -> Result<(), LinkError> {

@@ -71,6 +71,17 @@ impl Store {
                 }
             }
             let now = tx.now();
+            if tx.find(Broker::live())?.is_none() {
+                // Nobody could be linked to anybody: for how long says nothing of the hosts.
+                for host in all(tx, Host::all, |host| host.id)? {
+                    let Some(mut host) = tx.lock(Host::key(&host.id))?.filter(|host| !host.is_online())
+                    else {
+                        continue;
+                    };
+                    host.cut_at = Some(now);
+                    tx.update(&host)?;
+                }
+            }
             let broker = Broker {
                 id: BrokerId(tx.uuid()),
                 name: name.clone(),
@@ -85,16 +96,18 @@ impl Store {
         .await
     }
 
-    /// A broker says that it is there.
+    /// A broker says that it is there; gives the milliseconds since it last did.
     ///
     /// # Errors
     /// [`Error::BrokerEnded`] when another found it silent, or a database fault.
-    pub async fn beat(&self, broker: BrokerId) -> Result<()> {
+    pub async fn beat(&self, broker: BrokerId) -> Result<i64> {
         self.write(move |tx| {
             let row = tx.lock(Broker::key(&broker))?.filter(|b| b.ended_at.is_none());
             let mut row = row.ok_or(Error::BrokerEnded)?;
+            let since = tx.now() - row.seen_at;
             row.seen_at = tx.now();
-            Ok(tx.update(&row)?)
+            tx.update(&row)?;
+            Ok(since)
         })
         .await
     }

@@ -94,7 +94,13 @@ fn connect(
         if lost && !places.any(tx, &pool, world)? {
             return reuse(tx, request, user, id, desktop);
         }
+        let host = desktop.host_id;
         replaced = end::failed(tx, desktop.id, &reason, None)?;
+        // Its row is held now, and may have changed since it was looked at: the host may be back.
+        let back = host.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
+        if lost && back.is_some_and(|host| host.is_online()) {
+            return Err(tx.again("the desktop's host is back").into());
+        }
     }
     // The place of one that is lost is not free, and its user has none the less.
     if pool.desktops >= pool.max_desktops && !lost && !mutant("a pool gives more than it may") {

@@ -124,12 +124,16 @@ impl Store {
         .await
     }
 
-    /// Ends a desktop that cannot be made, whoever has it; nothing when its end was decided before.
+    /// Ends a desktop that cannot be made, whoever has it; nothing when its end was decided before, or when its host has it.
     ///
     /// # Errors
     /// A database fault.
     pub async fn fail(&self, id: DesktopId, reason: &str) -> Result<Option<Ended>> {
         let reason = reason.to_owned();
-        self.write(move |tx| failed(tx, id, &reason, None)).await
+        self.write(move |tx| match tx.lock(Desktop::key(&id))? {
+            Some(desktop) if !desktop.held => failed(tx, id, &reason, None),
+            _ => Ok(None),
+        })
+        .await
     }
 }

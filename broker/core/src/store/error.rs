@@ -130,6 +130,17 @@ pub enum Error {
         /// What the database knows of.
         known: Followed,
     },
+    /// The host has desktops that another database knows.
+    #[error(
+        "this database does not know the host {host}, which has {desktops} desktop(s) of another one. Start the broker on the \
+         database that knows it; or, if they may be destroyed, remove followed.json from the host's folder and start its agent again"
+    )]
+    HostUnknown {
+        /// The host's name.
+        host: String,
+        /// How many it has.
+        desktops: u64,
+    },
     /// The last administrator stays.
     #[error("{0:?} is the last administrator; make another user an administrator first")]
     LastAdministrator(String),

@@ -78,6 +78,12 @@ fn link(tx: &mut Tx<'_>, hello: &Hello, broker: BrokerId) -> Result<Link> {
             tx.update(&host)?;
             (host.id, host.epoch)
         }
+        None if hello.followed.epoch > 0
+            && hello.desktops > 0
+            && !mutant("a host with desktops follows a database that does not know it") =>
+        {
+            return Err(Error::HostUnknown { host: hello.host.clone(), desktops: hello.desktops });
+        }
         None => {
             let host = Host {
                 id: HostId(tx.uuid()),

@@ -70,12 +70,11 @@ impl Store {
                 return Err(Error::InUse { what: "host", name: row.name.clone(), by });
             }
             if row.is_online() {
-                let by = "its agent is connected, so it is not dead; drain it instead".to_owned();
+                let by = "its agent is connected, so it is not dead; stop the agent first".to_owned();
                 return Err(Error::InUse { what: "host", name: row.name.clone(), by });
             }
             if row.desktops > 0 {
-                // One was placed there meanwhile: that transaction goes first.
-                return Err(lucarne_db::Fault::Contended("a desktop was placed there".to_owned()).into());
+                return Err(tx.again("a desktop was placed there meanwhile").into());
             }
             row.revision += 1;
             tx.update(&row)?;

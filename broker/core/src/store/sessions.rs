@@ -5,7 +5,7 @@ use lucarne_control::api::{self, SessionState};
 use lucarne_control::spec::RecordingMode;
 use lucarne_control::{BrokerId, SessionId, UserId};
 use lucarne_db::Tx;
-use lucarne_db::tables::{Desktop, Pool, Session, User};
+use lucarne_db::tables::{Broker, Desktop, Pool, Session, User};
 use std::collections::HashMap;
 
 /// A session and whose it is.
@@ -155,6 +155,10 @@ impl Store {
     /// A database fault.
     pub async fn session_connected(&self, id: SessionId, broker: BrokerId) -> Result<()> {
         self.write(move |tx| {
+            // One that was ended has no part in it any more.
+            if tx.share(Broker::key(&broker))?.is_none_or(|broker| broker.ended_at.is_some()) {
+                return Ok(());
+            }
             let Some(mut session) = tx.lock(Session::key(&id))?.filter(|s| s.ended_at.is_none()) else {
                 return Ok(());
             };

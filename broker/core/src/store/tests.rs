@@ -81,6 +81,7 @@ fn hello(memory_mib: u64) -> Hello {
         version: "0".to_owned(),
         facts,
         followed: Followed::default(),
+        desktops: 0,
     }
 }
 

@@ -42,6 +42,5 @@ CREATE INDEX sessions_through ON sessions (broker_id, id) WHERE ended_at IS NULL
 -- Whoever looked looked through a broker that is not there any more.
 UPDATE sessions SET state = 'disconnected' WHERE state = 'connected';
 UPDATE shadows SET state = CASE state WHEN 'asked' THEN 'denied' ELSE 'ended' END, ended_at = created_at WHERE ended_at IS NULL;
-DROP INDEX shadows_open;
 ALTER TABLE shadows ADD COLUMN broker_id TEXT;
 CREATE INDEX shadows_through ON shadows (broker_id, id) WHERE ended_at IS NULL;
