@@ -305,8 +305,17 @@ impl World {
         const LONG: Ms = 45_000;
         let now = self.now;
         let mut behind = BTreeMap::new();
+        // A broker that does nothing for a while records nothing.
+        let awake = |host: &Host| {
+            let mut serving = self
+                .brokers
+                .iter()
+                .filter(|broker| !broker.paused)
+                .filter_map(crate::broker::Broker::serving);
+            serving.any(|control| host.broker_id == Some(control.broker()))
+        };
         for row in rows.desktops.iter().filter(|d| d.is_wanted() && d.phase != Phase::Ready) {
-            let host = rows.hosts.iter().find(|host| Some(host.id) == row.host_id && host.is_online());
+            let host = rows.hosts.iter().find(|host| Some(host.id) == row.host_id && awake(host));
             let host = host.and_then(|row| self.hosts.iter().find(|host| host.name == row.name));
             if host.is_some_and(|host| host.is_ready(row.id, row.generation)) {
                 let since = self.checker.behind.get(&row.id).copied().unwrap_or(now);
@@ -320,7 +329,7 @@ impl World {
             }
         }
         for row in rows.desktops.iter().filter(|d| !d.is_wanted()) {
-            let host = rows.hosts.iter().find(|host| Some(host.id) == row.host_id && host.is_online());
+            let host = rows.hosts.iter().find(|host| Some(host.id) == row.host_id && awake(host));
             if host.is_some_and(|row| self.hosts.iter().any(|host| host.name == row.name && host.agent)) {
                 let since = self.checker.behind.get(&row.id).copied().unwrap_or(now);
                 holds!(

@@ -289,10 +289,12 @@ impl World {
                     host.disk.synced = followed;
                 }
                 host.disk.followed = followed;
-                if desired.since.is_none() && (host.fenced || host.behind) {
+                let restored = self.restored;
+                // What was sent before the database was put back says nothing of it.
+                let current = desired.epoch >> 32 >= restored;
+                if desired.since.is_none() && current && (host.fenced || host.behind) {
                     // What it has too much ends from now on.
                     let life = host.life;
-                    let restored = self.restored;
                     self.after(2_000, Event::Aware(h, life, restored));
                 }
                 self.obey(h, orders);
