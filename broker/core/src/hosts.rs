@@ -87,12 +87,6 @@ impl Links {
         lock(&self.up).values().map(|up| (up.link.clone(), up.told)).collect()
     }
 
-    /// Whether a host of that name is linked here.
-    #[must_use]
-    pub fn is_up(&self, name: &str) -> bool {
-        lock(&self.up).values().any(|up| up.link.name == name)
-    }
-
     /// Asks a host to delete an image; its answer comes by the channel: `None` when it is gone, the reason when it stays. No
     /// answer comes when the link breaks.
     pub fn delete_image(

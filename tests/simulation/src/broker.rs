@@ -72,15 +72,15 @@ impl World {
         self.brokers[b].paused = false;
         self.brokers[b].control.replace(None);
         self.tasks.kill(b);
-        let theirs: Vec<u64> = self
-            .conns
-            .iter()
-            .filter(|(_, c)| c.broker == b && c.inbox.is_some())
-            .map(|(id, _)| *id)
-            .collect();
-        for conn in theirs {
+        for conn in self.conns_of(b) {
             self.close(conn, Side::Broker);
         }
+    }
+
+    /// The connections that a broker has open.
+    fn conns_of(&self, b: usize) -> Vec<u64> {
+        let open = self.conns.iter().filter(|(_, conn)| conn.broker == b && conn.inbox.is_some());
+        open.map(|(id, _)| *id).collect()
     }
 
     /// A broker does nothing for a while, as where its machine swaps.
@@ -138,13 +138,7 @@ impl World {
             }
             _ => {}
         }
-        let theirs: Vec<u64> = self
-            .conns
-            .iter()
-            .filter(|(_, c)| c.broker == b && c.inbox.is_some())
-            .map(|(id, _)| *id)
-            .collect();
-        for conn in theirs {
+        for conn in self.conns_of(b) {
             self.look_for_silence(conn, Side::Broker);
             self.send(conn, Side::Broker, Event::Ping);
         }

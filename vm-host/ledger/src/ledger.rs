@@ -115,8 +115,8 @@ impl Ledger {
     }
 
     /// Whether it is here, and has not been told to go.
-    #[must_use]
-    pub fn is_kept(&self, desktop: DesktopId) -> bool {
+    #[cfg(test)]
+    fn is_kept(&self, desktop: DesktopId) -> bool {
         self.desktops.get(&desktop).is_some_and(|entry| entry.state == State::Here)
     }
 

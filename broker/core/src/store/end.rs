@@ -8,7 +8,7 @@ use super::{Error, Result, Store};
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::{DesktopId, HostId, SessionId};
-use lucarne_db::tables::{Assignment, Desktop, Host, Session};
+use lucarne_db::tables::{Assignment, Desktop, Host, Placement, Pool, Session};
 use lucarne_db::{Locked, Tx};
 use lucarne_mutants::mutant;
 
@@ -95,6 +95,57 @@ fn end(
         tx.update(&row)?;
     }
     Ok(Ended { desktop: id, host, session })
+}
+
+/// Frees the place of a desktop that is gone, if that is `due` by its row: by a host's word, only while that comes by its link,
+/// or by somebody's. Tells whether it was not free before.
+pub(super) fn free(
+    tx: &mut Tx<'_>,
+    id: DesktopId,
+    by: Option<&Link>,
+    due: impl FnOnce(&Desktop) -> bool,
+    detail: &str,
+) -> Result<bool> {
+    let Some(pool) = tx.peek(Desktop::key(&id))?.map(|desktop| desktop.pool_id) else { return Ok(false) };
+    let pool = tx.lock(Pool::key(&pool))?;
+    let Some(mut desktop) = tx.lock(Desktop::key(&id))?.filter(|desktop| due(desktop)) else {
+        return Ok(false);
+    };
+    let now = tx.now();
+    (desktop.ended_at, desktop.placed, desktop.endpoint) = (Some(now), false, None);
+    if desktop.phase != Phase::Failed {
+        desktop.phase = Phase::Stopped;
+    }
+    tx.update(&desktop)?;
+    if let Some(mut pool) = pool
+        && !mutant("a desktop that is gone counts on in its pool")
+    {
+        pool.desktops = pool.desktops.saturating_sub(1);
+        tx.update(&pool)?;
+    }
+    let mut freed = None;
+    if let Some(mut placement) = tx.lock_first(Placement::live(&id))? {
+        placement.freed_at = Some(now);
+        freed = Some((placement.host_id, placement.memory_mib));
+        tx.update(&placement)?;
+    }
+    let host = match (by, freed) {
+        (Some(link), _) => Some(link.lock(tx)?),
+        (None, Some((host, _))) => tx.lock(Host::key(&host))?,
+        (None, None) => None,
+    };
+    if let Some(mut host) = host {
+        host.revision += 1;
+        if let Some((_, memory_mib)) = freed {
+            host.desktops = host.desktops.saturating_sub(1);
+            if !mutant("the memory of a desktop that is gone stays promised") {
+                host.promised_mib = host.promised_mib.saturating_sub(memory_mib);
+            }
+        }
+        tx.update(&host)?;
+    }
+    tx.audit("system", "desktop.destroyed", &desktop.name, detail)?;
+    Ok(true)
 }
 
 impl Store {

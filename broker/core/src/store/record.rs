@@ -7,9 +7,8 @@ use lucarne_control::DesktopId;
 use lucarne_control::agent::{DesktopObserved, Observed, TemplateObserved};
 use lucarne_control::desktop::Phase;
 use lucarne_db::Tx;
-use lucarne_db::tables::{Desktop, HostTemplate, Placement, Pool};
+use lucarne_db::tables::{Desktop, HostTemplate};
 use lucarne_db::value::Json;
-use lucarne_mutants::mutant;
 
 /// What was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,46 +58,9 @@ fn note(tx: &mut Tx<'_>, link: &Link, seen: &[DesktopObserved]) -> Result<Vec<De
 
 /// The evidence that a desktop is gone: frees its placement. Tells whether it was not on record before.
 fn gone(tx: &mut Tx<'_>, link: &Link, o: &DesktopObserved) -> Result<bool> {
-    let Some(pool) = tx.peek(Desktop::key(&o.desktop))?.map(|desktop| desktop.pool_id) else {
-        return Ok(false);
-    };
-    let pool = tx.lock(Pool::key(&pool))?;
-    let Some(mut desktop) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(false) };
-    if plan::step(&desktop, link.host, o) != Some(Action::Free) {
-        return Ok(false);
-    }
-    let now = tx.now();
-    desktop.ended_at = Some(now);
-    desktop.placed = false;
-    desktop.endpoint = None;
-    if desktop.phase != Phase::Failed {
-        desktop.phase = Phase::Stopped;
-    }
-    tx.update(&desktop)?;
-    if let Some(mut pool) = pool {
-        if !mutant("a desktop that is gone counts on in its pool") {
-            pool.desktops = pool.desktops.saturating_sub(1);
-        }
-        tx.update(&pool)?;
-    }
-    let mut freed = 0;
-    if let Some(mut placement) = tx.lock_first(Placement::live(&o.desktop))? {
-        placement.freed_at = Some(now);
-        freed = placement.memory_mib;
-        tx.update(&placement)?;
-    }
-    let mut host = link.lock(tx)?;
-    host.revision += 1;
-    if freed > 0 {
-        host.desktops = host.desktops.saturating_sub(1);
-        if !mutant("the memory of a desktop that is gone stays promised") {
-            host.promised_mib = host.promised_mib.saturating_sub(freed);
-        }
-    }
-    tx.update(&host)?;
+    let due = |desktop: &Desktop| plan::step(desktop, link.host, o) == Some(Action::Free);
     let detail = format!("{} confirmed that it is gone with its data", link.name);
-    tx.audit("system", "desktop.destroyed", &desktop.name, &detail)?;
-    Ok(true)
+    end::free(tx, o.desktop, Some(link), due, &detail)
 }
 
 fn templates(tx: &mut Tx<'_>, link: &Link, seen: &[TemplateObserved], complete: bool) -> Result<()> {

@@ -2,44 +2,12 @@
 
 use super::{Ended, Error, Result, Store, all, end};
 use lucarne_control::HostId;
-use lucarne_control::desktop::Phase;
-use lucarne_db::Tx;
-use lucarne_db::tables::{Broker, Desktop, Host, Placement, Pool, Ticket};
+use lucarne_db::tables::{Broker, Desktop, Host, Ticket};
 use lucarne_mutants::mutant;
 
 /// The epochs of links begin anew from a multiple of this after a database was put back: higher than any that the database
 /// after the backup has given out.
 const RESTORED: u64 = 1 << 32;
-
-/// Frees the place of a desktop on somebody's word.
-fn free(tx: &mut Tx<'_>, id: lucarne_control::DesktopId, detail: &str) -> Result<()> {
-    let Some(pool) = tx.peek(Desktop::key(&id))?.map(|desktop| desktop.pool_id) else { return Ok(()) };
-    let pool = tx.lock(Pool::key(&pool))?;
-    let Some(mut desktop) = tx.lock(Desktop::key(&id))?.filter(|d| d.placed && !d.is_wanted()) else {
-        return Ok(());
-    };
-    let now = tx.now();
-    (desktop.ended_at, desktop.placed, desktop.endpoint) = (Some(now), false, None);
-    if desktop.phase != Phase::Failed {
-        desktop.phase = Phase::Stopped;
-    }
-    tx.update(&desktop)?;
-    if let Some(mut pool) = pool {
-        pool.desktops = pool.desktops.saturating_sub(1);
-        tx.update(&pool)?;
-    }
-    if let Some(mut placement) = tx.lock_first(Placement::live(&id))? {
-        placement.freed_at = Some(now);
-        tx.update(&placement)?;
-        if let Some(mut host) = tx.lock(Host::key(&placement.host_id))? {
-            host.revision += 1;
-            host.desktops = host.desktops.saturating_sub(1);
-            host.promised_mib = host.promised_mib.saturating_sub(placement.memory_mib);
-            tx.update(&host)?;
-        }
-    }
-    Ok(tx.audit("system", "desktop.destroyed", &desktop.name, detail)?)
-}
 
 impl Store {
     /// Somebody says that a host is dead, by what they saw or did: its desktops end and their places are free. Should it come
@@ -62,7 +30,7 @@ impl Store {
             for desktop in all(tx, || Desktop::live_on(&host), |desktop| desktop.id)? {
                 let why = format!("its host {} is dead: {evidence}", row.name);
                 ended.extend(end::failed(tx, desktop.id, &why, None)?);
-                free(tx, desktop.id, &why)?;
+                end::free(tx, desktop.id, None, |desktop| desktop.placed && !desktop.is_wanted(), &why)?;
             }
             let mut row = tx.lock(Host::key(&host))?.ok_or_else(|| Error::not_found("host", host))?;
             if row.epoch != epoch && !mutant("a host is declared dead that was connected since") {
