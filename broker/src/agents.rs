@@ -1,19 +1,28 @@
-//! What carries the links to host agents: each dials the broker's Unix socket and speaks [`lucarne_control::agent`] by
-//! WebSocket. What is said there is for [`lucarne_core::hosts`]; here are sockets, silence, and who may speak.
+//! What carries the links to host agents: each dials the broker, by its Unix socket or by the network, and speaks
+//! [`lucarne_control::agent`] by WebSocket. What is said there is for [`lucarne_core::hosts`]; here are sockets, silence, and
+//! who may speak: on the Unix socket root and the broker's own user, on the network whoever shows a host's certificate. Who
+//! shows none can ask for one ([`crate::enroll`]).
 //!
 //! A second agent of a name that is linked here is refused, since two agents with one desired set would run each desktop
 //! twice.
 
+use crate::accept::{Limits, accept};
 use crate::app::App;
+use crate::enroll;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::agent::{FromAgent, Hello, PROTOCOL_VERSION, ToAgent};
 use lucarne_core::hosts;
+use lucarne_core::store::Origin;
+use lucarne_trust::{PublicKey, Role};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
@@ -37,7 +46,14 @@ const LARGEST: usize = 16 << 20;
 /// Messages that wait on one link, either way.
 const WAITING: usize = 64;
 
-type Socket = WebSocketStream<UnixStream>;
+/// Agents and newcomers on the network at once.
+const LIMITS: Limits = Limits { connections: 20_000, handshaking: 256 };
+
+/// What a link goes over.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+type Socket<S> = WebSocketStream<S>;
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +74,7 @@ enum LinkError {
     Shutdown,
 }
 
-/// Accepts agents until `shutdown`.
+/// Accepts agents of this machine until `shutdown`.
 pub async fn listen(app: Arc<App>, listener: UnixListener, shutdown: CancellationToken) {
     loop {
         let stream = tokio::select! {
@@ -81,13 +97,69 @@ pub async fn listen(app: Arc<App>, listener: UnixListener, shutdown: Cancellatio
         let shutdown = shutdown.clone();
         let links = app.links.clone();
         links.spawn(async move {
-            let why = serve(&app, stream, shutdown).await;
+            let why = serve(&app, stream, |_| Ok(Origin::Here), shutdown).await;
             tracing::info!(reason = %why, "a host agent's link ended");
         });
     }
 }
 
-async fn serve(app: &Arc<App>, stream: UnixStream, shutdown: CancellationToken) -> LinkError {
+/// Accepts agents, and those who want to become hosts, on the network until `shutdown`.
+pub async fn listen_on_network(app: Arc<App>, listener: TcpListener, shutdown: CancellationToken) {
+    let stop = shutdown.clone();
+    accept("hosts", listener, LIMITS, shutdown, move |stream, address, shaking| {
+        let (app, stop) = (Arc::clone(&app), stop.clone());
+        async move {
+            let acceptor = TlsAcceptor::from(app.trust.server());
+            let stream = match timeout(PATIENCE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(e)) => {
+                    tracing::warn!(error = %e, %address, "a host was turned away");
+                    return;
+                }
+                Err(_) => return,
+            };
+            drop(shaking);
+            let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) else {
+                return enroll::answer(&app, stream, address).await;
+            };
+            let who = Role::of(certificate).and_then(|role| Ok((role, PublicKey::of(certificate)?)));
+            let (host, key) = match who {
+                Ok((Role::Host(host), key)) => (host, key),
+                Ok((Role::Broker, _)) => {
+                    tracing::warn!(%address, "a broker came where hosts come in; it was turned away");
+                    return;
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, %address, "a host was turned away");
+                    return;
+                }
+            };
+            let origin = |hello: &Hello| {
+                let Some(door) = &hello.streams else {
+                    return Err("its agent does not say where it takes viewers' streams".to_owned());
+                };
+                let address = match door.address.as_deref() {
+                    // An IPv6 address has to be told from its port.
+                    Some(named) if named.parse::<Ipv6Addr>().is_ok() => format!("[{named}]:{}", door.port),
+                    Some(named) => format!("{named}:{}", door.port),
+                    None => SocketAddr::new(address.ip(), door.port).to_string(),
+                };
+                Ok(Origin::Enrolled { host, public_key: key.as_bytes().to_vec(), address })
+            };
+            let link = app.links.clone();
+            let why = link.track_future(serve(&app, stream, origin, stop)).await;
+            tracing::info!(reason = %why, %address, "a host agent's link ended");
+        }
+    })
+    .await;
+}
+
+async fn serve<S: Stream>(
+    app: &Arc<App>,
+    stream: S,
+    origin: impl FnOnce(&Hello) -> Result<Origin, String>,
+    shutdown: CancellationToken,
+) -> LinkError {
     let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
     let socket = match timeout(PATIENCE, accept_async_with_config(stream, Some(config))).await {
         Ok(Ok(socket)) => socket,
@@ -120,21 +192,25 @@ async fn serve(app: &Arc<App>, stream: UnixStream, shutdown: CancellationToken) 
         );
         return refuse(&mut tx, &mut rx, reason).await;
     };
-    linked(app, &hello, (tx, rx), shutdown).await
+    let origin = match origin(&hello) {
+        Ok(origin) => origin,
+        Err(reason) => return refuse(&mut tx, &mut rx, reason).await,
+    };
+    linked(app, (&hello, &origin), (tx, rx), shutdown).await
 }
 
 /// The life of a link whose name is claimed.
-async fn linked(
+async fn linked<S: Stream>(
     app: &App,
-    hello: &Hello,
-    (mut tx, mut rx): (SplitSink<Socket, Message>, SplitStream<Socket>),
+    (hello, origin): (&Hello, &Origin),
+    (mut tx, mut rx): (SplitSink<Socket<S>, Message>, SplitStream<Socket<S>>),
     shutdown: CancellationToken,
 ) -> LinkError {
     let (heard, inbox) = mpsc::channel(WAITING);
     let (outbox, mut told) = mpsc::channel(WAITING);
     tracing::info!(host = hello.host, accel = hello.facts.accel, "a host agent is connected");
     // What ends first says why; that the link is lost is on record before its name is free again.
-    let served = hosts::serve(&app.control, hello, inbox, outbox);
+    let served = hosts::serve(&app.control, (hello, origin), inbox, outbox);
     let carried = async {
         let why = tokio::select! {
             why = hear(&mut rx, heard) => why,
@@ -159,7 +235,7 @@ async fn linked(
 }
 
 /// Passes on what the agent says, until it says no more.
-async fn hear(rx: &mut SplitStream<Socket>, heard: mpsc::Sender<FromAgent>) -> LinkError {
+async fn hear<S: Stream>(rx: &mut SplitStream<Socket<S>>, heard: mpsc::Sender<FromAgent>) -> LinkError {
     loop {
         let message = match timeout(SILENCE, next(rx)).await {
             Ok(Ok(Some(message))) => message,
@@ -174,7 +250,10 @@ async fn hear(rx: &mut SplitStream<Socket>, heard: mpsc::Sender<FromAgent>) -> L
 }
 
 /// Tells the agent what is for it, and that the broker is there.
-async fn tell(tx: &mut SplitSink<Socket, Message>, told: &mut mpsc::Receiver<ToAgent>) -> LinkError {
+async fn tell<S: Stream>(
+    tx: &mut SplitSink<Socket<S>, Message>,
+    told: &mut mpsc::Receiver<ToAgent>,
+) -> LinkError {
     let mut ping = interval(PING);
     loop {
         let sent = tokio::select! {
@@ -192,14 +271,14 @@ async fn tell(tx: &mut SplitSink<Socket, Message>, told: &mut mpsc::Receiver<ToA
     }
 }
 
-async fn send(tx: &mut SplitSink<Socket, Message>, message: &ToAgent) -> Result<(), LinkError> {
+async fn send<S: Stream>(tx: &mut SplitSink<Socket<S>, Message>, message: &ToAgent) -> Result<(), LinkError> {
     let text = serde_json::to_string(message)?;
     Ok(tx.send(Message::text(text)).await?)
 }
 
-async fn refuse(
-    tx: &mut SplitSink<Socket, Message>,
-    rx: &mut SplitStream<Socket>,
+async fn refuse<S: Stream>(
+    tx: &mut SplitSink<Socket<S>, Message>,
+    rx: &mut SplitStream<Socket<S>>,
     reason: String,
 ) -> LinkError {
     let message = ToAgent::Refused { reason: reason.clone() };
@@ -215,7 +294,7 @@ async fn refuse(
     LinkError::Refused(reason)
 }
 
-async fn next(rx: &mut SplitStream<Socket>) -> Result<Option<FromAgent>, LinkError> {
+async fn next<S: Stream>(rx: &mut SplitStream<Socket<S>>) -> Result<Option<FromAgent>, LinkError> {
     loop {
         match rx.next().await {
             None | Some(Ok(Message::Close(_))) => return Ok(None),

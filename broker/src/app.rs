@@ -4,10 +4,13 @@ use crate::auth::Auth;
 use crate::auth::viewer_password::ViewerPasswords;
 use crate::gateway::tcp::Connections;
 use crate::names::Names;
+use crate::trust::Trust;
 use crate::viewers::Viewers;
 use lucarne_core::Control;
 use lucarne_core::store::Store;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +25,10 @@ pub struct App {
     pub names: Names,
     /// Their links, so that they can be waited for.
     pub links: TaskTracker,
+    /// Who this broker is to hosts on the network.
+    pub trust: Arc<Trust>,
+    /// Where they come in.
+    pub agent_address: Option<SocketAddr>,
     /// Names and passwords.
     pub auth: Auth,
     /// One-time passwords for VNC viewers, where VncAuth is offered.

@@ -3,7 +3,7 @@
 //! ```text
 //! browser, CLI ─ https ─► server ─► api ─► connect ─► lucarne_core ─► lucarne_db
 //! VNC viewer ─── tls ───► gateway ──────────┘            ▲    ▲
-//! host agent ── WebSocket on a Unix socket ─► agents ────┘    │
+//! host agent ── WebSocket: mTLS, Unix ──► agents ───────┘    │
 //! other brokers ◄── PostgreSQL's LISTEN and NOTIFY ──► watch ─┘
 //! ```
 //!
@@ -17,6 +17,7 @@ mod api;
 mod app;
 mod auth;
 mod connect;
+mod enroll;
 pub mod database;
 mod gateway;
 mod names;
@@ -27,6 +28,7 @@ mod server;
 mod shadow;
 mod throttle;
 mod tls;
+mod trust;
 mod view;
 pub mod viewers;
 mod watch;
@@ -75,6 +77,8 @@ pub struct Config {
     /// The PostgreSQL database that this broker shares with others, as a URL; `broker.db` in `data_dir`, for one broker alone,
     /// when left out.
     pub database: Option<String>,
+    /// Where host agents connect by the network (TLS with certificates of both sides); nowhere when left out.
+    pub agent_listen: Option<SocketAddr>,
     /// The Unix socket for host agents of this machine, mode 0600.
     pub agent_socket: PathBuf,
     /// The Unix socket with the same API for administrators of this machine, mode 0600: root and the broker's own
@@ -134,6 +138,7 @@ pub struct Broker {
     router: Router,
     https: TcpListener,
     vnc: Option<(TcpListener, Door)>,
+    hosts: Option<TcpListener>,
     agents: UnixListener,
     local: UnixListener,
     address: SocketAddr,
@@ -153,6 +158,10 @@ impl Broker {
         let (https, address) = bind(config.listen, "--listen").await?;
         let vnc = match config.vnc_listen {
             Some(listen) => Some(bind(listen, "--vnc-listen").await?),
+            None => None,
+        };
+        let hosts = match config.agent_listen {
+            Some(listen) => Some(bind(listen, "--agent-listen").await?),
             None => None,
         };
         let dir = |source| Error::DataDir { path: config.data_dir.clone(), source };
@@ -178,12 +187,15 @@ impl Broker {
         let initial_admin = auth::bootstrap::first_administrator(&store, &auth, &config.data_dir)
             .await
             .map_err(|e| Error::Administrator(Box::new(e)))?;
+        let trust = Arc::new(trust::Trust::of(&store).await.map_err(|e| Error::Certificate(Box::new(e)))?);
         let vnc_passwords = vnc.is_some() && config.vnc_security.contains(&VncSecurity::VncAuth);
         let app = Arc::new(App {
             store,
             control,
             names: names::Names::default(),
             links: TaskTracker::new(),
+            trust,
+            agent_address: hosts.as_ref().map(|(_, address)| *address),
             auth,
             viewer_passwords: vnc_passwords.then(ViewerPasswords::default),
             viewers: viewers::Viewers::default(),
@@ -211,6 +223,7 @@ impl Broker {
             router,
             https,
             vnc,
+            hosts: hosts.map(|(listener, _)| listener),
             agents,
             local,
             address,
@@ -246,6 +259,12 @@ impl Broker {
         self.vnc_address
     }
 
+    /// Where hosts come in by the network.
+    #[must_use]
+    pub fn agent_address(&self) -> Option<SocketAddr> {
+        self.app.agent_address
+    }
+
     /// The administrator of the first start, while the generated password has not been changed.
     #[must_use]
     pub fn initial_admin(&self) -> Option<&InitialAdmin> {
@@ -262,6 +281,10 @@ impl Broker {
         tasks.spawn(watch::run(Arc::clone(&self.app), self.changes, self.others, stop.clone()));
         tasks.spawn(watch::keep_looking(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(agents::listen(Arc::clone(&self.app), self.agents, stop.clone()));
+        if let Some(hosts) = self.hosts {
+            tasks.spawn(agents::listen_on_network(Arc::clone(&self.app), hosts, stop.clone()));
+        }
+        tasks.spawn(Arc::clone(&self.app.trust).keep_fresh(stop.clone()));
         tasks.spawn(server::local(self.local, self.router.clone(), stop.clone()));
         let https = Arc::clone(&self.identity.https);
         tasks.spawn(server::https(self.https, https, self.router, stop.clone()));

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::viewers::End;
 use lucarne_control::SessionId;
 use lucarne_control::viewer::ViewerRole;
-use lucarne_core::store::{self, BEAT, Ended};
+use lucarne_core::store::{self, BEAT, Ended, Over};
 use lucarne_core::{Change, Looked};
 use lucarne_db::wakes::{Wake, Wakes};
 use std::sync::Arc;
@@ -95,12 +95,13 @@ fn follow(app: &Arc<App>, line: &str) {
         return;
     }
     app.control.follow(change);
-    if let Change::Session(session) = change
-        && !app.viewers.of(session).is_empty()
-    {
-        let app = Arc::clone(app);
-        tokio::spawn(async move { check_sessions(&app, vec![session]).await });
-    }
+    let concerned = match change {
+        Change::Session(session) if !app.viewers.of(session).is_empty() => vec![session],
+        Change::Denied(_) => app.viewers.sessions(),
+        _ => return,
+    };
+    let app = Arc::clone(app);
+    tokio::spawn(async move { check_sessions(&app, concerned).await });
 }
 
 /// The timer's work.
@@ -135,15 +136,21 @@ async fn start_over(app: &App) {
     }
 }
 
+/// As the timer does, at once.
+pub async fn check_all_sessions(app: &App) {
+    check_sessions(app, app.viewers.sessions()).await;
+}
+
 /// Ends the viewers of sessions that ended, or that are used through another broker.
 async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
     match app.store.not_here(sessions, app.control.broker()).await {
         Ok(over) => {
             for (session, why) in over {
-                let end = match why.as_deref() {
-                    Some(LOGGED_OFF) => End::LoggedOff,
-                    Some(_) => End::DesktopEnded,
-                    None => End::Elsewhere,
+                let end = match why {
+                    Over::Ended(why) if why == LOGGED_OFF => End::LoggedOff,
+                    Over::Ended(_) => End::DesktopEnded,
+                    Over::Elsewhere => End::Elsewhere,
+                    Over::HostDenied => End::Withdrawn,
                 };
                 app.viewers.end(session, &end);
             }

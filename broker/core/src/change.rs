@@ -15,6 +15,8 @@ pub enum Change {
     Images,
     /// A host's link was made or lost.
     Link(HostId),
+    /// A host may not connect any more.
+    Denied(HostId),
     /// What is known of a desktop.
     Desktop(DesktopId),
     /// A session ended, or is used through another broker.

@@ -93,7 +93,11 @@ impl Control {
         match change {
             Change::Host(host) => self.links.push(host),
             Change::Hosts => self.links.push_all(),
-            Change::Images | Change::Link(_) | Change::Desktop(_) | Change::Session(_) => self.fleet.touch(),
+            Change::Images
+            | Change::Link(_)
+            | Change::Denied(_)
+            | Change::Desktop(_)
+            | Change::Session(_) => self.fleet.touch(),
         }
     }
 

@@ -10,8 +10,9 @@
 
 use crate::Control;
 use crate::change::Change;
-use crate::store::{self, Link};
-use lucarne_control::agent::{Desired, FromAgent, Hello, Observed, ToAgent};
+use crate::store::{self, Link, Origin};
+use lucarne_control::agent::{Desired, DesktopObserved, FromAgent, Hello, Observed, ToAgent};
+use lucarne_control::desktop::Endpoint;
 use lucarne_control::spec::ImageDigest;
 use lucarne_control::{DesktopId, HostId};
 use lucarne_mutants::mutant;
@@ -191,11 +192,11 @@ pub fn change(told: Option<&Desired>, now: Desired) -> Option<Desired> {
 /// Always: why it ended.
 pub async fn serve(
     control: &Control,
-    hello: &Hello,
+    (hello, origin): (&Hello, &Origin),
     mut inbox: mpsc::Receiver<FromAgent>,
     outbox: mpsc::Sender<ToAgent>,
 ) -> LinkError {
-    let link = match control.store.link(hello, control.broker()).await {
+    let link = match control.store.link(hello, origin, control.broker()).await {
         Ok(link) => link,
         Err(e) => return e.into(),
     };
@@ -216,7 +217,7 @@ pub async fn serve(
     let why = tokio::select! {
         // In an order, so that what happens follows from what came.
         biased;
-        why = listen(control, &link, &mut inbox, &heard, &news) => why,
+        why = listen(control, (&link, origin), &mut inbox, &heard, &news) => why,
         why = record(control, &link, &heard, &news, &known) => why,
         why = tell(control, &link, (&known, &dirty), &outbox) => why,
         () = lost.notified() => store::Error::LinkLost { host: link.name.clone() }.into(),
@@ -240,7 +241,7 @@ pub async fn serve(
 /// Takes over what comes; the first `Observed` has to be complete.
 async fn listen(
     control: &Control,
-    link: &Link,
+    (link, origin): (&Link, &Origin),
     inbox: &mut mpsc::Receiver<FromAgent>,
     heard: &Mutex<Heard>,
     news: &Notify,
@@ -255,7 +256,8 @@ async fn listen(
             FromAgent::ImageDeleted { digest, error } => {
                 control.links.image_deleted(link.host, digest, error.as_deref());
             }
-            FromAgent::Observed(observed) => {
+            FromAgent::Observed(mut observed) => {
+                observed.desktops.iter_mut().for_each(|desktop| reached(desktop, origin));
                 if observed.number != 0 && !mutant("what hosts say counts in any order") {
                     if observed.number <= last {
                         continue;
@@ -272,6 +274,14 @@ async fn listen(
         }
     }
     LinkError::Closed
+}
+
+/// Where a display is reached is not for an agent of another machine to say: it would name sockets of this one.
+fn reached(desktop: &mut DesktopObserved, origin: &Origin) {
+    if let Origin::Enrolled { address, .. } = origin {
+        let there = |_| Endpoint::Host { address: address.clone() };
+        desktop.endpoint = desktop.endpoint.take().map(there);
+    }
 }
 
 /// Puts on record what was heard.

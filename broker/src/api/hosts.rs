@@ -9,7 +9,8 @@ use crate::watch;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use lucarne_control::api::{DeadHost, Host, Page, Problem};
+use lucarne_control::api::{DeadHost, DenyHost, Host, Page, Problem};
+use lucarne_core::Change;
 use std::sync::Arc;
 
 /// All hosts.
@@ -77,14 +78,59 @@ pub async fn fence(
     InPath(host): InPath<String>,
     Body(DeadHost { epoch, evidence }): Body<DeadHost>,
 ) -> Result<StatusCode> {
-    let evidence = evidence.trim();
-    if !(3..=500).contains(&evidence.chars().count()) {
-        return Err(ApiError::invalid(
-            "evidence says in 3 to 500 characters why the host is known to be dead".to_owned(),
-        ));
-    }
+    let evidence = words(&evidence, "evidence says in 3 to 500 characters why the host is known to be dead")?;
     let host = app.store.host(&host).await?;
     let ended = app.store.fence_host(&caller.name, host.id, epoch, evidence).await?;
     watch::tell(&app, &ended, &End::DesktopEnded);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What somebody gives as a reason.
+fn words<'a>(text: &'a str, otherwise: &str) -> Result<&'a str> {
+    let text = text.trim();
+    match (3..=500).contains(&text.chars().count()) {
+        true => Ok(text),
+        false => Err(ApiError::invalid(otherwise.to_owned())),
+    }
+}
+
+/// Deny a host: it is cut off within seconds, with the streams of its desktops, and may not connect until it is allowed again. What
+/// runs there runs on, unreachable; users of floating desktops get fresh ones elsewhere.
+#[utoipa::path(put, path = "/hosts/{host}/denial", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), request_body = DenyHost, responses(
+    (status = 204, description = "It is denied"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+))]
+pub async fn deny(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(host): InPath<String>,
+    Body(DenyHost { reason }): Body<DenyHost>,
+) -> Result<StatusCode> {
+    let reason = words(&reason, "reason says in 3 to 500 characters why the host is denied")?;
+    let host = app.store.host(&host).await?;
+    app.store.deny_host(&caller.name, host.id, reason).await?;
+    // Whoever has its link finds it lost; whoever has viewers there ends them.
+    app.control.changed([Change::Denied(host.id), Change::Host(host.id), Change::Link(host.id)]);
+    watch::check_all_sessions(&app).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let a host that was denied connect again.
+#[utoipa::path(delete, path = "/hosts/{host}/denial", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), responses(
+    (status = 204, description = "It may connect"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+))]
+pub async fn allow(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(host): InPath<String>,
+) -> Result<StatusCode> {
+    let host = app.store.host(&host).await?;
+    app.store.allow_host(&caller.name, host.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

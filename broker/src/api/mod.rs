@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 pub mod caller;
 mod desktops;
+mod enrollments;
 mod extract;
 mod groups;
 mod health;
@@ -81,6 +82,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::show, hosts::delete))
         .routes(routes!(hosts::fence))
+        .routes(routes!(hosts::deny, hosts::allow))
+        .routes(routes!(enrollments::create, enrollments::list))
+        .routes(routes!(enrollments::delete))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)

@@ -77,7 +77,13 @@ impl From<store::Error> for ApiError {
             E::ShadowOff { .. } => (StatusCode::FORBIDDEN, "shadow_off".to_owned()),
             E::ShadowControlOff { .. } => (StatusCode::FORBIDDEN, "shadow_control_off".to_owned()),
             // None of these is met by what people ask for; a host or another broker hears them.
-            E::LinkLost { .. } | E::BrokerEnded | E::DatabaseOlder { .. } | E::HostUnknown { .. } => {
+            E::LinkLost { .. }
+            | E::BrokerEnded
+            | E::DatabaseOlder { .. }
+            | E::HostUnknown { .. }
+            | E::HostDenied { .. }
+            | E::NotThatHost { .. }
+            | E::TokenRefused { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over".to_owned())
             }
             E::SessionEnded(_) => (StatusCode::GONE, "session_ended".to_owned()),

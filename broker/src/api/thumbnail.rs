@@ -70,7 +70,7 @@ pub async fn thumbnail(
     let (placed, endpoint) =
         endpoint.ok_or_else(|| no_picture(format!("the desktop {} has no picture yet", row.name)))?;
     let fetch = async {
-        let stream = link::open(&endpoint, &placed, None, Purpose::Thumbnail { width }).await?;
+        let stream = link::open(&app, &endpoint, &placed, None, Purpose::Thumbnail { width }).await?;
         let mut jpeg = Vec::new();
         stream.take(LARGEST).read_to_end(&mut jpeg).await.map_err(link::Error::from)?;
         Ok::<_, link::Error>(jpeg)

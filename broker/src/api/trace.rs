@@ -62,7 +62,7 @@ pub async fn trace(
     let no_trace = |detail: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_trace", detail);
     let at = connect::reach(&app, placed).await.map_err(no_trace)?;
     let fetch = async {
-        let stream = link::open(&at.endpoint, &at.placed, Some(id), Purpose::Trace { last }).await?;
+        let stream = link::open(&app, &at.endpoint, &at.placed, Some(id), Purpose::Trace { last }).await?;
         let mut json = Vec::new();
         stream.take(LARGEST).read_to_end(&mut json).await.map_err(link::Error::from)?;
         serde_json::from_slice::<Trace>(&json).map_err(|e| link::Error::Unreadable(e.to_string()))

@@ -1,14 +1,20 @@
-//! The gateway's side of [`lucarne_control::link`]: a connection to a desktop process, after it checked who is meant.
+//! The gateway's side of [`lucarne_control::link`]: a connection to a desktop process, after it checked who is meant; by the
+//! network its host is in between, and has shown its certificate.
 
-use lucarne_control::SessionId;
+use crate::app::App;
+use lucarne_control::{HostId, SessionId};
 use lucarne_control::desktop::Endpoint;
 use lucarne_control::link::{MAX_LINE, Open, Opened, Purpose};
 use lucarne_core::Entry;
 use lucarne_core::store::PlacedDesktop;
+use lucarne_trust::Role;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// The longest wait for a desktop process to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,6 +28,17 @@ pub enum Error {
     /// It took too long.
     #[error("the desktop's display did not answer within {} s; try again", PATIENCE.as_secs())]
     Silent,
+    /// Its host does not answer as that host.
+    #[error("the desktop's host at {address} cannot be reached: {source}; try again")]
+    Host {
+        /// Where.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A certificate.
+    #[error("the desktop's host cannot be asked for: {0}")]
+    Trust(#[from] lucarne_trust::Error),
     /// It said no.
     #[error("the desktop's display refused the connection: {0}")]
     Refused(String),
@@ -29,6 +46,9 @@ pub enum Error {
     #[error("the desktop's display gave an answer that cannot be read: {0}")]
     Unreadable(String),
 }
+
+/// A connection to a desktop process.
+pub type Desktop = Either<UnixStream, Box<TlsStream<TcpStream>>>;
 
 /// What a viewer that comes in like this may do at the desktop.
 pub fn view(entry: Entry) -> Purpose {
@@ -41,21 +61,38 @@ pub fn view(entry: Entry) -> Purpose {
 /// # Errors
 /// [`Error`].
 pub async fn open(
+    app: &App,
     endpoint: &Endpoint,
     placed: &PlacedDesktop,
     session: Option<SessionId>,
     purpose: Purpose,
-) -> Result<UnixStream, Error> {
+) -> Result<Desktop, Error> {
     let open = Open { desktop: placed.desktop, generation: placed.generation, session, purpose };
-    timeout(PATIENCE, exchange(endpoint, &open)).await.map_err(|_| Error::Silent)?
+    timeout(PATIENCE, exchange(app, placed.host, endpoint, &open)).await.map_err(|_| Error::Silent)?
 }
 
-async fn exchange(endpoint: &Endpoint, open: &Open) -> Result<UnixStream, Error> {
-    let Endpoint::Unix { path } = endpoint;
-    let mut stream = UnixStream::connect(path).await?;
+async fn dial(app: &App, host: HostId, endpoint: &Endpoint) -> Result<Desktop, Error> {
+    match endpoint {
+        Endpoint::Unix { path } => Ok(Either::Left(UnixStream::connect(path).await?)),
+        Endpoint::Host { address } => {
+            let name = Role::Host(host).server_name()?;
+            let there = async {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                TlsConnector::from(app.trust.client()).connect(name, stream).await
+            };
+            let stream = there.await.map_err(|source| Error::Host { address: address.clone(), source })?;
+            Ok(Either::Right(Box::new(stream)))
+        }
+    }
+}
+
+async fn exchange(app: &App, host: HostId, endpoint: &Endpoint, open: &Open) -> Result<Desktop, Error> {
+    let mut stream = dial(app, host, endpoint).await?;
     let mut line = serde_json::to_vec(open).map_err(|e| Error::Unreadable(e.to_string()))?;
     line.push(b'\n');
     stream.write_all(&line).await?;
+    stream.flush().await?;
     // Byte by byte, so that nothing of what follows is taken off the stream; it is a few dozen bytes, once.
     let mut answer = Vec::new();
     loop {

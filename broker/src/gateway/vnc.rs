@@ -37,7 +37,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -123,6 +123,7 @@ async fn viewer(
     client::write::client_init(true, &mut init);
     init.extend(shake.take_rest());
     desktop.write_all(&init).await?;
+    desktop.flush().await?;
     let _known = app.connections.enter(session, ends);
     let over = splice::run(app, session, at.placed, newcomer, |end, _| async {
         tokio::select! {
@@ -138,9 +139,9 @@ async fn viewer(
 }
 
 /// Copies bytes until one side goes. A viewer that does not go although its desktop did keeps nothing.
-async fn copy(viewer: &mut (impl AsyncRead + AsyncWrite + Unpin), desktop: &mut UnixStream) -> Over {
+async fn copy(viewer: &mut (impl AsyncRead + AsyncWrite + Unpin), desktop: &mut link::Desktop) -> Over {
     let (mut from_viewer, mut to_viewer) = tokio::io::split(viewer);
-    let (mut from_desktop, mut to_desktop) = desktop.split();
+    let (mut from_desktop, mut to_desktop) = tokio::io::split(desktop);
     tokio::select! {
         up = tokio::io::copy(&mut from_viewer, &mut to_desktop) => match up {
             Ok(_) => Over::Viewer,
@@ -165,7 +166,7 @@ async fn desktop(
     login: &str,
     password: &str,
     from: IpAddr,
-) -> Result<(SessionId, At, UnixStream), String> {
+) -> Result<(SessionId, At, link::Desktop), String> {
     let (name, pool) = match login.split_once('/') {
         Some((name, pool)) => (name, Some(pool)),
         None => (login, None),
@@ -193,7 +194,7 @@ async fn desktop(
         }
     };
     let session = session(&assigned).ok_or("the desktop has no session; try again")?;
-    let stream = open(&at, session).await.map_err(|e| e.to_string())?;
+    let stream = open(app, &at, session).await.map_err(|e| e.to_string())?;
     Ok((session, at, stream))
 }
 
@@ -203,7 +204,7 @@ async fn of_one_time_password(
     challenge: &[u8; CHALLENGE],
     response: &[u8; CHALLENGE],
     from: IpAddr,
-) -> Result<(SessionId, At, UnixStream), String> {
+) -> Result<(SessionId, At, link::Desktop), String> {
     let passwords = app.viewer_passwords.as_ref().ok_or("one-time passwords are off")?;
     let session = match passwords.redeem(challenge, response, from) {
         Ok(session) => session,
@@ -221,7 +222,7 @@ async fn of_one_time_password(
         refused => refused.to_string(),
     })?;
     let at = connect::reach(app, placed).await?;
-    let stream = open(&at, session).await.map_err(|e| e.to_string())?;
+    let stream = open(app, &at, session).await.map_err(|e| e.to_string())?;
     Ok((session, at, stream))
 }
 
@@ -254,9 +255,9 @@ enum OpenError {
 }
 
 /// Connects to the desktop's display and runs the client's handshake (3.8, None) up to ClientInit.
-async fn open(at: &At, session: SessionId) -> Result<UnixStream, OpenError> {
+async fn open(app: &App, at: &At, session: SessionId) -> Result<link::Desktop, OpenError> {
     let view = link::view(Entry::User(ViewerWish::TakeOver));
-    let mut stream = link::open(&at.endpoint, &at.placed, Some(session), view).await?;
+    let mut stream = link::open(app, &at.endpoint, &at.placed, Some(session), view).await?;
     let shaken = timeout(PATIENCE, async {
         let mut shake = client::Handshake::new(client::Want::None);
         let mut buffer = [0; 1024];
@@ -264,6 +265,7 @@ async fn open(at: &At, session: SessionId) -> Result<UnixStream, OpenError> {
             let mut out = Vec::new();
             let event = shake.poll(&mut out)?;
             stream.write_all(&out).await?;
+            stream.flush().await?;
             if event == Some(client::HandshakeEvent::Secured) {
                 return Ok(());
             }

@@ -16,10 +16,10 @@ use lucarne_control::SessionId;
 use lucarne_control::viewer::{Notice, ViewerKind, ViewerRole};
 use lucarne_core::Entry;
 use lucarne_core::store::{PlacedDesktop, Redeemed};
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at, timeout};
 
@@ -142,16 +142,16 @@ async fn reach(
     session: SessionId,
     placed: PlacedDesktop,
     entry: Entry,
-) -> Result<UnixStream, String> {
+) -> Result<link::Desktop, String> {
     let At { placed, endpoint } = connect::reach(app, placed).await?;
-    link::open(&endpoint, &placed, Some(session), link::view(entry)).await.map_err(|e| {
+    link::open(app, &endpoint, &placed, Some(session), link::view(entry)).await.map_err(|e| {
         tracing::warn!(error = %e, %session, "a viewer did not reach its desktop");
         e.to_string()
     })
 }
 
 /// Viewer to desktop.
-async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixStream>) -> Over {
+async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<link::Desktop>) -> Over {
     loop {
         // A live viewer at least answers pings.
         let Ok(message) = timeout(PING + STUCK, rx.next()).await else {
@@ -159,7 +159,7 @@ async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixSt
         };
         match message {
             Some(Ok(Message::Binary(bytes))) => {
-                if let Err(e) = to_desktop.write_all(&bytes).await {
+                if let Err(e) = give(&mut to_desktop, &bytes).await {
                     return Over::Desktop(format!("the desktop's display went: {e}"));
                 }
             }
@@ -173,9 +173,15 @@ async fn upward(mut rx: SplitStream<WebSocket>, mut to_desktop: WriteHalf<UnixSt
     }
 }
 
+/// Nothing of it waits for more.
+async fn give(to_desktop: &mut WriteHalf<link::Desktop>, bytes: &[u8]) -> io::Result<()> {
+    to_desktop.write_all(bytes).await?;
+    to_desktop.flush().await
+}
+
 /// Desktop to viewer.
 async fn downward(
-    mut from_desktop: ReadHalf<UnixStream>,
+    mut from_desktop: ReadHalf<link::Desktop>,
     tx: &mut SplitSink<WebSocket, Message>,
     mut told: Option<Told>,
 ) -> Over {

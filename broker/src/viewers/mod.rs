@@ -36,6 +36,8 @@ pub enum End {
     Full,
     /// The user could not see any more that an administrator watches.
     Unseen,
+    /// An administrator took away the user's right to it, or its host's.
+    Withdrawn,
 }
 
 impl End {
@@ -48,6 +50,7 @@ impl End {
             Self::Stopped(_) => 4004,
             Self::Full => 4005,
             Self::Unseen => 4006,
+            Self::Withdrawn => 4007,
         }
     }
 }
@@ -68,6 +71,7 @@ impl fmt::Display for End {
             Self::Stopped(by) => write!(f, "{by} ended this viewer"),
             Self::Full => write!(f, "the session has {MOST} viewers, which is as many as it may have"),
             Self::Unseen => f.write_str("the user's viewer does not show any more that somebody watches"),
+            Self::Withdrawn => f.write_str("an administrator has withdrawn this desktop"),
         }
     }
 }

@@ -213,6 +213,7 @@ pub fn hello(name: &str, protocol: u32, memory_mib: u64) -> Hello {
         },
         followed: Default::default(),
         desktops: 0,
+        streams: None,
     }
 }
 

@@ -85,6 +85,19 @@ pub struct Hello {
     /// How many desktops are there.
     #[serde(default)]
     pub desktops: u64,
+    /// Where gateways reach its desktops' displays; none on the broker's own machine.
+    #[serde(default)]
+    pub streams: Option<StreamDoor>,
+}
+
+/// Where a host takes the connections of gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamDoor {
+    /// Name or IP address by which gateways reach it; none is that from which its agent comes.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Port.
+    pub port: u16,
 }
 
 /// Which desired set a host followed last; ordered as they were made.
@@ -97,7 +110,7 @@ pub struct Followed {
 }
 
 /// What a host can do, as shown to administrators.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostFacts {
     /// Logical processors.
     pub cpus: u32,

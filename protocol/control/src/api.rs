@@ -2,7 +2,7 @@
 
 use crate::agent::{HostFacts, TemplateObserved};
 use crate::desktop::{ForkTimings, Phase};
-use crate::ids::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};
+use crate::ids::{DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, UserId};
 use crate::spec::{ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
@@ -384,6 +384,63 @@ pub struct Host {
     pub disk_free: u64,
     /// Bytes of memory available.
     pub memory_available: u64,
+    /// It was enrolled, and comes by the network with a certificate; else it is on a broker's own machine.
+    #[serde(default)]
+    pub enrolled: bool,
+    /// Where gateways reach its desktops' displays, by the network.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// It may not connect: an administrator said so.
+    #[serde(default)]
+    pub denied: bool,
+}
+
+/// What a host is to be let in for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewEnrollment {
+    /// Only as the host of this name, which may be known already: then it is the same host with a new key.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Seconds for which the token is good, 60 to 604800; 3600 when left out.
+    #[serde(default)]
+    pub valid_s: Option<u32>,
+}
+
+/// The permission for one host to join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Enrollment {
+    /// Id.
+    pub id: EnrollmentId,
+    /// Only as the host of this name.
+    pub host: Option<String>,
+    /// Who gave it.
+    pub created_by: String,
+    /// When.
+    pub created_at: i64,
+    /// When it is over.
+    pub expires_at: i64,
+    /// When it was used.
+    pub used_at: Option<i64>,
+    /// The name of the host that used it.
+    pub used_by: Option<String>,
+}
+
+/// A permission just given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GivenEnrollment {
+    /// What it is.
+    pub enrollment: Enrollment,
+    /// The token for `lucarne host enroll`; it is shown this once.
+    pub token: String,
+    /// Where this broker takes hosts, for `--broker`: its port is right, its address is the one that it listens on.
+    pub brokers: Vec<String>,
+}
+
+/// Why a host may not connect any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DenyHost {
+    /// For the audit log and for the host's own: 3 to 500 characters.
+    pub reason: String,
 }
 
 /// One line of the audit log.

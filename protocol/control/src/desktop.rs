@@ -101,4 +101,9 @@ pub enum Endpoint {
         /// Absolute path of the socket.
         path: String,
     },
+    /// The desktop's host, by the network: the connection is secured by both sides' certificates.
+    Host {
+        /// Name or IP address, and port, such as `192.0.2.7:8445`.
+        address: String,
+    },
 }

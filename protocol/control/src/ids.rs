@@ -54,6 +54,8 @@ typed_id! {
     HostId,
     /// One run of a broker, from its start until it is gone.
     BrokerId,
+    /// The permission for one host to join, from when it is given until it is used or over.
+    EnrollmentId,
     /// One administrator's wish to watch a session, from the question to its end.
     ShadowId,
 }

@@ -6,10 +6,11 @@
 pub mod agent;
 pub mod api;
 pub mod desktop;
+pub mod enroll;
 pub mod ids;
 pub mod link;
 pub mod spec;
 pub mod trace;
 pub mod viewer;
 
-pub use ids::{BrokerId, DesktopId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId};
+pub use ids::{BrokerId, DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId};

@@ -26,6 +26,7 @@ pub use token::{EnrollmentToken, Fingerprint, Secret};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 /// Why something is not trusted, or cannot be.
@@ -54,6 +55,9 @@ fn unreadable(what: &'static str, why: impl std::fmt::Display) -> Error {
     Error::Unreadable { what, why: why.to_string() }
 }
 
+/// Bytes of a SubjectPublicKeyInfo with a key of P-256.
+const SPKI: usize = 91;
+
 /// A public key: ECDSA on P-256, the point uncompressed (SEC 1, section 2.3.3); base64url in text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -74,6 +78,21 @@ impl PublicKey {
                 "a public key",
                 format!("{} bytes that are no uncompressed point of P-256", bytes.len()),
             )),
+        }
+    }
+
+    /// The key of a certificate.
+    ///
+    /// # Errors
+    /// It is another kind of key.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+        let certificate =
+            webpki::EndEntityCert::try_from(certificate).map_err(|e| unreadable("a certificate", e))?;
+        let spki = certificate.subject_public_key_info();
+        // SubjectPublicKeyInfo of a P-256 key (RFC 5480) ends with the point.
+        match spki.len() {
+            SPKI => Self::from_bytes(&spki[SPKI - Self::LENGTH..]),
+            n => Err(unreadable("a public key", format!("it is not of P-256, and {n} bytes long"))),
         }
     }
 

@@ -54,7 +54,10 @@ fn brokers_and_hosts_know_each_other_by_their_certificates() {
     let met = handshake(broker.server(Clients::May).unwrap(), attic.client().unwrap(), Role::Broker).unwrap();
     assert_eq!(Role::of(&met.peer_certificates().unwrap()[0]).unwrap(), host(1));
     let met = handshake(attic.server(Clients::Must).unwrap(), broker.client().unwrap(), host(1)).unwrap();
-    assert_eq!(Role::of(&met.peer_certificates().unwrap()[0]).unwrap(), Role::Broker);
+    let shown = &met.peer_certificates().unwrap()[0];
+    assert_eq!(Role::of(shown).unwrap(), Role::Broker);
+    assert_eq!(PublicKey::of(shown).unwrap(), PublicKey::of(broker.certificate()).unwrap());
+    assert_ne!(PublicKey::of(shown).unwrap(), PublicKey::of(attic.certificate()).unwrap());
     // A host that answers at another's address is not taken for it, nor for a broker.
     handshake(attic.server(Clients::Must).unwrap(), broker.client().unwrap(), host(2)).unwrap_err();
     handshake(attic.server(Clients::May).unwrap(), attic.client().unwrap(), Role::Broker).unwrap_err();

@@ -3,7 +3,7 @@
 use crate::network::{Conn, Side};
 use crate::world::{Event, World};
 use lucarne_control::agent::Hello;
-use lucarne_core::store::{BEAT, Store};
+use lucarne_core::store::{BEAT, Origin, Store};
 use lucarne_core::{Change, Control, hosts};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -161,7 +161,7 @@ impl World {
         self.conns.insert(id, conn);
         let outbox = Rc::clone(&self.outbox);
         self.tasks.spawn(b, async move {
-            hosts::serve(&control, &hello, messages, tell).await;
+            hosts::serve(&control, (&hello, &Origin::Here), messages, tell).await;
             outbox.borrow_mut().closed.push(id);
         });
         let outbox = Rc::clone(&self.outbox);

@@ -117,6 +117,7 @@ impl Host {
             facts,
             followed,
             desktops,
+            streams: None,
         }
     }
 

@@ -141,6 +141,26 @@ pub enum Error {
         /// How many it has.
         desktops: u64,
     },
+    /// An administrator said that it may not connect.
+    #[error("the host {host} is denied; an administrator can let it in again with `lucarne host allow {host}`")]
+    HostDenied {
+        /// The host's name.
+        host: String,
+    },
+    /// The agent is not that of the host that it says it is.
+    #[error("the agent is not let in as the host {host}: {reason}")]
+    NotThatHost {
+        /// The host's name.
+        host: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// An enrolment token that is no good.
+    #[error("the enrolment token is refused: {reason}")]
+    TokenRefused {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The last administrator stays.
     #[error("{0:?} is the last administrator; make another user an administrator first")]
     LastAdministrator(String),

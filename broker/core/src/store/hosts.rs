@@ -23,6 +23,9 @@ fn views(tx: &mut Tx<'_>, hosts: Vec<Host>) -> Result<Vec<api::Host>> {
         desktops: host.desktops,
         disk_free: pulses.get(&host.id).map_or(0, |pulse| pulse.disk_free),
         memory_available: pulses.get(&host.id).map_or(0, |pulse| pulse.memory_available),
+        enrolled: host.public_key.is_some(),
+        address: host.address,
+        denied: host.denied_at.is_some(),
     };
     Ok(hosts.into_iter().map(view).collect())
 }

@@ -14,6 +14,31 @@ use lucarne_db::{Locked, Tx};
 use lucarne_mutants::mutant;
 use std::collections::HashMap;
 
+/// By which way an agent comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the broker's own machine, as one whom that trusts.
+    Here,
+    /// By the network, with a certificate.
+    Enrolled {
+        /// Of which host.
+        host: HostId,
+        /// The certificate's public key.
+        public_key: Vec<u8>,
+        /// Where gateways reach the displays of its desktops.
+        address: String,
+    },
+}
+
+impl Origin {
+    fn address(&self) -> Option<String> {
+        match self {
+            Self::Here => None,
+            Self::Enrolled { address, .. } => Some(address.clone()),
+        }
+    }
+}
+
 /// A host's link to a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -55,14 +80,43 @@ fn everywhere(tx: &mut Tx<'_>) -> Result<u64> {
     Ok(tx.peek(Counter::key(REVISION))?.map_or(0, |revision| revision.value))
 }
 
-fn link(tx: &mut Tx<'_>, hello: &Hello, broker: BrokerId) -> Result<Link> {
+/// The row of the host that an agent says it is, if it may say so.
+fn claimed(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin) -> Result<Option<Locked<Host>>> {
+    let host = match origin {
+        Origin::Here => tx.lock_first(Host::named(&hello.host))?,
+        Origin::Enrolled { host, .. } => tx.lock(Host::key(host))?,
+    };
+    let other = |reason: &str| {
+        Err(Error::NotThatHost { host: hello.host.clone(), reason: reason.to_owned() })
+    };
+    match (origin, &host) {
+        (_, Some(host)) if host.denied_at.is_some() && !mutant("a denied host is linked") => {
+            Err(Error::HostDenied { host: host.name.clone() })
+        }
+        (Origin::Here, Some(host)) if host.public_key.is_some() => {
+            other("that host was enrolled, and comes by the network; give this one another --name")
+        }
+        (Origin::Enrolled { .. }, None) => {
+            other("it was deleted here; enrol it again with `lucarne host enroll`")
+        }
+        (Origin::Enrolled { .. }, Some(host)) if host.name != hello.host => {
+            other(&format!("its certificate is that of the host {}; enrol it again with `lucarne host enroll`", host.name))
+        }
+        (Origin::Enrolled { public_key, .. }, Some(host)) if host.public_key.as_ref() != Some(public_key) => {
+            other("that host was enrolled again since, elsewhere or with another data directory, and this one's key is not good any more")
+        }
+        _ => Ok(host),
+    }
+}
+
+fn link(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin, broker: BrokerId) -> Result<Link> {
     if tx.share(Broker::key(&broker))?.is_none_or(|broker| broker.ended_at.is_some()) {
         return Err(Error::BrokerEnded);
     }
     let (facts, now, everywhere) = (hello.facts.clone(), tx.now(), everywhere(tx)?);
     let detail = format!("agent {}, {} by {}", hello.version, facts.driver, facts.accel);
     tx.audit("system", "host.connected", &hello.host, &detail)?;
-    let (host, epoch) = match tx.lock_first(Host::named(&hello.host))? {
+    let (host, epoch) = match claimed(tx, hello, origin)? {
         Some(mut host) => {
             let known = Followed { epoch: host.epoch, revision: everywhere + host.revision };
             if hello.followed > known && !mutant("a host links to a database that is older than itself") {
@@ -74,7 +128,7 @@ fn link(tx: &mut Tx<'_>, hello: &Hello, broker: BrokerId) -> Result<Link> {
             }
             host.epoch += 1;
             (host.broker_id, host.cut_at) = (Some(broker), None);
-            (host.facts, host.last_seen) = (Json(facts), now);
+            (host.facts, host.last_seen, host.address) = (Json(facts), now, origin.address());
             tx.update(&host)?;
             (host.id, host.epoch)
         }
@@ -98,6 +152,9 @@ fn link(tx: &mut Tx<'_>, hello: &Hello, broker: BrokerId) -> Result<Link> {
                 epoch: hello.followed.epoch + 1,
                 broker_id: Some(broker),
                 cut_at: None,
+                public_key: None,
+                address: None,
+                denied_at: None,
             };
             tx.insert(&host)?;
             (host.id, host.epoch)
@@ -143,11 +200,11 @@ impl Store {
     /// Links a host's agent to a broker, in the place of any link that it had.
     ///
     /// # Errors
-    /// [`Error::BrokerEnded`], [`Error::DatabaseOlder`] when the host has followed what this database does not know of,
+    /// [`Error::BrokerEnded`], [`Error::HostDenied`], [`Error::NotThatHost`], [`Error::DatabaseOlder`] when the host has followed what this database does not know of,
     /// or a database fault.
-    pub async fn link(&self, hello: &Hello, broker: BrokerId) -> Result<Link> {
-        let hello = hello.clone();
-        self.write(move |tx| link(tx, &hello, broker)).await
+    pub async fn link(&self, hello: &Hello, origin: &Origin, broker: BrokerId) -> Result<Link> {
+        let (hello, origin) = (hello.clone(), origin.clone());
+        self.write(move |tx| link(tx, &hello, &origin, broker)).await
     }
 
     /// Notes that a link is lost; nothing when another has replaced it.

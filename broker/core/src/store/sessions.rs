@@ -5,8 +5,19 @@ use lucarne_control::api::{self, SessionState};
 use lucarne_control::spec::RecordingMode;
 use lucarne_control::{BrokerId, SessionId, UserId};
 use lucarne_db::Tx;
-use lucarne_db::tables::{Broker, Desktop, Pool, Session, User};
-use std::collections::HashMap;
+use lucarne_db::tables::{Broker, Desktop, Host, Pool, Session, User};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Why a broker's viewers have no part in a session any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// It ended, for this reason.
+    Ended(String),
+    /// It is used through another broker.
+    Elsewhere,
+    /// Its desktop's host may not connect any more.
+    HostDenied,
+}
 
 /// A session and whose it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,8 +131,7 @@ impl Store {
         .await
     }
 
-    /// Of these sessions, those that a broker's viewers have no part in any more: why they ended, or none where they are used
-    /// through another broker.
+    /// Of these sessions, those that a broker's viewers have no part in any more.
     ///
     /// # Errors
     /// A database fault.
@@ -129,12 +139,24 @@ impl Store {
         &self,
         sessions: Vec<SessionId>,
         broker: BrokerId,
-    ) -> Result<Vec<(SessionId, Option<String>)>> {
+    ) -> Result<Vec<(SessionId, Over)>> {
         self.read(move |tx| {
             let rows = tx.peek_all(sessions.iter().map(Session::key))?;
-            let over = |session: Session| match session.ended_at {
-                Some(_) => Some((session.id, Some(session.end_reason.unwrap_or_default()))),
-                None => session.broker_id.filter(|at| *at != broker).map(|_| (session.id, None)),
+            let desktops = tx.peek_all(rows.iter().map(|session| Desktop::key(&session.desktop_id)))?;
+            let at: BTreeMap<_, _> = desktops.into_iter().filter_map(|d| Some((d.id, d.host_id?))).collect();
+            let hosts: BTreeSet<_> = at.values().collect();
+            let hosts = tx.peek_all(hosts.into_iter().map(Host::key))?;
+            let denied: Vec<_> = hosts.iter().filter(|h| h.denied_at.is_some()).map(|h| h.id).collect();
+            let over = |session: Session| {
+                let over = match session.ended_at {
+                    Some(_) => Over::Ended(session.end_reason.unwrap_or_default()),
+                    None if session.broker_id.is_some_and(|at| at != broker) => Over::Elsewhere,
+                    None if at.get(&session.desktop_id).is_some_and(|host| denied.contains(host)) => {
+                        Over::HostDenied
+                    }
+                    None => return None,
+                };
+                Some((session.id, over))
             };
             Ok(rows.into_iter().filter_map(over).collect())
         })

@@ -82,6 +82,7 @@ fn hello(memory_mib: u64) -> Hello {
         facts,
         followed: Followed::default(),
         desktops: 0,
+        streams: None,
     }
 }
 
@@ -107,7 +108,7 @@ impl Scene {
     async fn new(db: Db) -> Self {
         let store = Store::new(db.clone());
         let broker = store.start_broker("test").await.unwrap();
-        let link = store.link(&hello(65536), broker).await.unwrap();
+        let link = store.link(&hello(65536), &Origin::Here, broker).await.unwrap();
         let image = ImageInfo {
             digest: ImageDigest::try_from("ab".repeat(32)).unwrap(),
             name: "debian-desktop".to_owned(),
@@ -346,7 +347,7 @@ async fn what_is_said_late_changes_nothing(scene: Scene) {
 
 async fn a_refused_connect_leaves_the_database_as_it_was(scene: Scene) {
     let ada = scene.user("ada").await;
-    scene.store.link(&hello(100), scene.broker).await.unwrap();
+    scene.store.link(&hello(100), &Origin::Here, scene.broker).await.unwrap();
     let before = scene.store.audit(None, 1000).await.unwrap();
     assert!(matches!(scene.connect(ada).await, Err(Error::NoHost { .. })));
     assert_eq!(scene.store.desktops(None, true, None, 10).await.unwrap().len(), 0);
@@ -418,7 +419,7 @@ async fn a_pool_gives_no_more_desktops_than_it_may_however_many_ask_at_once(scen
 
 async fn a_host_is_promised_no_more_than_it_may_however_many_ask_at_once(mut scene: Scene) {
     // Twice its memory is promised: five desktops of 1 GiB.
-    scene.link = scene.store.link(&hello(2600), scene.broker).await.unwrap();
+    scene.link = scene.store.link(&hello(2600), &Origin::Here, scene.broker).await.unwrap();
     let mut users = Vec::new();
     for n in 0..20 {
         users.push(scene.user(&format!("user-{n}")).await);
@@ -481,7 +482,7 @@ async fn a_link_that_another_replaced_changes_nothing(scene: Scene) {
     let ada = scene.user("ada").await;
     let first = scene.connect(ada).await.unwrap();
     let other = scene.store.start_broker("other").await.unwrap();
-    let newer = scene.store.link(&hello(65536), other).await.unwrap();
+    let newer = scene.store.link(&hello(65536), &Origin::Here, other).await.unwrap();
     assert!(newer.epoch > scene.link.epoch);
     let lost = |result: Result<_>| matches!(result, Err(Error::LinkLost { .. }));
     for phase in [Phase::Ready, Phase::Failed] {
@@ -520,12 +521,12 @@ async fn a_silent_broker_is_ended_and_what_it_was_linked_to_is_out_of_reach(scen
     let other = scene.store.start_broker("other").await.unwrap();
     assert_eq!(scene.store.end_silent_brokers().await.unwrap().hosts, [scene.link.host]);
     assert!(matches!(scene.store.beat(scene.broker).await, Err(Error::BrokerEnded)));
-    assert!(matches!(scene.store.link(&hello(65536), scene.broker).await, Err(Error::BrokerEnded)));
+    assert!(matches!(scene.store.link(&hello(65536), &Origin::Here, scene.broker).await, Err(Error::BrokerEnded)));
     assert!(matches!(scene.says(first.desktop.id, Phase::Ready).await, Err(Error::LinkLost { .. })));
     let row = scene.store.session(session(&first)).await.unwrap().session;
     assert_eq!(row.state, lucarne_control::api::SessionState::Disconnected);
     assert_eq!(scene.store.hosts_online().await.unwrap(), 0);
-    scene.store.link(&hello(65536), other).await.unwrap();
+    scene.store.link(&hello(65536), &Origin::Here, other).await.unwrap();
     assert_eq!(scene.store.hosts_online().await.unwrap(), 1);
 }
 
@@ -539,7 +540,7 @@ async fn a_floating_desktop_whose_host_is_lost_is_replaced_where_there_is_a_plac
     let kept = scene.connect(ada).await.unwrap();
     assert_eq!(kept.desktop.id, first.desktop.id, "there is no place for another");
     let cellar = Hello { host: "cellar".to_owned(), ..hello(65536) };
-    let cellar = scene.store.link(&cellar, scene.broker).await.unwrap();
+    let cellar = scene.store.link(&cellar, &Origin::Here, scene.broker).await.unwrap();
     let image = scene.store.images(None, 1).await.unwrap().remove(0);
     let image = ImageInfo {
         digest: image.digest,
@@ -569,7 +570,7 @@ async fn a_host_is_declared_dead_only_as_it_was_seen(scene: Scene) {
     let fence = || scene.store.fence_host("admin", seen.id, seen.epoch, "its mainboard burnt");
     assert!(matches!(fence().await, Err(Error::InUse { .. })), "it is connected");
     scene.store.unlink(&scene.link, "cut").await.unwrap();
-    let again = scene.store.link(&hello(65536), scene.broker).await.unwrap();
+    let again = scene.store.link(&hello(65536), &Origin::Here, scene.broker).await.unwrap();
     scene.store.unlink(&again, "cut").await.unwrap();
     assert!(matches!(fence().await, Err(Error::InUse { .. })), "it was connected since");
     let ended = scene.store.fence_host("admin", seen.id, again.epoch, "its mainboard burnt").await.unwrap();
@@ -577,7 +578,7 @@ async fn a_host_is_declared_dead_only_as_it_was_seen(scene: Scene) {
     let row = scene.store.desktop(&first.desktop.id.to_string()).await.unwrap();
     assert!(row.ended && row.detail.contains("its mainboard burnt"), "{row:?}");
     // Should it come back, it is told to have nothing.
-    let back = scene.store.link(&hello(65536), scene.broker).await.unwrap();
+    let back = scene.store.link(&hello(65536), &Origin::Here, scene.broker).await.unwrap();
     assert_eq!(scene.store.desired(&back).await.unwrap().desktops, []);
     let all: Vec<Placement> = scene.all(Placement::all).await;
     assert!(all.iter().all(|p| p.freed_at.is_some()));
@@ -591,11 +592,11 @@ async fn a_database_that_was_put_back_is_followed_again_and_makes_nothing_anew(s
     // The host has followed what this database does not know of.
     let followed = Followed { epoch: scene.link.epoch + 7, revision: 1 };
     let ahead = Hello { followed, ..hello(65536) };
-    let refused = scene.store.link(&ahead, scene.broker).await.unwrap_err().to_string();
+    let refused = scene.store.link(&ahead, &Origin::Here, scene.broker).await.unwrap_err().to_string();
     assert!(refused.contains("older than the host") && refused.contains("database restored"), "{refused}");
     scene.store.restored("admin").await.unwrap();
     let broker = scene.store.start_broker("test").await.unwrap();
-    let link = scene.store.link(&ahead, broker).await.unwrap();
+    let link = scene.store.link(&ahead, &Origin::Here, broker).await.unwrap();
     let desired = scene.store.desired(&link).await.unwrap();
     assert!(desired.epoch > followed.epoch && !desired.desktops[0].fresh);
     assert_eq!(scene.store.redeem_ticket(&hash).await.unwrap(), None);

@@ -4,9 +4,9 @@ use crate::table::table;
 use crate::value::{Json, words};
 use lucarne_control::agent::{HostFacts, TemplateObserved};
 use lucarne_control::spec::ImageDigest;
-use lucarne_control::{BrokerId, HostId};
+use lucarne_control::{BrokerId, EnrollmentId, HostId};
 
-words!(BrokerId, HostId, ImageDigest);
+words!(BrokerId, EnrollmentId, HostId, ImageDigest);
 
 table! {
     /// One run of a broker.
@@ -51,6 +51,12 @@ table! {
         broker_id: Option<BrokerId>,
         /// Since when to nobody.
         cut_at: Option<i64>,
+        /// The key that it enrolled with (P-256, the point uncompressed); none where it is on a broker's own machine.
+        public_key: Option<Vec<u8>>,
+        /// Where its desktops' displays are reached by the network.
+        address: Option<String>,
+        /// Since when it may not connect.
+        denied_at: Option<i64>,
     }
     key (id: HostId);
     unique named (name: str);
@@ -63,6 +69,45 @@ impl Host {
     pub fn is_online(&self) -> bool {
         self.broker_id.is_some()
     }
+}
+
+table! {
+    /// Who issues the certificates of a deployment.
+    Authority in "authorities" {
+        /// For what: `hosts`.
+        name: String,
+        /// Its certificate, PEM.
+        certificate: String,
+        /// Its private key, PEM.
+        private_key: String,
+        /// When.
+        created_at: i64,
+    }
+    key (name: str);
+}
+
+table! {
+    /// The permission for one host to join.
+    Enrollment in "enrollments" {
+        /// Id.
+        id: EnrollmentId,
+        /// sha256 of the token's secret.
+        hash: Vec<u8>,
+        /// Only as the host of this name.
+        host: Option<String>,
+        /// Who gave it.
+        created_by: String,
+        /// When.
+        created_at: i64,
+        /// When it is over.
+        expires_at: i64,
+        /// When it was used.
+        used_at: Option<i64>,
+        /// The name of the host that used it.
+        used_by: Option<String>,
+    }
+    key (id: EnrollmentId);
+    unique hashed (hash: [u8]);
 }
 
 table! {

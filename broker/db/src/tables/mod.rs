@@ -8,7 +8,7 @@ mod people;
 mod sessions;
 
 pub use desktops::{Assignment, Desktop, Placement, Pool, PoolPolicy};
-pub use hosts::{Broker, Host, HostImage, HostPulse, HostTemplate, Image};
+pub use hosts::{Authority, Broker, Enrollment, Host, HostImage, HostPulse, HostTemplate, Image};
 pub use people::{Entitlement, Group, HolderKind, Login, LoginKind, Membership, User};
 pub use sessions::{Session, Shadow, ShadowState, Ticket};
 
@@ -68,6 +68,8 @@ pub const ALL: &[&crate::table::Table] = {
         Pool::TABLE,
         Entitlement::TABLE,
         Broker::TABLE,
+        Authority::TABLE,
+        Enrollment::TABLE,
         Host::TABLE,
         HostPulse::TABLE,
         HostTemplate::TABLE,

@@ -119,6 +119,9 @@ impl Scene {
             epoch: 1,
             broker_id: Some(lucarne_control::BrokerId::generate()),
             cut_at: None,
+            public_key: None,
+            address: None,
+            denied_at: None,
         };
         insert(db, scene.hosts.iter().enumerate().map(host).collect()).await?;
         let stored = |id: &HostId| HostImage { host_id: *id, digest: image.clone() };
