@@ -22,8 +22,7 @@ const LONGEST_NAME: usize = 253;
 /// Answers one question.
 pub async fn answer<S: Stream>(app: &App, stream: S, address: SocketAddr) {
     let exchange = async {
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MAX_ASK)).max_frame_size(Some(MAX_ASK));
+        let config = WebSocketConfig::default().max_message_size(Some(MAX_ASK)).max_frame_size(Some(MAX_ASK));
         let mut socket = accept_async_with_config(stream, Some(config)).await?;
         while let Some(message) = socket.next().await {
             let Message::Text(text) = message? else { continue };
@@ -76,7 +75,9 @@ async fn asked(app: &App, text: &str) -> Result<Answer, String> {
 pub fn check_name(name: &str) -> Result<(), String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     match name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(fine) {
-        true => Err(format!("{name:?} is no name for a host: letters, digits, dots, hyphens and underlines, at most {LONGEST_NAME}")),
+        true => Err(format!(
+            "{name:?} is no name for a host: letters, digits, dots, hyphens and underlines, at most {LONGEST_NAME}"
+        )),
         false => Ok(()),
     }
 }

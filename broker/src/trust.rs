@@ -89,7 +89,9 @@ impl Trust {
             }
             match issue(&self.authority, &self.certificate) {
                 Ok(own) => *self.own.write().unwrap_or_else(PoisonError::into_inner) = own,
-                Err(e) => tracing::error!(error = %e, "this broker's certificate for hosts cannot be renewed"),
+                Err(e) => {
+                    tracing::error!(error = %e, "this broker's certificate for hosts cannot be renewed")
+                }
             }
         }
     }

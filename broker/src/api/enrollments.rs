@@ -47,7 +47,11 @@ pub async fn create(
         Invitation { hash: secret.hash().to_vec(), host: new.host, valid: i64::from(valid) * 1000 };
     let enrollment = app.store.invite(&caller.name, invitation).await?;
     let token = EnrollmentToken { secret, authority: app.trust.authority().fingerprint() }.to_string();
-    let brokers = vec![address.to_string()];
+    // One that listens everywhere is reached by its name.
+    let brokers = match address.ip().is_unspecified() {
+        true => vec![format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), address.port())],
+        false => vec![address.to_string()],
+    };
     Ok((StatusCode::CREATED, Json(GivenEnrollment { enrollment, token, brokers })))
 }
 

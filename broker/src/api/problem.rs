@@ -83,9 +83,7 @@ impl From<store::Error> for ApiError {
             | E::HostUnknown { .. }
             | E::HostDenied { .. }
             | E::NotThatHost { .. }
-            | E::TokenRefused { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over".to_owned())
-            }
+            | E::TokenRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over".to_owned()),
             E::SessionEnded(_) => (StatusCode::GONE, "session_ended".to_owned()),
         };
         Self::new(status, &code, e.to_string())

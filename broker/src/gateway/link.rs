@@ -2,9 +2,9 @@
 //! network its host is in between, and has shown its certificate.
 
 use crate::app::App;
-use lucarne_control::{HostId, SessionId};
 use lucarne_control::desktop::Endpoint;
 use lucarne_control::link::{MAX_LINE, Open, Opened, Purpose};
+use lucarne_control::{HostId, SessionId};
 use lucarne_core::Entry;
 use lucarne_core::store::PlacedDesktop;
 use lucarne_trust::Role;

@@ -3,23 +3,26 @@
 use super::eventually;
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::agent::{
-    Desired, DesktopObserved, Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION,
+    Desired, DesktopObserved, Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, StreamDoor,
     TemplateObserved, TemplateState, ToAgent,
 };
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::link::{Open, Opened, Purpose};
 use lucarne_control::spec::{ImageDigest, ImageInfo};
 use lucarne_control::{DesktopId, SessionId};
+use lucarne_relay::Identity;
 use lucarne_rfb::server;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::either::Either;
 
 /// What the fake picture is.
 pub const JPEG: &[u8] = b"\xff\xd8 not really a picture \xff\xd9";
@@ -95,21 +98,56 @@ impl Agent {
 
     pub async fn start_with(server: &super::Server, name: &str, behaviour: Behaviour) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let agent = Self::connect(&server.agent_socket(), name, behaviour, State::default(), dir).await;
+        let stream = Either::Left(UnixStream::connect(server.agent_socket()).await.unwrap());
+        let agent = Self::connect(stream, None, name, behaviour, State::default(), dir).await;
+        agent.told(server).await;
+        agent
+    }
+
+    /// Connects by the network, as the host that was enrolled, with a relay on this port.
+    pub async fn start_enrolled(
+        server: &super::Server,
+        identity: &Identity,
+        port: u16,
+        dir: Arc<TempDir>,
+    ) -> Self {
+        let stream = dial(server, identity).await.unwrap();
+        let door = Some(StreamDoor { address: None, port });
+        let name = &identity.about.name;
+        Self::connect(stream, door, name, Behaviour::default(), State::default(), dir).await
+    }
+
+    /// Waits until the broker has told this agent of the default pool, and sees it.
+    pub async fn told(&self, server: &super::Server) {
+        let (agent, name) = (self, &self.name);
         eventually("the agent gets its desired set", || async { agent.desired() }).await;
         let wanted = || async { agent.desired().filter(|d| !d.templates.is_empty()) };
         eventually("the default pool's template is wanted", wanted).await;
         let admin = server.local();
         eventually("the template is seen", || async {
             let pools: Vec<lucarne_control::api::Pool> = admin.page("/pools").await;
-            pools.iter().any(|p| p.templates.iter().any(|t| t.host == name)).then_some(())
+            pools.iter().any(|p| p.templates.iter().any(|t| t.host == *name)).then_some(())
         })
         .await;
-        agent
+    }
+
+    /// Why the broker ended the link.
+    pub async fn ended(&mut self) -> Option<String> {
+        (&mut self.task).await.unwrap()
+    }
+
+    /// Breaks the link and comes back by the network with the same desktops.
+    pub async fn reconnect_enrolled(self, server: &super::Server, identity: &Identity, port: u16) -> Self {
+        self.task.abort();
+        let state = std::mem::take(&mut *self.state.lock().unwrap());
+        let stream = dial(server, identity).await.unwrap();
+        let door = Some(StreamDoor { address: None, port });
+        Self::connect(stream, door, &self.name, Behaviour::default(), state, Arc::clone(&self.dir)).await
     }
 
     async fn connect(
-        socket: &Path,
+        stream: Stream,
+        streams: Option<StreamDoor>,
         name: &str,
         behaviour: Behaviour,
         state: State,
@@ -118,12 +156,12 @@ impl Agent {
         let (again, outgoing) = mpsc::unbounded_channel();
         let state = Arc::new(Mutex::new(state));
         let behaviour = Arc::new(Mutex::new(behaviour));
-        let stream = UnixStream::connect(socket).await.unwrap();
         let (ws, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
         let mut hello = hello(name, PROTOCOL_VERSION, behaviour.lock().unwrap().memory_mib);
         if let Some(desired) = &state.lock().unwrap().desired {
             hello.followed = Followed { epoch: desired.epoch, revision: desired.revision };
         }
+        hello.streams = streams;
         let run = Run {
             hello,
             dir: dir.path().to_owned(),
@@ -139,7 +177,8 @@ impl Agent {
         self.task.abort();
         let behaviour = self.behaviour.lock().unwrap().clone();
         let state = std::mem::take(&mut *self.state.lock().unwrap());
-        Self::connect(&server.agent_socket(), &self.name, behaviour, state, Arc::clone(&self.dir)).await
+        let stream = Either::Left(UnixStream::connect(server.agent_socket()).await.unwrap());
+        Self::connect(stream, None, &self.name, behaviour, state, Arc::clone(&self.dir)).await
     }
 
     /// Breaks the link, comes back, and gives the reason for which it is refused.
@@ -217,6 +256,12 @@ pub fn hello(name: &str, protocol: u32, memory_mib: u64) -> Hello {
     }
 }
 
+/// Connects as an enrolled host.
+pub async fn dial(server: &super::Server, identity: &Identity) -> std::io::Result<Stream> {
+    let client = identity.credentials().unwrap().client().unwrap();
+    Ok(Either::Right(Box::new(lucarne_relay::dial::broker(&server.hosts, client).await?)))
+}
+
 /// What is desired after a set, or a change to the one before.
 fn merged(before: Option<Desired>, told: Desired) -> Desired {
     let Some(since) = told.since else { return told };
@@ -232,10 +277,20 @@ fn merged(before: Option<Desired>, told: Desired) -> Desired {
 
 /// Says one `Hello` and gives the reason for which the broker refuses it.
 pub async fn refused(socket: &Path, hello: Hello) -> String {
-    let stream = UnixStream::connect(socket).await.unwrap();
+    refused_by(Either::Left(UnixStream::connect(socket).await.unwrap()), hello).await
+}
+
+/// The same, over anything.
+pub async fn refused_by(stream: Stream, hello: Hello) -> String {
     let (mut ws, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
     ws.send(Message::text(serde_json::to_string(&FromAgent::Hello(hello)).unwrap())).await.unwrap();
-    let Some(Ok(Message::Text(text))) = ws.next().await else { panic!("the broker said nothing") };
+    let text = loop {
+        match ws.next().await {
+            Some(Ok(Message::Text(text))) => break text,
+            Some(Ok(Message::Ping(_))) => {}
+            other => panic!("the broker said nothing: {other:?}"),
+        }
+    };
     match serde_json::from_str(&text).unwrap() {
         ToAgent::Refused { reason } => reason,
         other => panic!("{other:?}"),
@@ -249,7 +304,9 @@ struct Run {
     behaviour: Arc<Mutex<Behaviour>>,
 }
 
-type Ws = tokio_tungstenite::WebSocketStream<UnixStream>;
+/// What an agent's link goes over.
+pub type Stream = Either<UnixStream, Box<TlsStream<TcpStream>>>;
+type Ws = tokio_tungstenite::WebSocketStream<Stream>;
 
 impl Run {
     /// The agent's loop; gives the reason when the broker refuses it.

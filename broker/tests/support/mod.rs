@@ -36,6 +36,8 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 pub struct Server {
     pub address: SocketAddr,
     pub vnc: SocketAddr,
+    /// Where hosts come in by the network.
+    pub hosts: String,
     pub password: String,
     pub vnc_fingerprint: Option<String>,
     pub dir: Arc<TempDir>,
@@ -49,6 +51,7 @@ pub fn config(dir: &Path) -> Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         vnc_listen: Some("127.0.0.1:0".parse().unwrap()),
         vnc_security: vec![VncSecurity::VeNCrypt(Subtype::X509Plain)],
+        agent_listen: Some("127.0.0.1:0".parse().unwrap()),
         agent_socket: dir.join("run/agent.sock"),
         admin_socket: dir.join("run/admin.sock"),
         default_pool: Some("desk".to_owned()),
@@ -76,11 +79,12 @@ impl Server {
         let broker = Broker::start(config).await.unwrap();
         let (address, vnc) = (broker.address(), broker.vnc_address().unwrap());
         let password = broker.initial_admin().map(|a| a.password.clone()).unwrap_or_default();
+        let hosts = broker.agent_address().unwrap().to_string();
         let vnc_fingerprint = broker.vnc_fingerprint();
         let stop = CancellationToken::new();
         let child = stop.clone();
         let task = tokio::spawn(async move { broker.run(child).await.unwrap() });
-        Self { address, vnc, password, vnc_fingerprint, dir, stop, task }
+        Self { address, vnc, hosts, password, vnc_fingerprint, dir, stop, task }
     }
 
     /// Ends the broker in good order; the folder stays.

@@ -101,6 +101,18 @@ pub fn age(at: i64) -> String {
     }
 }
 
+/// How long until then, such as `59 min`; `over` when it was before.
+pub fn left(at: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match at - i64::try_from(now).unwrap_or(i64::MAX) {
+        ..=0 => "over".to_owned(),
+        s @ 1..=119 => format!("{s} s"),
+        s @ 120..=7199 => format!("{} min", s / 60),
+        s @ 7200..=172_799 => format!("{} h", s / 3600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
 /// Bytes in the largest unit that leaves a number above 1.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -69,15 +69,23 @@ impl Credentials {
     /// # Errors
     /// One cannot be read.
     pub fn load(own: &str, key: &str, authority: &str) -> Result<Self, Error> {
-        let certificate = |pem: &str, what| {
-            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| unreadable(what, e))
-        };
+        let certificate =
+            |pem: &str, what| CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| unreadable(what, e));
         Ok(Self {
             own: certificate(own, "the certificate")?,
             key: PrivateKeyDer::from_pem_slice(key.as_bytes())
                 .map_err(|e| unreadable("the certificate's key", e))?,
             authority: certificate(authority, "the authority's certificate")?,
         })
+    }
+
+    /// The fingerprint of an authority's certificate, PEM.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn authority(pem: &str) -> Result<Fingerprint, Error> {
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes());
+        Ok(Fingerprint::of(&certificate.map_err(|e| unreadable("the authority's certificate", e))?))
     }
 
     /// Its own certificate.

@@ -70,7 +70,10 @@ impl fmt::Debug for Secret {
 fn bytes(text: &str) -> Result<[u8; 32], Error> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
     bytes.ok_or_else(|| {
-        unreadable("the enrolment token", "copy it whole, from `lucarne host token`: 87 characters with one dot")
+        unreadable(
+            "the enrolment token",
+            "copy it whole, from `lucarne host token`: 87 characters with one dot",
+        )
     })
 }
 

@@ -2,7 +2,9 @@
 
 use crate::AgentError;
 use crate::accel::AccelChoice;
+use lucarne_relay::Identity;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,15 +12,45 @@ use std::path::{Path, PathBuf};
 /// socket's path (unix(7)).
 const MAX_DIR: usize = 107 - "/desktops//display.sock".len() - 36;
 
+/// The way to a broker.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// On this machine.
+    Here {
+        /// The broker's socket for agents.
+        socket: PathBuf,
+        /// The host's name in the deployment.
+        host: String,
+    },
+    /// By the network, as the host that was enrolled.
+    Network {
+        /// Who it is.
+        identity: Identity,
+        /// Where the relay takes gateways' connections.
+        listen: SocketAddr,
+        /// The name or IP address by which gateways reach it; that from which the agent comes when left out.
+        address: Option<String>,
+    },
+}
+
+impl Way {
+    /// The host's name in the deployment.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Here { host, .. } => host,
+            Self::Network { identity, .. } => &identity.about.name,
+        }
+    }
+}
+
 /// What the agent is told.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// Its folder, absolute: images, templates and desktops are below it.
     pub dir: PathBuf,
-    /// The broker's socket for agents.
-    pub broker_socket: PathBuf,
-    /// The host's name in the deployment.
-    pub host: String,
+    /// The way to a broker.
+    pub way: Way,
     /// Which accelerator to use.
     pub accel: AccelChoice,
     /// This program's path. It is started with `desktop --dir …` for each desktop, as that desktop's user.
@@ -61,6 +93,14 @@ impl AgentConfig {
     #[must_use]
     pub fn desktops(&self) -> PathBuf {
         self.dir.join("desktops")
+    }
+
+    pub(crate) fn relay_lock(&self) -> PathBuf {
+        self.dir.join("relay.json")
+    }
+
+    pub(crate) fn relay_log(&self) -> PathBuf {
+        self.dir.join("relay.log")
     }
 }
 

@@ -18,16 +18,18 @@ mod hub;
 mod link;
 pub mod network;
 mod recordings;
+mod renewal;
 mod slots;
 mod spawn;
+mod streams;
 mod templates;
 
 use crate::desktops::Desktops;
 use crate::hub::Hub;
 use crate::templates::Templates;
 pub use accel::{AccelChoice, Chosen, choose};
-pub use config::{AgentConfig, check_passable};
-use lucarne_control::agent::HostFacts;
+pub use config::{AgentConfig, Way, check_passable};
+use lucarne_control::agent::{HostFacts, StreamDoor};
 use lucarne_images::Store;
 use lucarne_qemu::Qemu;
 use std::sync::Arc;
@@ -63,6 +65,9 @@ pub enum AgentError {
     /// A path that is too long for a Unix socket.
     #[error("{0}")]
     PathTooLong(String),
+    /// The relay.
+    #[error("viewers' streams cannot be taken by the network")]
+    Relay(#[source] std::io::Error),
     /// Something that desktops' users cannot get at.
     #[error("{0}")]
     Closed(String),
@@ -94,6 +99,27 @@ impl Shutdown {
             () = self.leave.cancelled() => Ending::Leave,
         }
     }
+}
+
+/// Takes viewers' streams by the network to the desktops of the host in `dir`, until `stop` and until the last ends.
+///
+/// # Errors
+/// It cannot begin.
+pub async fn relay(
+    dir: &std::path::Path,
+    listen: std::net::SocketAddr,
+    stop: CancellationToken,
+) -> Result<(), lucarne_relay::relay::Error> {
+    let desktops = dir.join("desktops");
+    let config = lucarne_relay::relay::Config {
+        listen,
+        identity: dir.join("identity"),
+        lock: dir.join("relay.json"),
+        socket: Box::new(move |desktop| {
+            desktops.join(desktop.to_string()).join(lucarne_desktop::config::files::DISPLAY_SOCKET)
+        }),
+    };
+    lucarne_relay::relay::run(config, stop).await
 }
 
 /// Runs the agent until it is told to end.
@@ -147,8 +173,19 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     ));
     desktops.adopt_all();
 
+    let (streams, kept_up) = match &config.way {
+        Way::Here { .. } => (None, None),
+        Way::Network { identity, listen, address } => {
+            let streams = streams::Streams::new(&config, *listen, identity.about.id.to_string());
+            let port = streams.ensure().await.map_err(AgentError::Relay)?;
+            let tasks = (tokio::spawn(streams.keep()), tokio::spawn(renewal::keep(identity.clone())));
+            (Some(StreamDoor { address: address.clone(), port }), Some(tasks))
+        }
+    };
     let link = link::Link {
         config: config.clone(),
+        streams,
+        turn: std::sync::atomic::AtomicUsize::new(0),
         facts,
         hub,
         store,
@@ -163,10 +200,15 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     let ending = shutdown.requested().await;
     templates.stop().await;
     confinement.abort();
+    if let Some((relay, renewal)) = kept_up {
+        relay.abort();
+        renewal.abort();
+    }
     sweeper.abort();
     if ending == Ending::Destroy {
         tracing::info!("the host agent ends and destroys its desktops");
         desktops.destroy_all().await;
+        streams::end_relay(&config);
         // The table is shared by every server of this machine.
         if !slots::any_process() {
             network::release();

@@ -1,23 +1,30 @@
 //! The link to the broker: the agent dials, says who it is and what is here, and takes the desired set. It tries for
 //! ever, and nothing that runs depends on it.
 
-use crate::config::{AgentConfig, disk_free, memory_available};
+use crate::config::{AgentConfig, Way, disk_free, memory_available};
 use crate::desktops::Desktops;
 use crate::error_chain;
 use crate::followed::Kept;
 use crate::hub::Hub;
 use crate::templates::Templates;
 use futures_util::{SinkExt, StreamExt};
-use lucarne_control::agent::{Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, ToAgent};
+use lucarne_control::agent::{
+    Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, StreamDoor, ToAgent,
+};
 use lucarne_images::Store;
 use lucarne_ledger::Refusal;
+use lucarne_relay::{dial, identity};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 /// Time between heartbeats.
@@ -39,6 +46,10 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 /// What the link needs.
 pub(crate) struct Link {
     pub(crate) config: AgentConfig,
+    /// Where gateways reach its desktops.
+    pub(crate) streams: Option<StreamDoor>,
+    /// Which of several brokers is tried next.
+    pub(crate) turn: AtomicUsize,
     pub(crate) facts: HostFacts,
     pub(crate) hub: Hub,
     pub(crate) store: Arc<Store>,
@@ -47,12 +58,20 @@ pub(crate) struct Link {
     pub(crate) kept: Mutex<Kept>,
 }
 
-type Socket = WebSocketStream<UnixStream>;
+type Socket = WebSocketStream<Either<UnixStream, Box<TlsStream<TcpStream>>>>;
 
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
-    #[error("the broker's socket")]
-    Connect(#[from] std::io::Error),
+    #[error("the broker's socket {}", .0.display())]
+    Connect(PathBuf, #[source] std::io::Error),
+    #[error("the broker at {0}")]
+    Dial(String, #[source] std::io::Error),
+    #[error("the host's identity")]
+    Identity(#[from] identity::Error),
+    #[error(
+        "the host was given no broker to connect to; enrol it again with `lucarne host enroll --broker NAME:PORT`"
+    )]
+    NoBroker,
     #[error("the link")]
     WebSocket(#[from] tungstenite::Error),
     #[error("a message of the broker is not understood")]
@@ -80,7 +99,7 @@ impl Link {
                     let text = error_chain(&error);
                     // A broker that is away is said once, not every two seconds.
                     if text != said {
-                        tracing::warn!(error = %text, socket = %self.config.broker_socket.display(), "no link to the broker; trying on");
+                        tracing::warn!(error = %text, "no link to the broker; trying on");
                         said = text;
                     }
                 }
@@ -99,8 +118,26 @@ impl Link {
         }
     }
 
+    async fn dial(&self) -> Result<Either<UnixStream, Box<TlsStream<TcpStream>>>, LinkError> {
+        match &self.config.way {
+            Way::Here { socket, .. } => {
+                let failed = |e| LinkError::Connect(socket.clone(), e);
+                Ok(Either::Left(UnixStream::connect(socket).await.map_err(failed)?))
+            }
+            Way::Network { identity, .. } => {
+                // As it is now: it may have been renewed.
+                let client = identity.credentials()?.client().map_err(identity::Error::from)?;
+                let brokers = &identity.about.brokers;
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                let broker = brokers.get(turn % brokers.len().max(1)).ok_or(LinkError::NoBroker)?;
+                let failed = |e| LinkError::Dial(broker.clone(), e);
+                Ok(Either::Right(Box::new(dial::broker(broker, client).await.map_err(failed)?)))
+            }
+        }
+    }
+
     async fn session(&self, stop: &CancellationToken, wait: &mut Duration) -> Result<(), LinkError> {
-        let stream = UnixStream::connect(&self.config.broker_socket).await?;
+        let stream = self.dial().await?;
         let (mut socket, _) = tokio_tungstenite::client_async("ws://broker/agent", stream).await?;
         match self.talk(&mut socket, stop, wait).await {
             // A broker that refuses does not listen any more; what it said before says more than that.
@@ -122,11 +159,12 @@ impl Link {
     ) -> Result<(), LinkError> {
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
-            host: self.config.host.clone(),
+            host: self.config.way.host().to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
             facts: self.facts.clone(),
             followed: self.hub.followed(),
             desktops: self.hub.desktops(),
+            streams: self.streams.clone(),
         };
         send(socket, &FromAgent::Hello(hello)).await?;
         let (everything, mut changes) = self.hub.subscribe();

@@ -57,7 +57,9 @@ fn redeem(tx: &mut Tx<'_>, hash: &[u8], name: &str) -> Result<()> {
         return refused("it is too old; make a new one with `lucarne host token`".to_owned());
     }
     if let Some(only) = row.host.as_ref().filter(|only| *only != name) {
-        return refused(format!("it is for the host {only}, not for {name}; use --name {only}, or another token"));
+        return refused(format!(
+            "it is for the host {only}, not for {name}; use --name {only}, or another token"
+        ));
     }
     (row.used_at, row.used_by) = (Some(now), Some(name.to_owned()));
     Ok(tx.update(&row)?)
@@ -202,9 +204,8 @@ impl Store {
     pub async fn enrolled(&self, host: HostId, public_key: &[u8]) -> Result<Enrolled> {
         let public_key = public_key.to_vec();
         self.read(move |tx| {
-            let other = |reason: &str| {
-                Err(Error::NotThatHost { host: host.to_string(), reason: reason.to_owned() })
-            };
+            let other =
+                |reason: &str| Err(Error::NotThatHost { host: host.to_string(), reason: reason.to_owned() });
             match tx.peek(Host::key(&host))? {
                 None => other("it was deleted here; enrol it again with `lucarne host enroll`"),
                 Some(row) if row.denied_at.is_some() => Err(Error::HostDenied { host: row.name }),

@@ -142,7 +142,9 @@ pub enum Error {
         desktops: u64,
     },
     /// An administrator said that it may not connect.
-    #[error("the host {host} is denied; an administrator can let it in again with `lucarne host allow {host}`")]
+    #[error(
+        "the host {host} is denied; an administrator can let it in again with `lucarne host allow {host}`"
+    )]
     HostDenied {
         /// The host's name.
         host: String,

@@ -86,9 +86,8 @@ fn claimed(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin) -> Result<Option<Loc
         Origin::Here => tx.lock_first(Host::named(&hello.host))?,
         Origin::Enrolled { host, .. } => tx.lock(Host::key(host))?,
     };
-    let other = |reason: &str| {
-        Err(Error::NotThatHost { host: hello.host.clone(), reason: reason.to_owned() })
-    };
+    let other =
+        |reason: &str| Err(Error::NotThatHost { host: hello.host.clone(), reason: reason.to_owned() });
     match (origin, &host) {
         (_, Some(host)) if host.denied_at.is_some() && !mutant("a denied host is linked") => {
             Err(Error::HostDenied { host: host.name.clone() })
@@ -99,11 +98,14 @@ fn claimed(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin) -> Result<Option<Loc
         (Origin::Enrolled { .. }, None) => {
             other("it was deleted here; enrol it again with `lucarne host enroll`")
         }
-        (Origin::Enrolled { .. }, Some(host)) if host.name != hello.host => {
-            other(&format!("its certificate is that of the host {}; enrol it again with `lucarne host enroll`", host.name))
-        }
+        (Origin::Enrolled { .. }, Some(host)) if host.name != hello.host => other(&format!(
+            "its certificate is that of the host {}; enrol it again with `lucarne host enroll`",
+            host.name
+        )),
         (Origin::Enrolled { public_key, .. }, Some(host)) if host.public_key.as_ref() != Some(public_key) => {
-            other("that host was enrolled again since, elsewhere or with another data directory, and this one's key is not good any more")
+            other(
+                "that host was enrolled again since, elsewhere or with another data directory, and this one's key is not good any more",
+            )
         }
         _ => Ok(host),
     }

@@ -521,7 +521,10 @@ async fn a_silent_broker_is_ended_and_what_it_was_linked_to_is_out_of_reach(scen
     let other = scene.store.start_broker("other").await.unwrap();
     assert_eq!(scene.store.end_silent_brokers().await.unwrap().hosts, [scene.link.host]);
     assert!(matches!(scene.store.beat(scene.broker).await, Err(Error::BrokerEnded)));
-    assert!(matches!(scene.store.link(&hello(65536), &Origin::Here, scene.broker).await, Err(Error::BrokerEnded)));
+    assert!(matches!(
+        scene.store.link(&hello(65536), &Origin::Here, scene.broker).await,
+        Err(Error::BrokerEnded)
+    ));
     assert!(matches!(scene.says(first.desktop.id, Phase::Ready).await, Err(Error::LinkLost { .. })));
     let row = scene.store.session(session(&first)).await.unwrap().session;
     assert_eq!(row.state, lucarne_control::api::SessionState::Disconnected);

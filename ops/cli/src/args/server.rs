@@ -36,12 +36,30 @@ impl VncSecurity {
     }
 }
 
-/// Where viewers come in.
+/// A number with `s`, `m`, `h` or `d` becomes seconds.
+fn duration(text: &str) -> Result<u32, String> {
+    let wrong = || format!("{text:?} is no time; write it as 30m, 2h or 7d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).ok_or_else(wrong)
+}
+
+/// Where viewers and hosts come in.
 #[derive(ClapArgs)]
 pub struct Doors {
     /// Address of the web server.
     #[arg(long, default_value = "127.0.0.1:8443")]
     pub listen: SocketAddr,
+    /// Address for hosts that come by the network, such as 0.0.0.0:8444; none when left out.
+    #[arg(long)]
+    pub agent_listen: Option<SocketAddr>,
     /// Address for VNC viewers; `none` for none.
     #[arg(long, default_value = "127.0.0.1:5900")]
     pub vnc_listen: String,
@@ -109,6 +127,63 @@ pub enum HostCommand {
         /// What executes guests.
         #[arg(long, value_enum, default_value_t = Accel::Auto)]
         accel: Accel,
+        /// On an enrolled host, where gateways connect for viewers' streams.
+        #[arg(long, default_value = "0.0.0.0:8445")]
+        listen: SocketAddr,
+        /// On an enrolled host, the name or IP address by which gateways reach it; the one from which it comes to the broker when
+        /// left out.
+        #[arg(long)]
+        address: Option<String>,
+    },
+    /// Make this machine a host of a deployment, with a token of `lucarne host token`. Run it as root, once; then `lucarne host run`.
+    Enroll {
+        /// The token.
+        token: String,
+        /// The brokers' addresses for hosts, such as broker.example:8444; may be given several times.
+        #[arg(long, required = true, value_delimiter = ',')]
+        broker: Vec<String>,
+        /// The host's name; the machine's when left out.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Take viewers' streams to the desktops of an enrolled host; the agent starts and ends it.
+    #[command(hide = true)]
+    Relay {
+        /// The host's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where gateways connect.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Make a token with which one machine can become a host.
+    Token {
+        /// Only as the host of this name. One that is known already is then the same host with a new key.
+        #[arg(long)]
+        host: Option<String>,
+        /// How long it is good, such as 30m, 2h or 7d.
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        valid_for: u32,
+    },
+    /// List the tokens that were made, and who used them.
+    Tokens,
+    /// Take a token back, or forget one that was used.
+    Withdraw {
+        /// The token's id, as `lucarne host tokens` shows it.
+        id: String,
+    },
+    /// Cut a host off within seconds, with the streams of its desktops, until it is allowed again.
+    Deny {
+        /// Name or id.
+        host: String,
+        /// Why; it is kept in the audit log.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let a host that was denied connect again.
+    Allow {
+        /// Name or id.
+        host: String,
     },
     /// List hosts.
     List,

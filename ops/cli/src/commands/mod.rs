@@ -23,7 +23,10 @@ use tracing_subscriber::EnvFilter;
 pub fn logging(command: &Command) {
     let quiet = match command {
         Command::Broker(_) => false,
-        Command::Host(host) => !matches!(host.command, crate::args::HostCommand::Run { .. }),
+        Command::Host(host) => {
+            use crate::args::HostCommand::{Relay, Run};
+            !matches!(host.command, Run { .. } | Relay { .. })
+        }
         Command::Desktop(desktop) => desktop.dir.is_none(),
         _ => true,
     };

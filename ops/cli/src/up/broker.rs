@@ -18,6 +18,9 @@ pub struct Announcement {
     pub address: SocketAddr,
     /// Where VNC viewers go.
     pub vnc_address: Option<SocketAddr>,
+    /// Where hosts come in by the network.
+    #[serde(default)]
+    pub agent_address: Option<SocketAddr>,
     /// SHA-256 of the certificate.
     pub fingerprint: String,
     /// Fingerprint of the RSA key, as VNC viewers show it.
@@ -47,6 +50,7 @@ pub async fn run(args: Args) -> Result<()> {
         listen: args.doors.listen,
         vnc_listen: optional_address(&args.doors.vnc_listen)?,
         vnc_security: args.doors.vnc_security.into_iter().map(security).collect(),
+        agent_listen: args.doors.agent_listen,
         agent_socket: super::agent_socket(&data_dir),
         admin_socket: admin_socket(&data_dir),
         default_pool: args.default_pool,
@@ -57,6 +61,7 @@ pub async fn run(args: Args) -> Result<()> {
         let announcement = Announcement {
             address: broker.address(),
             vnc_address: broker.vnc_address(),
+            agent_address: broker.agent_address(),
             fingerprint: broker.fingerprint().to_owned(),
             vnc_fingerprint: broker.vnc_fingerprint(),
             initial_admin: broker.initial_admin().map(|a| (a.name.clone(), a.password.clone())),

@@ -79,6 +79,9 @@ pub async fn run(args: Up) -> Result<()> {
         "--vnc-security".into(),
         args.doors.vnc_security.iter().map(|s| s.name()).collect::<Vec<_>>().join(","),
     ];
+    if let Some(listen) = args.doors.agent_listen {
+        broker_args.extend(["--agent-listen".into(), listen.to_string()]);
+    }
     if args.default_pool != "none" {
         broker_args.extend(["--default-pool".into(), args.default_pool.clone()]);
     }
