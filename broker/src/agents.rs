@@ -66,12 +66,24 @@ enum LinkError {
     Refused(String),
     #[error("the agent sent a message that cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
+    #[error("the agent went away without a word")]
+    Broken,
     #[error("the link failed: {0}")]
-    Socket(#[from] tungstenite::Error),
+    Socket(#[source] tungstenite::Error),
     #[error(transparent)]
     Served(#[from] hosts::LinkError),
     #[error("the broker is going away")]
     Shutdown,
+}
+
+impl From<tungstenite::Error> for LinkError {
+    fn from(e: tungstenite::Error) -> Self {
+        match e {
+            // As TLS says it, it would lead to a page about TLS.
+            tungstenite::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Self::Broken,
+            e => Self::Socket(e),
+        }
+    }
 }
 
 /// Accepts agents of this machine until `shutdown`.

@@ -4,9 +4,11 @@
 //! work inside. It panics where a test would: whatever goes wrong here fails the test that asked, with what was seen.
 
 pub mod browser;
+pub mod deployment;
 pub mod guest;
 pub mod http;
 pub mod link;
+pub mod netns;
 pub mod poll;
 pub mod process;
 pub mod screen;

@@ -15,8 +15,9 @@ use lucarne_rfb::{PixelFormat, encodings};
 use serde_json::Value;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Keysyms that tests press (X11 `keysymdef.h`).
@@ -60,6 +61,28 @@ impl Stream for UnixStream {
     }
 }
 
+/// Connects, with VeNCrypt and X509Plain.
+fn sign_in(
+    address: &SocketAddr,
+    cert: &Path,
+    user: &str,
+    password: &str,
+) -> Result<(Tls, Handshake), String> {
+    let mut tcp = TcpStream::connect(address).map_err(|e| e.to_string())?;
+    tcp.set_read_timeout(Some(LIMIT)).map_err(|e| e.to_string())?;
+    let mut shake = Handshake::new(Want::VeNCrypt {
+        subtypes: vec![Subtype::X509Plain],
+        user: user.to_owned(),
+        password: Password::new(password.to_owned()),
+    });
+    handshake(&mut shake, &mut tcp, HandshakeEvent::StartTls(Subtype::X509Plain), Vec::new())?;
+    let mut stream = tls(cert, tcp);
+    let mut out = Vec::new();
+    shake.tls_started(&mut out).map_err(|e| e.to_string())?;
+    handshake(&mut shake, &mut stream, HandshakeEvent::Secured, out)?;
+    Ok((stream, shake))
+}
+
 /// A connected viewer.
 pub struct Vnc {
     stream: Box<dyn Stream>,
@@ -96,19 +119,17 @@ impl Vnc {
         format: PixelFormat,
         encodings: &[i32],
     ) -> Result<Self, String> {
-        let mut tcp = TcpStream::connect(server.vnc).map_err(|e| e.to_string())?;
-        tcp.set_read_timeout(Some(LIMIT)).map_err(|e| e.to_string())?;
-        let mut shake = Handshake::new(Want::VeNCrypt {
-            subtypes: vec![Subtype::X509Plain],
-            user: user.to_owned(),
-            password: Password::new(password_of(user)),
-        });
-        handshake(&mut shake, &mut tcp, HandshakeEvent::StartTls(Subtype::X509Plain), Vec::new())?;
-        let mut stream = tls(&server.cert(), tcp);
-        let mut out = Vec::new();
-        shake.tls_started(&mut out).map_err(|e| e.to_string())?;
-        handshake(&mut shake, &mut stream, HandshakeEvent::Secured, out)?;
+        let (stream, shake) = sign_in(&server.vnc, &server.cert(), user, &password_of(user))?;
         Self::begin(Box::new(stream), shake, format, encodings)
+    }
+
+    /// As [`Self::connect`], at any server's address for viewers.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_at(address: &SocketAddr, cert: &Path, user: &str, password: &str) -> Result<Self, String> {
+        let (stream, shake) = sign_in(address, cert, user, password)?;
+        Self::begin(Box::new(stream), shake, PixelFormat::BGRX, &ENCODINGS)
     }
 
     /// Comes to a connection's desktop in nobody's place, with input or without, and waits for the first whole picture.

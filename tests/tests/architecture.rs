@@ -73,7 +73,7 @@ const IO: [&str; 8] = ["tokio", "tokio-util", "tokio-tungstenite", "hyper", "axu
 
 #[test]
 fn protocols_do_no_io_and_know_no_runtime() {
-    for folder in ["protocol/rfb", "protocol/control"] {
+    for folder in ["protocol/rfb", "protocol/control", "protocol/trust"] {
         let needs = of(folder);
         assert!(IO.iter().all(|io| !needs.contains(*io)), "{folder} needs {needs:?}");
     }

@@ -61,6 +61,7 @@ describe('the end', () => {
     [4003, 'taken_over'],
     [4004, 'stopped'],
     [4005, 'refused'],
+    [4007, 'refused'],
     [4006, 'stopped'],
   ])('close code %i means %s', (code, reason) => {
     expect(after(...seen, closed(code))).toMatchObject({ name: 'ended', reason });

@@ -121,13 +121,13 @@ impl From<shadow::Error> for ApiError {
 
 impl From<Refused> for ApiError {
     fn from(e: Refused) -> Self {
-        match &e {
+        match e {
             Refused::BadCredentials => {
                 Self::new(StatusCode::UNAUTHORIZED, "bad_credentials", format!("{e}; try again"))
             }
             Refused::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", e.to_string()),
-            Refused::Fault(auth::Fault::Store(e)) => Self::internal(e),
-            Refused::Fault(auth::Fault::Password(e)) => Self::internal(e),
+            Refused::Fault(auth::Fault::Store(e)) => e.into(),
+            Refused::Fault(auth::Fault::Password(e)) => Self::internal(&e),
         }
     }
 }

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 /// socket's path (unix(7)).
 const MAX_DIR: usize = 107 - "/desktops//display.sock".len() - 36;
 
-/// The way to a broker.
+/// The route to a broker.
 #[derive(Clone, Debug)]
-pub enum Way {
+pub enum Route {
     /// On this machine.
     Here {
         /// The broker's socket for agents.
@@ -33,7 +33,7 @@ pub enum Way {
     },
 }
 
-impl Way {
+impl Route {
     /// The host's name in the deployment.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -49,8 +49,8 @@ impl Way {
 pub struct AgentConfig {
     /// Its folder, absolute: images, templates and desktops are below it.
     pub dir: PathBuf,
-    /// The way to a broker.
-    pub way: Way,
+    /// The route to a broker.
+    pub route: Route,
     /// Which accelerator to use.
     pub accel: AccelChoice,
     /// This program's path. It is started with `desktop --dir …` for each desktop, as that desktop's user.

@@ -9,9 +9,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
-/// Changes that a slow link may fall behind before it is told everything anew.
-const BACKLOG: usize = 1024;
-
 struct State {
     images: Vec<ImageInfo>,
     templates: HashMap<TemplateSpec, TemplateObserved>,
@@ -26,10 +23,10 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// One of a host that has followed this before.
-    pub(crate) fn new(followed: Followed) -> Self {
+    /// One of a host that has followed this before. A link may fall behind by `backlog` changes before it is told everything anew.
+    pub(crate) fn new(followed: Followed, backlog: usize) -> Self {
         let state = State { images: Vec::new(), templates: HashMap::new(), ledger: Ledger::new(followed) };
-        Self { state: Arc::new(Mutex::new(state)), changes: broadcast::channel(BACKLOG).0 }
+        Self { state: Arc::new(Mutex::new(state)), changes: broadcast::channel(backlog).0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

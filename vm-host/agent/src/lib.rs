@@ -16,9 +16,11 @@ mod desktops;
 mod followed;
 mod hub;
 mod link;
+mod machine;
 pub mod network;
 mod recordings;
 mod renewal;
+pub mod sim;
 mod slots;
 mod spawn;
 mod streams;
@@ -28,7 +30,7 @@ use crate::desktops::Desktops;
 use crate::hub::Hub;
 use crate::templates::Templates;
 pub use accel::{AccelChoice, Chosen, choose};
-pub use config::{AgentConfig, Way, check_passable};
+pub use config::{AgentConfig, Route, check_passable};
 use lucarne_control::agent::{HostFacts, StreamDoor};
 use lucarne_images::Store;
 use lucarne_qemu::Qemu;
@@ -122,6 +124,9 @@ pub async fn relay(
     lucarne_relay::relay::run(config, stop).await
 }
 
+/// Changes that a slow link may fall behind before it is told everything anew.
+const BACKLOG: usize = 1024;
+
 /// Runs the agent until it is told to end.
 ///
 /// # Errors
@@ -152,7 +157,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     let kept = followed::Kept::open(&config.dir);
     let (kept, followed) =
         kept.map_err(|source| AgentError::Folder { path: config.dir.join("followed.json"), source })?;
-    let hub = Hub::new(followed);
+    let hub = Hub::new(followed, BACKLOG);
     let store = Arc::new(store);
     let templates = Arc::new(Templates::new(
         config.templates(),
@@ -173,26 +178,24 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     ));
     desktops.adopt_all();
 
-    let (streams, kept_up) = match &config.way {
-        Way::Here { .. } => (None, None),
-        Way::Network { identity, listen, address } => {
+    let (streams, kept_up) = match &config.route {
+        Route::Here { .. } => (None, None),
+        Route::Network { identity, listen, address } => {
             let streams = streams::Streams::new(&config, *listen, identity.about.id.to_string());
             let port = streams.ensure().await.map_err(AgentError::Relay)?;
             let tasks = (tokio::spawn(streams.keep()), tokio::spawn(renewal::keep(identity.clone())));
             (Some(StreamDoor { address: address.clone(), port }), Some(tasks))
         }
     };
-    let link = link::Link {
-        config: config.clone(),
-        streams,
-        turn: std::sync::atomic::AtomicUsize::new(0),
-        facts,
+    let node = machine::Node {
+        dir: config.dir.clone(),
         hub,
         store,
         templates: templates.clone(),
         desktops: desktops.clone(),
         kept: std::sync::Mutex::new(kept),
     };
+    let link = link::Link::new(config.route.clone(), streams, facts, Arc::new(node));
     let confinement = tokio::spawn(keep_confined(confined_range));
     let sweeper = tokio::spawn(recordings::keep_swept(config.recordings(), config.desktops()));
     let linked = CancellationToken::new();

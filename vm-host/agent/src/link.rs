@@ -1,22 +1,18 @@
 //! The link to the broker: the agent dials, says who it is and what is here, and takes the desired set. It tries for
 //! ever, and nothing that runs depends on it.
 
-use crate::config::{AgentConfig, Way, disk_free, memory_available};
-use crate::desktops::Desktops;
+pub(crate) use crate::config::Route;
 use crate::error_chain;
-use crate::followed::Kept;
-use crate::hub::Hub;
-use crate::templates::Templates;
+use crate::machine::Machine;
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::agent::{
     Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, StreamDoor, ToAgent,
 };
-use lucarne_images::Store;
 use lucarne_ledger::Refusal;
 use lucarne_relay::{dial, identity};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
@@ -43,19 +39,15 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
 
-/// What the link needs.
-pub(crate) struct Link {
-    pub(crate) config: AgentConfig,
+/// A machine's link.
+pub(crate) struct Link<M> {
+    route: Route,
     /// Where gateways reach its desktops.
-    pub(crate) streams: Option<StreamDoor>,
+    streams: Option<StreamDoor>,
     /// Which of several brokers is tried next.
-    pub(crate) turn: AtomicUsize,
-    pub(crate) facts: HostFacts,
-    pub(crate) hub: Hub,
-    pub(crate) store: Arc<Store>,
-    pub(crate) templates: Arc<Templates>,
-    pub(crate) desktops: Arc<Desktops>,
-    pub(crate) kept: Mutex<Kept>,
+    turn: AtomicUsize,
+    facts: HostFacts,
+    machine: Arc<M>,
 }
 
 type Socket = WebSocketStream<Either<UnixStream, Box<TlsStream<TcpStream>>>>;
@@ -72,8 +64,10 @@ enum LinkError {
         "the host was given no broker to connect to; enrol it again with `lucarne host enroll --broker NAME:PORT`"
     )]
     NoBroker,
+    #[error("the broker went away without a word")]
+    Broken,
     #[error("the link")]
-    WebSocket(#[from] tungstenite::Error),
+    WebSocket(#[source] tungstenite::Error),
     #[error("a message of the broker is not understood")]
     Json(#[from] serde_json::Error),
     #[error("what the broker desires is not followed")]
@@ -86,13 +80,17 @@ enum LinkError {
     Refused(String),
 }
 
-impl Link {
+impl<M: Machine> Link<M> {
+    pub(crate) fn new(route: Route, streams: Option<StreamDoor>, facts: HostFacts, machine: Arc<M>) -> Self {
+        Self { route, streams, turn: AtomicUsize::new(0), facts, machine }
+    }
+
     /// Runs until `stop`, then hands over what is still to be told.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut wait = RETRY_FIRST;
         let mut said = String::new();
         while !stop.is_cancelled() {
-            self.look_at_store();
+            self.machine.look();
             match self.session(&stop, &mut wait).await {
                 Ok(()) => {}
                 Err(error) => {
@@ -111,20 +109,13 @@ impl Link {
         }
     }
 
-    fn look_at_store(&self) {
-        match self.store.list() {
-            Ok(images) => self.hub.images(images),
-            Err(error) => tracing::warn!(error = %error_chain(&error), "the image store cannot be read"),
-        }
-    }
-
     async fn dial(&self) -> Result<Either<UnixStream, Box<TlsStream<TcpStream>>>, LinkError> {
-        match &self.config.way {
-            Way::Here { socket, .. } => {
+        match &self.route {
+            Route::Here { socket, .. } => {
                 let failed = |e| LinkError::Connect(socket.clone(), e);
                 Ok(Either::Left(UnixStream::connect(socket).await.map_err(failed)?))
             }
-            Way::Network { identity, .. } => {
+            Route::Network { identity, .. } => {
                 // As it is now: it may have been renewed.
                 let client = identity.credentials()?.client().map_err(identity::Error::from)?;
                 let brokers = &identity.about.brokers;
@@ -159,15 +150,15 @@ impl Link {
     ) -> Result<(), LinkError> {
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
-            host: self.config.way.host().to_owned(),
+            host: self.route.host().to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
             facts: self.facts.clone(),
-            followed: self.hub.followed(),
-            desktops: self.hub.desktops(),
+            followed: self.machine.hub().followed(),
+            desktops: self.machine.hub().desktops(),
             streams: self.streams.clone(),
         };
         send(socket, &FromAgent::Hello(hello)).await?;
-        let (everything, mut changes) = self.hub.subscribe();
+        let (everything, mut changes) = self.machine.hub().subscribe();
         let mut number = 0;
         observed(socket, &mut number, everything).await?;
         self.beat(socket).await?;
@@ -179,7 +170,7 @@ impl Link {
                 change = changes.recv() => match change {
                     Ok(change) => observed(socket, &mut number, change).await?,
                     Err(RecvError::Lagged(_)) => {
-                        let (everything, fresh) = self.hub.subscribe();
+                        let (everything, fresh) = self.machine.hub().subscribe();
                         changes = fresh;
                         observed(socket, &mut number, everything).await?;
                     }
@@ -193,7 +184,7 @@ impl Link {
                     None => return Ok(()),
                 },
                 _ = heartbeat.tick() => self.beat(socket).await?,
-                _ = look.tick() => self.look_at_store(),
+                _ = look.tick() => self.machine.look(),
                 () = tokio::time::sleep_until(heard + SILENCE) => return Err(LinkError::Silent),
                 () = stop.cancelled() => {
                     while let Ok(change) = changes.try_recv() {
@@ -207,8 +198,8 @@ impl Link {
     }
 
     async fn beat(&self, socket: &mut Socket) -> Result<(), LinkError> {
-        let disk_free = disk_free(&self.config.dir);
-        send(socket, &FromAgent::Heartbeat { disk_free, memory_available: memory_available() }).await
+        let (disk_free, memory_available) = self.machine.pulse();
+        send(socket, &FromAgent::Heartbeat { disk_free, memory_available }).await
     }
 
     async fn handle(
@@ -223,30 +214,33 @@ impl Link {
                 tracing::debug!(revision = desired.revision, desktops = desired.desktops.len(), "desired");
                 // On the disk before anything is made by it.
                 let told = Followed { epoch: desired.epoch, revision: desired.revision };
-                if told > self.hub.followed() {
-                    let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(told);
-                    kept.map_err(LinkError::Kept)?;
+                if told > self.machine.hub().followed() {
+                    self.machine.keep(told).map_err(LinkError::Kept)?;
                 }
-                self.desktops.apply(&desired)?;
+                self.machine.apply(&desired)?;
                 if desired.since.is_none() {
                     tracing::info!("linked to the broker");
                     *wait = RETRY_FIRST;
                 }
-                let mut keep = desired.templates.clone();
-                keep.extend(self.desktops.templates_in_use());
-                self.templates.retain(&keep);
-                for spec in &desired.templates {
-                    let _ = self.templates.want(spec);
-                }
             }
             ToAgent::DeleteImage { digest } => {
-                let error = self.store.delete(&digest).err().map(|e| error_chain(&e));
-                self.look_at_store();
+                let error = self.machine.delete_image(&digest);
+                self.machine.look();
                 send(socket, &FromAgent::ImageDeleted { digest, error }).await?;
             }
             ToAgent::Refused { reason } => return Err(LinkError::Refused(reason)),
         }
         Ok(())
+    }
+}
+
+impl From<tungstenite::Error> for LinkError {
+    fn from(e: tungstenite::Error) -> Self {
+        match e {
+            // As TLS says it, it would lead to a page about TLS.
+            tungstenite::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Self::Broken,
+            e => Self::WebSocket(e),
+        }
     }
 }
 

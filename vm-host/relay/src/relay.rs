@@ -111,16 +111,16 @@ pub fn build() -> io::Result<String> {
     Ok(format!("{}:{}:{}.{}", program.dev(), program.ino(), program.mtime(), program.mtime_nsec()))
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
-}
-
 /// The relay that accepts, if one does.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
-    let mut file = open(path)?;
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(None),
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -135,7 +135,7 @@ pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
 
 /// Takes the place of the relay that accepts; given back when dropped.
 async fn hold(path: &Path) -> io::Result<File> {
-    let file = open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let until = tokio::time::Instant::now() + LOOKED_AT;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -6,7 +6,7 @@
 //             │   ▲                     │    ▲                          │   │
 //             │   └─ restart ─┐         │    └──────── picture ─────────┘   │
 //             └──────────► ended ◄──────┴───────────────────────────────────┘
-//                  (closed with 4001 to 4006; refused for good; signed out)
+//                  (closed with 4001 to 4007; refused for good; signed out)
 //
 // The difference between connecting and reconnecting is that the user has seen their desktop already.
 import type { ApiError } from '../api/error';
@@ -66,6 +66,7 @@ export const CLOSE_TAKEN_OVER = 4003;
 export const CLOSE_STOPPED = 4004;
 export const CLOSE_FULL = 4005;
 export const CLOSE_UNSEEN = 4006;
+export const CLOSE_WITHDRAWN = 4007;
 export const CLOSE_GOING_AWAY = 1012;
 /** Given by this client when a stream shows nothing in time, or the link is found dead. */
 export const CLOSE_STALLED = 4900;
@@ -115,6 +116,7 @@ function afterClose(state: State, code: number, detail: string): State {
     case CLOSE_STOPPED:
     case CLOSE_UNSEEN:
       return { name: 'ended', reason: 'stopped', detail: sentence(detail) };
+    case CLOSE_WITHDRAWN:
     case CLOSE_FULL:
       return { name: 'ended', reason: 'refused', detail: sentence(detail) };
     case CLOSE_GOING_AWAY:

@@ -127,6 +127,9 @@ pub enum HostCommand {
         /// What executes guests.
         #[arg(long, value_enum, default_value_t = Accel::Auto)]
         accel: Accel,
+        /// Pretend to be this many hosts, which run nothing, to see what so many take of the broker on this machine.
+        #[arg(long, value_name = "HOSTS", conflicts_with_all = ["accel", "address"])]
+        sim: Option<u32>,
         /// On an enrolled host, where gateways connect for viewers' streams.
         #[arg(long, default_value = "0.0.0.0:8445")]
         listen: SocketAddr,

@@ -4,7 +4,8 @@ use crate::args::{Accel, Host, HostCommand, Output};
 use crate::client::{Client, escape};
 use crate::output::{self, Row};
 use anyhow::{Context, Result, bail, ensure};
-use lucarne_agent::{AccelChoice, AgentConfig, Shutdown, Way};
+use lucarne_agent::sim::SimConfig;
+use lucarne_agent::{AccelChoice, AgentConfig, Route, Shutdown};
 use lucarne_control::api;
 use lucarne_relay::Identity;
 use lucarne_trust::EnrollmentToken;
@@ -70,9 +71,12 @@ fn identity(data_dir: &Path) -> PathBuf {
 /// Runs the agent, or looks at hosts.
 pub async fn run(args: Host) -> Result<()> {
     match args.command {
-        HostCommand::Run { name, accel, listen, address } => {
+        HostCommand::Run { name, accel, sim, listen, address } => {
             let data_dir = std::path::absolute(&args.remote.data_dir)?;
-            let way = match Identity::open(&identity(&data_dir))? {
+            if let Some(hosts) = sim {
+                return simulate(&data_dir, name, hosts).await;
+            }
+            let route = match Identity::open(&identity(&data_dir))? {
                 Some(identity) => {
                     if let Some(name) = name.filter(|name| *name != identity.about.name) {
                         bail!(
@@ -80,16 +84,16 @@ pub async fn run(args: Host) -> Result<()> {
                             identity.about.name
                         );
                     }
-                    Way::Network { identity, listen, address }
+                    Route::Network { identity, listen, address }
                 }
-                None => Way::Here {
+                None => Route::Here {
                     socket: crate::up::agent_socket(&data_dir),
                     host: name.map_or_else(own_name, Ok)?,
                 },
             };
             let config = AgentConfig {
                 dir: data_dir.join("host"),
-                way,
+                route,
                 accel: accel.into(),
                 program: std::env::current_exe().context("this program's own path is not known")?,
             };
@@ -111,6 +115,28 @@ pub async fn run(args: Host) -> Result<()> {
         }
         _ => look(args).await,
     }
+}
+
+async fn simulate(data_dir: &Path, name: Option<String>, hosts: u32) -> Result<()> {
+    let run = data_dir.join("run");
+    ensure!(run.exists(), "there is no broker in {}; choose its folder with --data-dir", data_dir.display());
+    let config = SimConfig {
+        socket: crate::up::agent_socket(data_dir),
+        display: run.join("simulated.sock"),
+        name: name.unwrap_or_else(|| "sim".to_owned()),
+        hosts,
+    };
+    let stop = CancellationToken::new();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        asked.cancel();
+    });
+    Ok(lucarne_agent::sim::run(config, stop).await?)
 }
 
 async fn agent(config: AgentConfig) -> Result<()> {
