@@ -43,6 +43,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The largest message, bytes: some 20,000 desktops. Bounds the memory that one agent can take.
 const LARGEST: usize = 16 << 20;
 
+/// Bytes read of a link at once. More: memory for each host, of which there may be thousands. Less: long messages take more reads.
+const BUFFER: usize = 4 << 10;
+
 /// Messages that wait on one link, either way.
 const WAITING: usize = 64;
 
@@ -172,7 +175,10 @@ async fn serve<S: Stream>(
     origin: impl FnOnce(&Hello) -> Result<Origin, String>,
     shutdown: CancellationToken,
 ) -> LinkError {
-    let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(LARGEST))
+        .max_frame_size(Some(LARGEST))
+        .read_buffer_size(BUFFER);
     let socket = match timeout(PATIENCE, accept_async_with_config(stream, Some(config))).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(e)) => return e.into(),

@@ -97,7 +97,7 @@ fn follow(app: &Arc<App>, line: &str) {
     app.control.follow(change);
     let concerned = match change {
         Change::Session(session) if !app.viewers.of(session).is_empty() => vec![session],
-        Change::Denied(_) => app.viewers.sessions(),
+        Change::Denied(_) | Change::Entitlements => app.viewers.sessions(),
         _ => return,
     };
     let app = Arc::clone(app);
@@ -150,7 +150,7 @@ async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
                     Over::Ended(why) if why == LOGGED_OFF => End::LoggedOff,
                     Over::Ended(_) => End::DesktopEnded,
                     Over::Elsewhere => End::Elsewhere,
-                    Over::HostDenied => End::Withdrawn,
+                    Over::HostDenied | Over::NotEntitled => End::Withdrawn,
                 };
                 app.viewers.end(session, &end);
             }

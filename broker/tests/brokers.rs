@@ -4,7 +4,7 @@
 
 mod support;
 
-use lucarne_control::api::{Desktop, Host, Session, SessionState};
+use lucarne_control::api::{Desktop, Host, Pool, Session, SessionState};
 use lucarne_control::desktop::Phase;
 use lucarne_postgres::Server as Postgres;
 use serde_json::json;
@@ -109,6 +109,54 @@ fn a_pool_made_through_one_is_made_ready_by_hosts_of_the_other() {
             agent.desired().unwrap().templates.iter().any(|t| t.machine.memory_mib == 2048).then_some(())
         })
         .await;
+        one.stop().await;
+        two.stop().await;
+    });
+}
+
+#[test]
+fn a_stream_whose_entitlement_is_taken_away_is_cut_through_whichever_broker_it_goes() {
+    with_two(|one, two| async move {
+        let agent = Agent::start(&one).await;
+        let (admin, ada) = (one.local(), two.user("ada").await);
+        let put = async |path: &str| assert_eq!(admin.put(path, json!({})).await.status, 204, "{path}");
+        let delete = async |path: &str| assert_eq!(admin.delete(path).await.status, 204, "{path}");
+        // By her name, by a group, and by the group of everyone.
+        put("/pools/desk/users/ada").await;
+        put("/pools/desk/groups/staff").await;
+        put("/users/ada/groups/staff").await;
+        let connection = ada.connect("desk").await;
+        let mut browser = Browser::view(&two, &connection).await;
+        delete("/pools/desk/groups/everyone").await;
+        delete("/pools/desk/users/ada").await;
+        browser.echo(b"she may still, as a member of the staff").await;
+        delete("/users/ada/groups/staff").await;
+        assert_eq!(browser.closed().await, 4007);
+        assert_eq!(browser.reason, "an administrator has withdrawn this desktop");
+        ada.post("/sessions", json!({ "pool": "desk" })).await.problem(403, "not_entitled");
+        let ticket = format!("/sessions/{}/ticket", connection.session.id);
+        ada.post(&ticket, json!({})).await.problem(403, "not_entitled");
+        assert_eq!(agent.running(), [connection.desktop.id], "her desktop is not taken with it");
+        put("/pools/desk/groups/everyone").await;
+        let again = ada.connect("desk").await;
+        assert_eq!(again.desktop.id, connection.desktop.id);
+        Browser::view(&two, &again).await.echo(b"and back").await;
+
+        let mut pool: Pool = admin.get("/pools/desk").await.ok();
+        assert_eq!(
+            (pool.entitled_users.len(), pool.entitled_groups.as_slice()),
+            (0, &["everyone".to_owned(), "staff".to_owned()][..])
+        );
+        delete("/pools/desk/groups/staff").await;
+        delete("/pools/desk/groups/staff").await;
+        pool = admin.get("/pools/desk").await.ok();
+        assert_eq!(pool.entitled_groups, ["everyone"]);
+        admin.put("/pools/desk/users/nobody", json!({})).await.problem(404, "user_not_found");
+        admin.delete("/pools/desk/groups/nobody").await.problem(404, "group_not_found");
+        admin.put("/pools/none/groups/staff", json!({})).await.problem(404, "pool_not_found");
+        admin.put("/pools/desk/groups/a%20b", json!({})).await.problem(400, "invalid_request");
+        admin.delete("/users/ada/groups/everyone").await.problem(409, "group_in_use");
+        ada.put("/pools/desk/users/ada", json!({})).await.problem(403, "administrators_only");
         one.stop().await;
         two.stop().await;
     });

@@ -17,6 +17,8 @@ pub enum Change {
     Link(HostId),
     /// A host may not connect any more.
     Denied(HostId),
+    /// Who may use which pool.
+    Entitlements,
     /// What is known of a desktop.
     Desktop(DesktopId),
     /// A session ended, or is used through another broker.

@@ -96,6 +96,7 @@ impl Control {
             Change::Images
             | Change::Link(_)
             | Change::Denied(_)
+            | Change::Entitlements
             | Change::Desktop(_)
             | Change::Session(_) => self.fleet.touch(),
         }

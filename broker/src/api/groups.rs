@@ -1,11 +1,14 @@
 //! `/groups`: named sets of users.
 
 use super::caller::Administrator;
-use super::extract::{InQuery, Paging, after, limit, page};
-use super::problem::Result;
+use super::entitlements::withdrawn;
+use super::extract::{InPath, InQuery, Paging, after, limit, page};
+use super::problem::{ApiError, Result};
 use crate::app::App;
+use crate::auth::names::check_name;
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use lucarne_control::api::{Group, Page, Problem};
 use std::sync::Arc;
 
@@ -22,4 +25,41 @@ pub async fn list(
 ) -> Result<Json<Page<Group>>> {
     let n = limit(paging.limit)?;
     Ok(page(app.store.groups(after(&paging.after)?, n + 1).await?, n, |g| g.id.to_string()))
+}
+
+/// Put a user into a group, which is made when there is none.
+#[utoipa::path(put, path = "/users/{user}/groups/{group}", tag = "groups", security(("cookie" = []), ("token" = [])),
+    params(("user" = String, Path, description = "Name or id"), ("group" = String, Path, description = "Name; `everyone` is all users")), responses(
+    (status = 204, description = "So it is"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
+))]
+pub async fn join(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath((user, group)): InPath<(String, String)>,
+) -> Result<StatusCode> {
+    check_name("group", &group).map_err(ApiError::invalid)?;
+    app.store.join_group(&caller.name, &user, &group).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Take a user out of a group. Streams that rested on it are cut.
+#[utoipa::path(delete, path = "/users/{user}/groups/{group}", tag = "groups", security(("cookie" = []), ("token" = [])),
+    params(("user" = String, Path, description = "Name or id"), ("group" = String, Path, description = "Name; `everyone` is all users")), responses(
+    (status = 204, description = "So it is"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found, group_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "group_in_use: everyone is in `everyone`"),
+))]
+pub async fn leave(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath((user, group)): InPath<(String, String)>,
+) -> Result<StatusCode> {
+    app.store.leave_group(&caller.name, &user, &group).await?;
+    withdrawn(&app).await;
+    Ok(StatusCode::NO_CONTENT)
 }

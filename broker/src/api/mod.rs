@@ -7,6 +7,7 @@ mod auth;
 pub mod caller;
 mod desktops;
 mod enrollments;
+mod entitlements;
 mod extract;
 mod groups;
 mod health;
@@ -73,6 +74,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(thumbnail::thumbnail))
         .routes(routes!(pools::create, pools::list))
         .routes(routes!(pools::show, pools::delete))
+        .routes(routes!(entitlements::add_user, entitlements::remove_user))
+        .routes(routes!(entitlements::add_group, entitlements::remove_group))
+        .routes(routes!(groups::join, groups::leave))
         .routes(routes!(users::create, users::list))
         .routes(routes!(users::show, users::delete))
         .routes(routes!(users::password))

@@ -18,8 +18,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long the reason of a broker that closed the link is waited for.
 const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Bytes read at once.
+const BUFFER: usize = 16 << 10;
 
 /// First and longest wait between tries to reach the broker.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -129,7 +133,8 @@ impl<M: Machine> Link<M> {
 
     async fn session(&self, stop: &CancellationToken, wait: &mut Duration) -> Result<(), LinkError> {
         let stream = self.dial().await?;
-        let (mut socket, _) = tokio_tungstenite::client_async("ws://broker/agent", stream).await?;
+        let config = WebSocketConfig::default().read_buffer_size(BUFFER);
+        let (mut socket, _) = client_async_with_config("ws://broker/agent", stream, Some(config)).await?;
         match self.talk(&mut socket, stop, wait).await {
             // A broker that refuses does not listen any more; what it said before says more than that.
             Err(LinkError::WebSocket(error)) => {

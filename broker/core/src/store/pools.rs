@@ -11,6 +11,7 @@ use lucarne_db::tables::{
 };
 use lucarne_db::value::{Json, ToValue};
 use lucarne_db::{Fault, Tx};
+use std::collections::BTreeSet;
 
 /// A pool without what hosts know of it.
 #[derive(Clone, Debug)]
@@ -63,6 +64,28 @@ pub(super) fn entitled(tx: &mut Tx<'_>, user: UserId, pool: PoolId) -> Result<bo
         }
     }
     Ok(false)
+}
+
+/// Those of the users who may use the pool that stands beside them; as [`entitled`], for many at once.
+pub(super) fn all_entitled(
+    tx: &mut Tx<'_>,
+    asked: impl Iterator<Item = (UserId, PoolId)>,
+) -> Result<BTreeSet<(UserId, PoolId)>, Fault> {
+    let asked: BTreeSet<_> = asked.collect();
+    let mut held = BTreeSet::new();
+    for pool in asked.iter().map(|(_, pool)| *pool).collect::<BTreeSet<_>>() {
+        let of_pool = tx.list(Entitlement::of_pool(&pool))?.into_iter();
+        held.extend(of_pool.map(|e| (pool, e.holder_kind == HolderKind::User, e.holder)));
+    }
+    let mut entitled = BTreeSet::new();
+    for (user, pool) in asked {
+        let known = held.contains(&(pool, true, user.0)) || held.contains(&(pool, false, EVERYONE_ID.0));
+        let mut groups = if known { Vec::new() } else { tx.list(Membership::of(&user))? }.into_iter();
+        if known || groups.any(|m| held.contains(&(pool, false, m.group_id.0))) {
+            entitled.insert((user, pool));
+        }
+    }
+    Ok(entitled)
 }
 
 fn view(tx: &mut Tx<'_>, pool: Pool, with_entitlements: bool) -> Result<PoolRow> {

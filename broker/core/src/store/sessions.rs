@@ -1,6 +1,6 @@
 //! Sessions: one user's use of one desktop.
 
-use super::{Error, PlacedDesktop, Result, Store, rows, seconds};
+use super::{Error, PlacedDesktop, Result, Store, pools, rows, seconds};
 use lucarne_control::api::{self, SessionState};
 use lucarne_control::spec::RecordingMode;
 use lucarne_control::{BrokerId, SessionId, UserId};
@@ -17,6 +17,8 @@ pub enum Over {
     Elsewhere,
     /// Its desktop's host may not connect any more.
     HostDenied,
+    /// Its user may not use the pool any more.
+    NotEntitled,
 }
 
 /// A session and whose it is.
@@ -147,6 +149,7 @@ impl Store {
             let hosts: BTreeSet<_> = at.values().collect();
             let hosts = tx.peek_all(hosts.into_iter().map(Host::key))?;
             let denied: Vec<_> = hosts.iter().filter(|h| h.denied_at.is_some()).map(|h| h.id).collect();
+            let entitled = pools::all_entitled(tx, rows.iter().map(|s| (s.user_id, s.pool_id)))?;
             let over = |session: Session| {
                 let over = match session.ended_at {
                     Some(_) => Over::Ended(session.end_reason.unwrap_or_default()),
@@ -154,6 +157,7 @@ impl Store {
                     None if at.get(&session.desktop_id).is_some_and(|host| denied.contains(host)) => {
                         Over::HostDenied
                     }
+                    None if !entitled.contains(&(session.user_id, session.pool_id)) => Over::NotEntitled,
                     None => return None,
                 };
                 Some((session.id, over))

@@ -1,12 +1,12 @@
 //! Tickets: the right to open one stream to one session, once, soon, as an owner, to look, or as a shadow. Kept only as
 //! their sha256.
 
-use super::{Error, PlacedDesktop, Result, Store, sessions, shadows};
+use super::{Error, PlacedDesktop, Result, Store, pools, sessions, shadows};
 use crate::Entry;
 use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{SessionId, ShadowId};
 use lucarne_db::Tx;
-use lucarne_db::tables::{Session, Ticket, User};
+use lucarne_db::tables::{Pool, Session, Ticket, User};
 use lucarne_mutants::mutant;
 
 /// Time to redeem a ticket, milliseconds. Longer: a leaked one is of use for longer. Shorter: slow links miss it.
@@ -47,6 +47,15 @@ pub(super) fn insert(tx: &mut Tx<'_>, new: &New<'_>) -> Result<()> {
     }
     if sessions::hold_placed(tx, new.session)?.generation != new.generation {
         return Err(Error::SessionEnded(new.session.to_string()));
+    }
+    if new.shadow.is_none() {
+        let session =
+            tx.peek(Session::key(&new.session))?.ok_or_else(|| Error::not_found("session", new.session))?;
+        if !pools::entitled(tx, session.user_id, session.pool_id)? {
+            let user = tx.peek(User::key(&session.user_id))?.map(|user| user.name).unwrap_or_default();
+            let pool = tx.peek(Pool::key(&session.pool_id))?.map(|pool| pool.name).unwrap_or_default();
+            return Err(Error::NotEntitled { user, pool });
+        }
     }
     tx.insert(&Ticket {
         hash: new.hash.to_vec(),

@@ -17,7 +17,7 @@ pub use audit::{Audit, AuditCommand};
 pub use database::{Database, DatabaseCommand};
 pub use desktop::{Desktop, DesktopCommand};
 pub use image::{Image, ImageCommand, ImageFormat};
-pub use pool::{Pool, PoolCommand};
+pub use pool::{Holders, Pool, PoolCommand};
 pub use recording::{Recording, RecordingCommand};
 pub use server::{Broker, Host, HostCommand, Up, VncSecurity};
 pub use session::{Session, SessionCommand, Viewers};

@@ -77,6 +77,18 @@ pub struct Pool {
     pub command: PoolCommand,
 }
 
+/// Users and groups.
+#[derive(ClapArgs)]
+#[group(required = true, multiple = true)]
+pub struct Holders {
+    /// A user; may be repeated.
+    #[arg(long = "user")]
+    pub users: Vec<String>,
+    /// A group; may be repeated. `everyone` is all users.
+    #[arg(long = "group")]
+    pub groups: Vec<String>,
+}
+
 /// `lucarne pool …`.
 #[derive(Subcommand)]
 pub enum PoolCommand {
@@ -86,6 +98,20 @@ pub enum PoolCommand {
     Show {
         /// Name or id.
         pool: String,
+    },
+    /// Let users or groups use a pool.
+    Entitle {
+        /// Name or id.
+        pool: String,
+        #[command(flatten)]
+        holders: Holders,
+    },
+    /// Do not let them use it any more: their streams are cut within seconds, their desktops stay until they are logged off.
+    Withdraw {
+        /// Name or id.
+        pool: String,
+        #[command(flatten)]
+        holders: Holders,
     },
     /// Create a pool.
     Create {

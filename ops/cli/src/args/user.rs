@@ -38,6 +38,20 @@ pub enum UserCommand {
         /// Name or id.
         name: String,
     },
+    /// Put a user into a group, which is made when there is none of that name.
+    Join {
+        /// Name or id.
+        name: String,
+        /// The group.
+        group: String,
+    },
+    /// Take a user out of a group; streams that rested on it are cut within seconds.
+    Leave {
+        /// Name or id.
+        name: String,
+        /// The group.
+        group: String,
+    },
     /// Delete a user and destroy their desktops.
     Delete {
         /// Name or id.

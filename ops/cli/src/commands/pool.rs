@@ -1,6 +1,6 @@
 //! `lucarne pool`.
 
-use crate::args::{Pool, PoolCommand};
+use crate::args::{Holders, Pool, PoolCommand};
 use crate::client::{Client, escape};
 use crate::output::{self, Row};
 use crate::progress::Progress;
@@ -92,10 +92,29 @@ pub async fn run(args: Pool) -> Result<()> {
             }
             output::show(&pool, output)
         }
+        PoolCommand::Entitle { pool, holders } => {
+            for path in paths(&pool, &holders) {
+                client.put(&path, &()).await?;
+            }
+            output::show(&get(&client, &pool).await?, output)
+        }
+        PoolCommand::Withdraw { pool, holders } => {
+            for path in paths(&pool, &holders) {
+                client.delete(&path).await?;
+            }
+            output::show(&get(&client, &pool).await?, output)
+        }
         PoolCommand::Delete { pool, force } => {
             Ok(client.delete(&format!("/api/v1/pools/{}?force={force}", escape(&pool))).await?)
         }
     }
+}
+
+/// Where the entitlements of these are.
+fn paths(pool: &str, holders: &Holders) -> Vec<String> {
+    let of = |kind: &str, name: &String| format!("/api/v1/pools/{}/{kind}/{}", escape(pool), escape(name));
+    let users = holders.users.iter().map(|name| of("users", name));
+    users.chain(holders.groups.iter().map(|name| of("groups", name))).collect()
 }
 
 async fn get(client: &Client, pool: &str) -> Result<api::Pool> {

@@ -37,6 +37,12 @@ pub async fn run(args: User) -> Result<()> {
             let password = secret("LUCARNE_NEW_PASSWORD", &format!("New password of {name}: "))?;
             Ok(client.put(&format!("{}/password", path(&name)), &NewPassword { password }).await?)
         }
+        UserCommand::Join { name, group } => {
+            Ok(client.put(&format!("{}/groups/{}", path(&name), escape(&group)), &()).await?)
+        }
+        UserCommand::Leave { name, group } => {
+            Ok(client.delete(&format!("{}/groups/{}", path(&name), escape(&group))).await?)
+        }
         UserCommand::Delete { name } => Ok(client.delete(&path(&name)).await?),
     }
 }

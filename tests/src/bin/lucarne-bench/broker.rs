@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 mod raw;
+mod scale;
 
 /// What the suite takes.
 #[derive(Args, Clone)]
@@ -40,9 +41,15 @@ pub struct BrokerArgs {
     /// Redemptions of one ticket, all at once.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     redemptions: u32,
-    /// Only these of memory, sqlite and postgres.
+    /// Only these of memory, sqlite, postgres, and scale for the part with hosts.
     #[arg(long, value_delimiter = ',')]
     engines: Vec<String>,
+    /// Simulated hosts.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    hosts: u32,
+    /// Desktops on them.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    desktops: u32,
 }
 
 /// Pools that assignments are spread over.
@@ -278,12 +285,15 @@ pub async fn measure(args: &BrokerArgs) -> Result<Report> {
     if let Some(least) = ratios.into_iter().min_by(f64::total_cmp) {
         report.add("raw_sql_ratio", least, Some(Target::AtLeast(0.5)));
     }
-    report.notes.push(
-        "SQLite's bare client flushes for each assignment, where Lucarne flushes once for what came meanwhile".to_owned(),
-    );
-    report.notes.push(format!(
-        "{} assignments, {} at once, {} redemptions of one ticket: one won on each database",
-        args.assignments, args.at_once, args.redemptions
-    ));
+    if wanted("scale") {
+        scale::measure(&mut report, args).await.inspect_err(|_| eprint!("{}", report.table()))?;
+    }
+    if report.figures.iter().any(|figure| figure.name.starts_with("assignments")) {
+        report.notes.push(format!(
+            "{} assignments, {} at once, {} redemptions of one ticket: one won on each database; SQLite's bare client flushes for \
+             each assignment, where Lucarne flushes once for what came meanwhile",
+            args.assignments, args.at_once, args.redemptions
+        ));
+    }
     Ok(report)
 }
