@@ -65,6 +65,8 @@ pub struct Checker {
     /// Desktops that are not on record as what they are, or are not what they should be, though their hosts are linked: since
     /// when.
     behind: BTreeMap<DesktopId, Ms>,
+    /// Links of denied hosts that brokers still have, since when.
+    denied: BTreeMap<(HostId, u64), Ms>,
     owners: BTreeMap<DesktopId, usize>,
     sessions: BTreeMap<SessionId, usize>,
     broken: Option<String>,
@@ -93,6 +95,7 @@ impl Checker {
             linked: BTreeMap::new(),
             held: BTreeSet::new(),
             behind: BTreeMap::new(),
+            denied: BTreeMap::new(),
             owners: BTreeMap::new(),
             sessions: BTreeMap::new(),
             broken: None,
@@ -255,6 +258,7 @@ impl World {
         let held = rows.desktops.iter().filter(|d| d.held).map(|d| d.id).filter(|id| there.contains(id));
         self.checker.held.extend(held);
         self.check_links(&rows)?;
+        self.check_denied(&rows)?;
         self.check_machines(&rows)?;
         self.check_records(&rows)?;
         self.check_promises(&rows)
@@ -270,6 +274,30 @@ impl World {
                 holds!(kept || !live, "the link {} to {} is not on record any more", link.epoch, link.name);
             }
         }
+        Ok(())
+    }
+
+    /// A denied host is linked to nobody on record, and a broker that is awake has no link to it for long.
+    fn check_denied(&mut self, rows: &Rows) -> Result<(), String> {
+        const LONG: Ms = 30_000;
+        let denied: BTreeSet<_> = rows.hosts.iter().filter(|h| h.denied_at.is_some()).map(|h| h.id).collect();
+        for row in rows.hosts.iter().filter(|host| denied.contains(&host.id)) {
+            holds!(!row.is_online(), "{} is denied, and is linked", row.name);
+        }
+        let awake = self.brokers.iter().filter(|broker| !broker.paused);
+        let serving = awake.filter_map(crate::broker::Broker::serving);
+        let links: Vec<_> = serving.flat_map(|control| control.links.told()).map(|(link, _)| link).collect();
+        let mut kept = BTreeMap::new();
+        for link in links.into_iter().filter(|link| denied.contains(&link.host)) {
+            let since = self.checker.denied.get(&(link.host, link.epoch)).copied().unwrap_or(self.now);
+            holds!(
+                self.now - since < LONG,
+                "{} is denied, and a broker has its link for {LONG} ms",
+                link.name
+            );
+            kept.insert((link.host, link.epoch), since);
+        }
+        self.checker.denied = kept;
         Ok(())
     }
 

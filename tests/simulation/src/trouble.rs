@@ -24,7 +24,7 @@ impl World {
         self.after(next, Event::Trouble);
         let b = self.random.within(0, self.size.brokers as u64) as usize;
         let h = self.random.within(0, self.size.hosts as u64) as usize;
-        match self.random.within(0, 20) {
+        match self.random.within(0, 21) {
             0..=2 if self.brokers[b].up => {
                 self.broker_is_killed(b);
                 let again = if self.random.one_in(3) {
@@ -67,6 +67,7 @@ impl World {
             14 => self.machine_dies(h),
             15 => self.host_is_given_up(h),
             16..=19 => self.host_reconnects(h),
+            20 => self.host_is_denied(h),
             _ => {}
         }
     }
@@ -77,6 +78,26 @@ impl World {
         let again = self.random.within(25_000, 60_000);
         self.after(again, Event::HostStarts(h));
         self.after(again.saturating_sub(5_000), Event::Fence(h));
+    }
+
+    /// An administrator denies a host for a while, by a broker that tells nobody.
+    fn host_is_denied(&mut self, h: usize) {
+        let (store, name) = (Store::new(self.database.direct()), self.hosts[h].name.clone());
+        let Some(Ok(seen)) = crate::check::now(store.host(&name)) else { return };
+        self.note(|| format!("host-{h} is denied"));
+        self.count("hosts denied");
+        self.checker.look();
+        crate::check::now(store.deny_host("admin", seen.id, "it was stolen"));
+        let again = self.random.within(3_000, 45_000);
+        self.after(again, Event::Allow(h));
+    }
+
+    /// They let it in again.
+    pub fn allow(&mut self, h: usize) {
+        let (store, name) = (Store::new(self.database.direct()), self.hosts[h].name.clone());
+        let Some(Ok(seen)) = crate::check::now(store.host(&name)) else { return };
+        self.note(|| format!("host-{h} is allowed"));
+        crate::check::now(store.allow_host("admin", seen.id));
     }
 
     /// An administrator sees that a host is dead, and says so at once, or much later.

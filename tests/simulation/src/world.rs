@@ -82,6 +82,8 @@ pub enum Event {
     Trouble,
     /// An administrator sees that a host is dead.
     Fence(usize),
+    /// An administrator lets a host in again.
+    Allow(usize),
     /// They say so of a host, which then had this epoch.
     Speak(usize, HostId, u64),
     /// A host has had the time to end what it has too much.
@@ -320,6 +322,7 @@ impl World {
             Event::Trouble => self.make_trouble(),
             Event::Mended(broker, host) => self.mended(broker, host),
             Event::Fence(host) => self.fence(host),
+            Event::Allow(host) => self.allow(host),
             Event::Speak(host, id, epoch) => self.speak(host, id, epoch),
             Event::Aware(host, life, restored) => self.host_is_aware(host, life, restored),
             Event::Backup => self.back_up(),
@@ -404,6 +407,7 @@ impl World {
             }
         }
         for host in 0..self.size.hosts {
+            self.allow(host);
             if !self.hosts[host].agent {
                 self.host_starts(host);
             }

@@ -80,9 +80,8 @@ impl Streams {
         let mut failed = false;
         loop {
             sleep(LOOK).await;
-            match relay::holder(&self.lock) {
-                Ok(Some(_)) => continue,
-                Ok(None) | Err(_) => {}
+            if let Ok(Some(_)) = relay::holder(&self.lock) {
+                continue;
             }
             match self.ensure().await {
                 Ok(port) => {

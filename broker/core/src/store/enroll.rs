@@ -6,7 +6,6 @@ use lucarne_control::{EnrollmentId, HostId, api};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Authority, Enrollment, Host};
 use lucarne_db::value::Json;
-use lucarne_mutants::mutant;
 
 /// The authority behind the certificates of brokers and hosts.
 const HOSTS: &str = "hosts";
@@ -50,7 +49,7 @@ fn redeem(tx: &mut Tx<'_>, hash: &[u8], name: &str) -> Result<()> {
     let Some(mut row) = tx.lock_first(Enrollment::hashed(hash))? else {
         return refused("there is none like it here; make one with `lucarne host token`".to_owned());
     };
-    if let Some(by) = row.used_by.as_ref().filter(|_| !mutant("an enrolment token is good twice")) {
+    if let Some(by) = &row.used_by {
         return refused(format!("it was used, by the host {by}; make a new one with `lucarne host token`"));
     }
     if row.expires_at <= now {
@@ -81,6 +80,7 @@ fn enroll(tx: &mut Tx<'_>, hash: &[u8], name: &str, public_key: &[u8]) -> Result
         Some(mut host) => {
             // The one before is not that host any more; its link is found to be lost at its next word.
             host.public_key = Some(public_key.to_vec());
+            host.epoch += 1;
             if host.broker_id.take().is_some() {
                 host.cut_at = Some(now);
             }
@@ -228,6 +228,8 @@ impl Store {
             let mut row = tx.lock(Host::key(&host))?.ok_or_else(|| Error::not_found("host", host))?;
             let now = tx.now();
             row.denied_at.get_or_insert(now);
+            // As if another link had replaced the one that it has, so that this one is over however soon it is allowed again.
+            row.epoch += 1;
             if row.broker_id.take().is_some() {
                 (row.cut_at, row.last_seen) = (Some(now), now);
             }
