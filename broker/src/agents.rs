@@ -6,11 +6,13 @@
 //! A second agent of a name that is linked here is refused, since two agents with one desired set would run each desktop
 //! twice.
 
-use crate::accept::{Limits, accept};
+use crate::accept::{Handshaking, Limits, accept};
 use crate::app::App;
 use crate::enroll;
+use crate::names::Claim;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use lucarne_control::HostId;
 use lucarne_control::agent::{FromAgent, Hello, PROTOCOL_VERSION, ToAgent};
 use lucarne_core::hosts;
 use lucarne_core::store::Origin;
@@ -48,6 +50,9 @@ const BUFFER: usize = 4 << 10;
 
 /// Messages that wait on one link, either way.
 const WAITING: usize = 64;
+
+/// The longest name by which a host may be reached (RFC 1035, section 2.3.4).
+const LONGEST_ADDRESS: usize = 253;
 
 /// Agents and newcomers on the network at once.
 const LIMITS: Limits = Limits { connections: 20_000, handshaking: 256 };
@@ -112,7 +117,7 @@ pub async fn listen(app: Arc<App>, listener: UnixListener, shutdown: Cancellatio
         let shutdown = shutdown.clone();
         let links = app.links.clone();
         links.spawn(async move {
-            let why = serve(&app, stream, |_| Ok(Origin::Here), shutdown).await;
+            let why = serve(&app, stream, Comer::Here, shutdown).await;
             tracing::info!(reason = %why, "a host agent's link ended");
         });
     }
@@ -128,53 +133,37 @@ pub async fn listen_on_network(app: Arc<App>, listener: TcpListener, shutdown: C
             let stream = match timeout(PATIENCE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(e)) => {
-                    tracing::warn!(error = %e, %address, "a host was turned away");
+                    tracing::debug!(error = %e, %address, "a host was turned away");
                     return;
                 }
                 Err(_) => return,
             };
-            drop(shaking);
             let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) else {
+                // A stranger until the end.
                 return enroll::answer(&app, stream, address).await;
             };
             let who = Role::of(certificate).and_then(|role| Ok((role, PublicKey::of(certificate)?)));
             let (host, key) = match who {
                 Ok((Role::Host(host), key)) => (host, key),
                 Ok((Role::Broker, _)) => {
-                    tracing::warn!(%address, "a broker came where hosts come in; it was turned away");
+                    tracing::debug!(%address, "a broker came where hosts come in; it was turned away");
                     return;
                 }
                 Err(e) => {
-                    tracing::warn!(error = %e, %address, "a host was turned away");
+                    tracing::debug!(error = %e, %address, "a host was turned away");
                     return;
                 }
             };
-            let origin = |hello: &Hello| {
-                let Some(door) = &hello.streams else {
-                    return Err("its agent does not say where it takes viewers' streams".to_owned());
-                };
-                let address = match door.address.as_deref() {
-                    // An IPv6 address has to be told from its port.
-                    Some(named) if named.parse::<Ipv6Addr>().is_ok() => format!("[{named}]:{}", door.port),
-                    Some(named) => format!("{named}:{}", door.port),
-                    None => SocketAddr::new(address.ip(), door.port).to_string(),
-                };
-                Ok(Origin::Enrolled { host, public_key: key.as_bytes().to_vec(), address })
-            };
+            let comer = Comer::Network { host, key, address, shaking };
             let link = app.links.clone();
-            let why = link.track_future(serve(&app, stream, origin, stop)).await;
+            let why = link.track_future(serve(&app, stream, comer, stop)).await;
             tracing::info!(reason = %why, %address, "a host agent's link ended");
         }
     })
     .await;
 }
 
-async fn serve<S: Stream>(
-    app: &Arc<App>,
-    stream: S,
-    origin: impl FnOnce(&Hello) -> Result<Origin, String>,
-    shutdown: CancellationToken,
-) -> LinkError {
+async fn serve<S: Stream>(app: &Arc<App>, stream: S, comer: Comer, shutdown: CancellationToken) -> LinkError {
     let config = WebSocketConfig::default()
         .max_message_size(Some(LARGEST))
         .max_frame_size(Some(LARGEST))
@@ -202,7 +191,12 @@ async fn serve<S: Stream>(
         );
         return refuse(&mut tx, &mut rx, reason).await;
     }
-    let Some(_claim) = app.names.claim(&hello.host) else {
+    // Who it is comes before its name is taken: others have to be able to come by theirs.
+    let origin = match comer.origin(app, &hello).await {
+        Ok(origin) => origin,
+        Err(reason) => return refuse(&mut tx, &mut rx, reason).await,
+    };
+    let Some(claim) = app.names.claim(&hello.host) else {
         let reason = format!(
             "another agent is connected as the host {:?}; give each host its own name, or stop the other agent. (After a cut \
              the link before may still be ending; then the agent gets through in a moment)",
@@ -210,11 +204,41 @@ async fn serve<S: Stream>(
         );
         return refuse(&mut tx, &mut rx, reason).await;
     };
-    let origin = match origin(&hello) {
-        Ok(origin) => origin,
-        Err(reason) => return refuse(&mut tx, &mut rx, reason).await,
-    };
-    linked(app, (&hello, &origin), (tx, rx), shutdown).await
+    linked(app, (&hello, &origin), (tx, rx), claim, shutdown).await
+}
+
+/// Who comes.
+enum Comer {
+    /// Somebody of this machine whom it trusts.
+    Here,
+    /// Who has a host's certificate, from this address.
+    Network { host: HostId, key: PublicKey, address: SocketAddr, shaking: Handshaking },
+}
+
+impl Comer {
+    /// By which way the agent comes, if it is the host's that it says it is; the error is for people.
+    async fn origin(self, app: &App, hello: &Hello) -> Result<Origin, String> {
+        let Self::Network { host, key, address, shaking } = self else { return Ok(Origin::Here) };
+        let known = app.store.enrolled(host, key.as_bytes()).await.map_err(|e| e.to_string())?;
+        if known.name != hello.host {
+            return Err(format!(
+                "its certificate is that of the host {}, and it says that it is {}; if it was enrolled again, restart its agent",
+                known.name, hello.host
+            ));
+        }
+        let Some(door) = &hello.streams else {
+            return Err("its agent does not say where it takes viewers' streams".to_owned());
+        };
+        let address = match door.address.as_deref() {
+            // An IPv6 address has to be told from its port.
+            Some(named) if named.parse::<Ipv6Addr>().is_ok() => format!("[{named}]:{}", door.port),
+            Some(named) if named.len() > LONGEST_ADDRESS => return Err("its address is too long".to_owned()),
+            Some(named) => format!("{named}:{}", door.port),
+            None => SocketAddr::new(address.ip(), door.port).to_string(),
+        };
+        drop(shaking);
+        Ok(Origin::Enrolled { host, public_key: key.as_bytes().to_vec(), address })
+    }
 }
 
 /// The life of a link whose name is claimed.
@@ -222,6 +246,7 @@ async fn linked<S: Stream>(
     app: &App,
     (hello, origin): (&Hello, &Origin),
     (mut tx, mut rx): (SplitSink<Socket<S>, Message>, SplitStream<Socket<S>>),
+    claim: Claim,
     shutdown: CancellationToken,
 ) -> LinkError {
     let (heard, inbox) = mpsc::channel(WAITING);
@@ -240,6 +265,8 @@ async fn linked<S: Stream>(
         why
     };
     let (served, carried) = tokio::join!(served, carried);
+    // It is not linked any more; that it may take a while to hear so keeps nobody out.
+    drop(claim);
     match (&served, &carried) {
         (hosts::LinkError::Store(_) | hosts::LinkError::Refused(_) | hosts::LinkError::Missing(_), _) => {
             refuse(&mut tx, &mut rx, served.to_string()).await;

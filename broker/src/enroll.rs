@@ -4,7 +4,9 @@ use crate::agents::Stream;
 use crate::app::App;
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::enroll::{Answer, Ask, MAX_ASK};
-use lucarne_core::store::Enrolled;
+use lucarne_core::Change;
+use lucarne_core::store::{self, Enrolled};
+use lucarne_db::Fault;
 use lucarne_trust::{PublicKey, Role, Secret};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +14,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// Bytes read at once.
+const BUFFER: usize = 4 << 10;
 
 /// Time to ask and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -22,15 +27,23 @@ const LONGEST_NAME: usize = 253;
 /// Answers one question.
 pub async fn answer<S: Stream>(app: &App, stream: S, address: SocketAddr) {
     let exchange = async {
-        let config = WebSocketConfig::default().max_message_size(Some(MAX_ASK)).max_frame_size(Some(MAX_ASK));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_ASK))
+            .max_frame_size(Some(MAX_ASK))
+            .read_buffer_size(BUFFER);
         let mut socket = accept_async_with_config(stream, Some(config)).await?;
         while let Some(message) = socket.next().await {
             let Message::Text(text) = message? else { continue };
             let answer = match asked(app, &text).await {
                 Ok(answer) => answer,
-                Err(reason) => {
-                    tracing::warn!(%address, reason, "a host's certificate was refused");
+                Err(Refusal::Because(reason)) => {
+                    tracing::info!(%address, reason, "a host's certificate was refused");
                     Answer::Refused { reason }
+                }
+                // Another broker may do better, and strangers need not know what fails here.
+                Err(Refusal::Fault(e)) => {
+                    tracing::error!(error = %e, %address, "a host could not be given a certificate");
+                    break;
                 }
             };
             socket.send(Message::text(serde_json::to_string(&answer).unwrap_or_default())).await?;
@@ -48,7 +61,21 @@ pub async fn answer<S: Stream>(app: &App, stream: S, address: SocketAddr) {
     }
 }
 
-async fn asked(app: &App, text: &str) -> Result<Answer, String> {
+/// Why there is no certificate.
+enum Refusal {
+    /// For who asks.
+    Because(String),
+    /// For the log.
+    Fault(Fault),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Because(reason)
+    }
+}
+
+async fn asked(app: &App, text: &str) -> Result<Answer, Refusal> {
     let ask = serde_json::from_str(text)
         .map_err(|e| format!("the question cannot be read ({e}); install the same release on both"))?;
     let (enrolled, key) = match ask {
@@ -63,7 +90,12 @@ async fn asked(app: &App, text: &str) -> Result<Answer, String> {
             (app.store.enrolled(host, key.as_bytes()).await, key)
         }
     };
-    let Enrolled { host, name } = enrolled.map_err(|e| e.to_string())?;
+    let Enrolled { host, name } = enrolled.map_err(|e| match e {
+        store::Error::Fault(fault) => Refusal::Fault(fault),
+        refused => Refusal::Because(refused.to_string()),
+    })?;
+    // Of one that was enrolled again, who was it before is not any more.
+    app.control.changed([Change::Host(host), Change::Link(host)]);
     let certificate = app.trust.issue(Role::Host(host), &key).map_err(|e| e.to_string())?;
     Ok(Answer::Issued { host, name, certificate, authority: app.trust.certificate().to_owned() })
 }

@@ -4,9 +4,12 @@
 use lucarne_core::store::{self, Store};
 use lucarne_trust::{Authority, Clients, Credentials, PublicKey, Role, VALID};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+
+/// How often its age is looked at.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,7 @@ pub struct Trust {
 
 #[derive(Clone, Debug)]
 struct Own {
+    issued: SystemTime,
     server: Arc<rustls::ServerConfig>,
     client: Arc<rustls::ClientConfig>,
 }
@@ -79,13 +83,16 @@ impl Trust {
 
     /// Renews this broker's certificate at half its life, until `shutdown`.
     pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut due = interval(VALID / 2);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        due.tick().await;
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                _ = due.tick() => {}
+                _ = look.tick() => {}
+            }
+            // By the clock that the other side checks it by, which may have been set. One of the future was issued before that.
+            if self.own().issued.elapsed().is_ok_and(|age| age < VALID / 2) {
+                continue;
             }
             match issue(&self.authority, &self.certificate) {
                 Ok(own) => *self.own.write().unwrap_or_else(PoisonError::into_inner) = own,
@@ -101,5 +108,6 @@ fn issue(authority: &Authority, certificate: &str) -> Result<Own, lucarne_trust:
     let (key, public) = Credentials::make_key()?;
     let own = authority.issue(Role::Broker, &public, SystemTime::now())?;
     let own = Credentials::load(&own, &key, certificate)?;
-    Ok(Own { server: own.server(Clients::May)?, client: own.client()? })
+    let issued = SystemTime::now();
+    Ok(Own { issued, server: own.server(Clients::May)?, client: own.client()? })
 }

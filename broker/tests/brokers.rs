@@ -136,6 +136,8 @@ fn a_stream_whose_entitlement_is_taken_away_is_cut_through_whichever_broker_it_g
         ada.post("/sessions", json!({ "pool": "desk" })).await.problem(403, "not_entitled");
         let ticket = format!("/sessions/{}/ticket", connection.session.id);
         ada.post(&ticket, json!({})).await.problem(403, "not_entitled");
+        let picture = format!("/desktops/{}/thumbnail", connection.desktop.id);
+        ada.get(&picture).await.problem(403, "not_entitled");
         assert_eq!(agent.running(), [connection.desktop.id], "her desktop is not taken with it");
         put("/pools/desk/groups/everyone").await;
         let again = ada.connect("desk").await;

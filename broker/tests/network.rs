@@ -223,6 +223,50 @@ async fn who_is_not_the_host_that_it_says_it_is_is_turned_away_and_told_why() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_followed_something_before_is_taken_when_it_is_enrolled_and_has_nothing_left() {
+    let server = Server::start().await;
+    let attic = Machine::of(&server, "attic").await;
+    let agent = attic.start(&server).await;
+    agent.told(&server).await;
+    agent.cut();
+    eventually("it is offline", async || (!host(&server, "attic").await.online).then_some(())).await;
+    assert_eq!(server.local().delete("/hosts/attic").await.status, 204);
+    let again = token(&server, json!({})).await;
+    let identity = enroll(&server, attic.dir.path(), &again, "attic").await.unwrap();
+    assert_ne!(identity.about.id, attic.identity.about.id);
+    // With desktops of a database that knew it, nobody here could tell whose they are.
+    let followed = lucarne_control::agent::Followed { epoch: 7, revision: 9 };
+    let door = Some(StreamDoor { address: None, port: 1 });
+    let left = lucarne_control::agent::Hello { followed, desktops: 2, ..agent_hello("attic", door) };
+    let why = refused_by(agent::dial(&server, &identity).await.unwrap(), left).await;
+    assert!(why.contains("2 desktop(s) of another"), "{why}");
+    let agent = agent.reconnect_enrolled(&server, &identity, attic.port).await;
+    agent.told(&server).await;
+    assert!(host(&server, "attic").await.epoch > 1, "it goes on from what it followed");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_that_it_is_another_host_keeps_that_one_from_nothing() {
+    let server = Server::start().await;
+    let (attic, cellar) = (Machine::of(&server, "attic").await, Machine::of(&server, "cellar").await);
+    // Many at once, none of which goes away by itself.
+    let mut liars = Vec::new();
+    for _ in 0..8 {
+        let stream = agent::dial(&server, &cellar.identity).await.unwrap();
+        let door = Some(StreamDoor { address: None, port: 1 });
+        let (mut ws, _) = tokio_tungstenite::client_async("ws://broker/", stream).await.unwrap();
+        let hello = lucarne_control::agent::FromAgent::Hello(agent_hello("attic", door));
+        ws.send(Message::text(serde_json::to_string(&hello).unwrap())).await.unwrap();
+        liars.push(ws);
+    }
+    let agent = attic.start(&server).await;
+    agent.told(&server).await;
+    assert!(host(&server, "attic").await.online);
+    server.stop().await;
+}
+
 fn agent_hello(name: &str, door: Option<StreamDoor>) -> lucarne_control::agent::Hello {
     lucarne_control::agent::Hello { streams: door, ..hello(name, PROTOCOL_VERSION, 1024) }
 }

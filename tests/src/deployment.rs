@@ -202,6 +202,7 @@ impl Deployment {
         }
         let turn = Turn::take();
         let root = data_dir().join("net");
+        process::kill_all(&root);
         if let Err(e) = fs::remove_dir_all(&root) {
             assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{}: {e}", root.display());
         }

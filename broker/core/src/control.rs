@@ -7,6 +7,7 @@ use crate::hosts::Links;
 use crate::plan::World;
 use crate::store::{self, Assigned, ConnectRequest, Ended, Link, Store};
 use lucarne_control::agent::Observed;
+use lucarne_control::api::Explanation;
 use lucarne_control::desktop::Phase;
 use lucarne_control::{BrokerId, HostId};
 use lucarne_mutants::mutant;
@@ -122,6 +123,14 @@ impl Control {
         }
         self.ended(&assigned.replaced);
         Ok(assigned)
+    }
+
+    /// What a user would get of a pool now, and why.
+    ///
+    /// # Errors
+    /// As [`Store::explain`].
+    pub async fn explain(&self, user: &str, pool: &str) -> Result<Explanation, store::Error> {
+        self.store.explain(user, pool, Arc::clone(&self.fleet) as Arc<dyn World>).await
     }
 
     /// Puts on record what a host said.

@@ -144,10 +144,9 @@ impl Heard {
             waiting.templates.retain(|old| old.spec != template.spec);
             waiting.templates.push(template);
         }
-        for desktop in desktops {
-            waiting.desktops.retain(|old| old.desktop != desktop.desktop);
-            waiting.desktops.push(desktop);
-        }
+        let told: HashSet<DesktopId> = desktops.iter().map(|desktop| desktop.desktop).collect();
+        waiting.desktops.retain(|old| !told.contains(&old.desktop));
+        waiting.desktops.extend(desktops);
     }
 
     fn take(&mut self) -> Option<Observed> {

@@ -58,6 +58,8 @@ pub struct Candidate {
     pub promised_mib: u64,
     /// The image is in its store.
     pub has_image: bool,
+    /// No new desktops go there.
+    pub drained: bool,
     /// What else is known.
     pub seen: HostSeen,
 }
@@ -80,40 +82,106 @@ struct Score {
     host: HostId,
 }
 
+/// The host that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Which.
+    pub host: HostId,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// What is to be said of a host that might take a desktop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its name.
+    pub name: String,
+    /// It can take it.
+    pub fits: bool,
+    /// It could, if its template had not failed.
+    pub template_failed: bool,
+    /// Why, for people.
+    pub says: String,
+}
+
+fn score(c: &Candidate) -> Score {
+    Score {
+        template_missing: !matches!(c.seen.template, Some((TemplateState::Ready, _))),
+        promised: u128::from(c.promised_mib) * 1_000_000_000 / u128::from(c.memory_mib.max(1)),
+        host: c.host,
+    }
+}
+
+/// Why its template keeps it from taking a desktop.
+fn template_failed(c: &Candidate) -> Option<&str> {
+    match &c.seen.template {
+        Some((TemplateState::Failed, detail)) => Some(detail),
+        _ => None,
+    }
+}
+
+/// What speaks for a host that fits.
+fn merits(c: &Candidate) -> String {
+    let share = c.promised_mib * 100 / c.memory_mib.max(1);
+    let template = match &c.seen.template {
+        Some((TemplateState::Ready, _)) => "",
+        Some(_) => "; its template is being made",
+        None => "; its template has to be made first",
+    };
+    format!("{share} % of its memory is promised{template}")
+}
+
 /// Chooses the host for a desktop of `memory_mib`.
 ///
 /// # Errors
 /// [`NoChoice`] with why each host was passed over, for people.
-pub fn choose_host(candidates: &[Candidate], memory_mib: u64) -> Result<HostId, NoChoice> {
+pub fn choose_host(candidates: &[Candidate], memory_mib: u64) -> Result<Choice, NoChoice> {
     if candidates.is_empty() {
         return Err(NoChoice::NoHost("no host has ever connected; start a host agent".to_owned()));
     }
     let mut reasons = Vec::new();
     let mut failures = Vec::new();
-    let mut best: Option<Score> = None;
+    let mut best: Option<(Score, &Candidate)> = None;
+    let mut fit = 0;
     for c in candidates {
         if let Some(reason) = passed_over(c, memory_mib) {
             reasons.push(format!("{}: {reason}", c.name));
-            continue;
-        }
-        if let Some((TemplateState::Failed, detail)) = &c.seen.template {
+        } else if let Some(detail) = template_failed(c) {
             failures.push(format!("{}: {detail}", c.name));
-            continue;
-        }
-        let score = Score {
-            template_missing: !matches!(c.seen.template, Some((TemplateState::Ready, _))),
-            promised: u128::from(c.promised_mib) * 1_000_000_000 / u128::from(c.memory_mib.max(1)),
-            host: c.host,
-        };
-        if best.as_ref().is_none_or(|b| score < *b) {
-            best = Some(score);
+        } else {
+            fit += 1;
+            let score = score(c);
+            if best.as_ref().is_none_or(|(least, _)| score < *least) {
+                best = Some((score, c));
+            }
         }
     }
     match best {
-        Some(score) => Ok(score.host),
+        Some((_, c)) => {
+            let others =
+                if fit == 1 { "no other host fits".to_owned() } else { format!("of {fit} hosts that fit") };
+            Ok(Choice { host: c.host, why: format!("{}, {others}", merits(c)) })
+        }
         None if !failures.is_empty() => Err(NoChoice::TemplateFailed(failures.join("; "))),
         None => Err(NoChoice::NoHost(reasons.join("; "))),
     }
+}
+
+/// What is to be said of each host for a desktop of `memory_mib`: first those that fit, the preferred before the others.
+#[must_use]
+pub fn consider(candidates: &[Candidate], memory_mib: u64) -> Vec<Verdict> {
+    let verdict = |c: &Candidate| {
+        let (passed_over, failed) = (passed_over(c, memory_mib), template_failed(c));
+        let template_failed = passed_over.is_none() && failed.is_some();
+        let failed = failed.map(|detail| format!("its template could not be made: {detail}"));
+        let against = passed_over.or(failed);
+        let fits = against.is_none();
+        let says = against.unwrap_or_else(|| merits(c));
+        Verdict { name: c.name.clone(), fits, template_failed, says }
+    };
+    let mut considered: Vec<_> = candidates.iter().map(|c| (score(c), verdict(c))).collect();
+    considered.sort_by(|a, b| (!a.1.fits, &a.0).cmp(&(!b.1.fits, &b.0)));
+    considered.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
 fn passed_over(c: &Candidate, memory_mib: u64) -> Option<String> {
@@ -121,6 +189,8 @@ fn passed_over(c: &Candidate, memory_mib: u64) -> Option<String> {
     let now = memory_mib * (1 << 20) / FIRST_WRITES;
     if !c.seen.online {
         Some("its agent is not connected".to_owned())
+    } else if c.drained {
+        Some("it is drained: an administrator lets no new desktops go there".to_owned())
     } else if !c.has_image {
         Some("it does not have the image".to_owned())
     } else if c.promised_mib + memory_mib > promise {

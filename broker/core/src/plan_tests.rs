@@ -55,8 +55,46 @@ fn host(name: &str, id: u128) -> Candidate {
         memory_mib: 4096,
         promised_mib: 0,
         has_image: true,
+        drained: false,
         seen: HostSeen { online: true, memory_available: None, template: None },
     }
+}
+
+fn chosen(hosts: &[Candidate], memory_mib: u64) -> Option<HostId> {
+    choose_host(hosts, memory_mib).ok().map(|choice| choice.host)
+}
+
+#[test]
+fn what_is_said_of_hosts_is_what_decides() {
+    let drained = Candidate { drained: true, ..host("attic", 1) };
+    let fuller = Candidate { promised_mib: 2048, ..host("cellar", 2) };
+    let empty = host("loft", 3);
+    let failed = TemplateState::Failed;
+    let broken = Candidate {
+        seen: HostSeen { template: Some((failed, "no disk".to_owned())), ..empty.seen.clone() },
+        ..host("shed", 4)
+    };
+    let hosts = [drained.clone(), fuller, empty, broken];
+    let choice = choose_host(&hosts, 1024).unwrap();
+    assert_eq!(
+        choice.why,
+        "0 % of its memory is promised; its template has to be made first, of 2 hosts that fit"
+    );
+    let said: Vec<_> = consider(&hosts, 1024).into_iter().map(|v| (v.name, v.fits, v.says)).collect();
+    let said: Vec<_> = said.iter().map(|(name, fits, says)| (name.as_str(), *fits, says.as_str())).collect();
+    assert_eq!(said[0].0, "loft");
+    assert_eq!(
+        said[1],
+        ("cellar", true, "50 % of its memory is promised; its template has to be made first")
+    );
+    assert!(said[2..].contains(&(
+        "attic",
+        false,
+        "it is drained: an administrator lets no new desktops go there"
+    )));
+    assert!(said[2..].contains(&("shed", false, "its template could not be made: no disk")));
+    let Err(NoChoice::NoHost(why)) = choose_host(&[drained], 1024) else { panic!() };
+    assert!(why.contains("attic: it is drained"), "{why}");
 }
 
 #[test]
@@ -112,8 +150,8 @@ fn a_host_with_the_template_ready_is_preferred_then_the_emptier_then_the_lower_i
     let mut fuller = host("fuller", 1);
     fuller.promised_mib = 1024;
     let (empty, empty_too) = (host("empty", 3), host("empty too", 2));
-    assert_eq!(choose_host(&[fuller.clone(), ready.clone(), empty.clone()], 1024), Ok(ready.host));
-    assert_eq!(choose_host(&[fuller, empty, empty_too.clone()], 1024), Ok(empty_too.host));
+    assert_eq!(chosen(&[fuller.clone(), ready.clone(), empty.clone()], 1024), Some(ready.host));
+    assert_eq!(chosen(&[fuller, empty, empty_too.clone()], 1024), Some(empty_too.host));
 }
 
 #[test]
@@ -155,7 +193,7 @@ proptest! {
         hosts.rotate_left(turn % len);
         prop_assert_eq!(first.clone().ok(), choose_host(&hosts, size).ok());
         if let Ok(chosen) = first {
-            let h = hosts.iter().find(|h| h.host == chosen).expect("the choice is a candidate");
+            let h = hosts.iter().find(|h| h.host == chosen.host).expect("the choice is a candidate");
             prop_assert!(h.promised_mib + size <= h.memory_mib * MEMORY_PROMISE);
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use rusqlite::{Connection, OpenFlags};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 fn open(file: &Path) -> Result<Connection, Fault> {
@@ -22,6 +23,9 @@ pub(crate) fn back_up(file: &Path, to: &Path) -> Result<(), Fault> {
         return Err(Fault::Engine(format!("{} is there already; choose another name", to.display())));
     }
     let name = to.to_str().ok_or_else(|| Fault::Engine(format!("{} is not UTF-8", to.display())))?;
+    // For nobody else: in it are the hashes of passwords, and the key that certificates are issued with.
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    made.map_err(|e| Fault::Engine(format!("{}: {e}", to.display())))?;
     let written = open(file)?.execute("VACUUM INTO ?1", [name]);
     written.map_err(|e| said(to, &e))?;
     let flushed = std::fs::File::open(to).and_then(|file| file.sync_all());

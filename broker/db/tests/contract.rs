@@ -181,6 +181,7 @@ async fn what_must_not_be_double_is_not(db: Db) {
         memory_mib: 1,
         created_at: 1,
         freed_at,
+        reason: None,
     };
     let assignment = |user: UserId, desktop_id: DesktopId, ended_at| Assignment {
         id: Uuid::now_v7(),
@@ -496,6 +497,7 @@ async fn a_number_that_does_not_fit_is_kept_as_the_most_that_does(db: Db) {
         memory_mib: 1,
         created_at: i64::MIN,
         freed_at: None,
+        reason: None,
     };
     let id = placed.desktop_id;
     insert(&db, placed).await.unwrap();

@@ -47,7 +47,7 @@ pub async fn show(
 /// Forget a host that is not connected and has no desktop.
 #[utoipa::path(delete, path = "/hosts/{host}", tag = "hosts", security(("cookie" = []), ("token" = [])),
     params(("host" = String, Path, description = "Name or id")), responses(
-    (status = 204, description = "Forgotten; it is known again when its agent connects"),
+    (status = 204, description = "Forgotten; on a broker's own machine it is known again when its agent connects, and else when it is enrolled again"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "host_in_use"),
@@ -132,5 +132,39 @@ pub async fn allow(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.allow_host(&caller.name, host.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let no new desktops go to a host. Those that are there stay until their users log off.
+#[utoipa::path(put, path = "/hosts/{host}/drain", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), responses(
+    (status = 204, description = "None go there"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+))]
+pub async fn drain(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(host): InPath<String>,
+) -> Result<StatusCode> {
+    let host = app.store.host(&host).await?;
+    app.store.drain_host(&caller.name, host.id, true).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let new desktops go to a host again.
+#[utoipa::path(delete, path = "/hosts/{host}/drain", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), responses(
+    (status = 204, description = "They may"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+))]
+pub async fn resume(
+    State(app): State<Arc<App>>,
+    Administrator(caller): Administrator,
+    InPath(host): InPath<String>,
+) -> Result<StatusCode> {
+    let host = app.store.host(&host).await?;
+    app.store.drain_host(&caller.name, host.id, false).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,6 +8,7 @@ pub mod caller;
 mod desktops;
 mod enrollments;
 mod entitlements;
+mod explain;
 mod extract;
 mod groups;
 mod health;
@@ -87,6 +88,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hosts::show, hosts::delete))
         .routes(routes!(hosts::fence))
         .routes(routes!(hosts::deny, hosts::allow))
+        .routes(routes!(hosts::drain, hosts::resume))
+        .routes(routes!(explain::explain))
         .routes(routes!(enrollments::create, enrollments::list))
         .routes(routes!(enrollments::delete))
         .routes(routes!(audit::list))

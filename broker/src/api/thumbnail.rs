@@ -40,7 +40,7 @@ pub struct Size {
 #[utoipa::path(get, path = "/desktops/{id}/thumbnail", tag = "desktops", security(("cookie" = []), ("token" = [])),
     params(("id" = String, Path, description = "The desktop's id"), Size), responses(
     (status = 200, content_type = "image/jpeg", body = Vec<u8>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_your_desktop"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_your_desktop, not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "desktop_not_found"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "no_picture"),
 ))]
@@ -59,6 +59,12 @@ pub async fn thumbnail(
     if row.user.as_ref().map(|(id, _)| *id) != caller.0.user {
         let detail = "a desktop's picture is for its user; ask to watch the session instead";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "not_your_desktop", detail));
+    }
+    if let Some((user, name)) = &row.user
+        && !app.store.may_use(*user, &row.pool).await?
+    {
+        let (user, pool) = (name.clone(), row.pool.clone());
+        return Err(lucarne_core::store::Error::NotEntitled { user, pool }.into());
     }
     let host = row.host.as_ref().map(|host| host.id).filter(|_| row.desired == DesiredState::Running);
     let endpoint = host.and_then(|host| match row.sight(&app.control.fleet) {

@@ -20,6 +20,7 @@ use std::sync::Arc;
     params(("id" = String, Path, description = "The session's id")), responses(
     (status = 201, body = ViewerPassword, description = "Use it within a minute, once"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "viewer_passwords_off"),
     (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended"),
@@ -35,6 +36,10 @@ pub async fn viewer_password(
                       --vnc-security …,vncauth";
         ApiError::new(StatusCode::CONFLICT, "viewer_passwords_off", detail)
     })?;
+    if !app.store.may_use(row.user, &row.session.pool).await? {
+        let (user, pool) = (row.session.user.clone(), row.session.pool.clone());
+        return Err(lucarne_core::store::Error::NotEntitled { user, pool }.into());
+    }
     // On record first: there is none that nobody heard of.
     let detail = format!("for a VNC viewer on {}", row.session.desktop_name);
     app.store.note(&caller.0.name, "session.password_made", &id.to_string(), &detail).await?;

@@ -6,8 +6,10 @@ use lucarne_control::desktop::Endpoint;
 use lucarne_control::link::{MAX_LINE, Open, Opened, Purpose};
 use lucarne_control::{HostId, SessionId};
 use lucarne_core::Entry;
-use lucarne_core::store::PlacedDesktop;
-use lucarne_trust::Role;
+use lucarne_core::store::{self, PlacedDesktop};
+use lucarne_trust::{PublicKey, Role};
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -15,6 +17,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
+
+/// A host that does not answer for this long is gone. Shorter: a short cut ends streams. Longer: after a long one they come back
+/// later.
+const CUT: Duration = Duration::from_secs(30);
 
 /// The longest wait for a desktop process to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,6 +42,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// The database, or what it says of the host.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// A certificate.
     #[error("the desktop's host cannot be asked for: {0}")]
     Trust(#[from] lucarne_trust::Error),
@@ -71,6 +80,14 @@ pub async fn open(
     timeout(PATIENCE, exchange(app, placed.host, endpoint, &open)).await.map_err(|_| Error::Silent)?
 }
 
+/// Has the kernel notice when the host is gone, also while nothing is sent: its relay does the same.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(CUT / 3).with_interval(CUT / 6))?;
+    socket.set_tcp_user_timeout(Some(CUT))
+}
+
 async fn dial(app: &App, host: HostId, endpoint: &Endpoint) -> Result<Desktop, Error> {
     match endpoint {
         Endpoint::Unix { path } => Ok(Either::Left(UnixStream::connect(path).await?)),
@@ -78,10 +95,14 @@ async fn dial(app: &App, host: HostId, endpoint: &Endpoint) -> Result<Desktop, E
             let name = Role::Host(host).server_name()?;
             let there = async {
                 let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
+                prepare(&stream)?;
                 TlsConnector::from(app.trust.client()).connect(name, stream).await
             };
             let stream = there.await.map_err(|source| Error::Host { address: address.clone(), source })?;
+            // A certificate of before the host was enrolled again is valid, and is not that host's any more.
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let shown = shown.map(PublicKey::of).transpose()?.ok_or(Error::Silent)?;
+            app.store.enrolled(host, shown.as_bytes()).await?;
             Ok(Either::Right(Box::new(stream)))
         }
     }

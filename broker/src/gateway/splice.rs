@@ -4,7 +4,7 @@
 use crate::app::App;
 use crate::viewers::{End, Newcomer, Place};
 use lucarne_control::SessionId;
-use lucarne_core::store::{self, PlacedDesktop};
+use lucarne_core::store::{self, Over as Why, PlacedDesktop};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -60,6 +60,14 @@ where
     match app.store.session_desktop(session).await {
         Ok(now) if now == placed => {}
         Ok(_) | Err(store::Error::SessionEnded(_)) => return Over::Ended(End::LoggedOff),
+        Err(e) => return Over::Desktop(e.to_string()),
+    }
+    // Or the right to it, or its host's, may have been taken away.
+    match app.store.not_here(vec![session], app.control.broker()).await {
+        Ok(over) if over.iter().any(|(_, why)| matches!(why, Why::NotEntitled | Why::HostDenied)) => {
+            return Over::Ended(End::Withdrawn);
+        }
+        Ok(_) => {}
         Err(e) => return Over::Desktop(e.to_string()),
     }
     record(app, session).await;

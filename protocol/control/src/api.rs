@@ -393,6 +393,73 @@ pub struct Host {
     /// It may not connect: an administrator said so.
     #[serde(default)]
     pub denied: bool,
+    /// No new desktops go there: an administrator said so.
+    #[serde(default)]
+    pub drained: bool,
+}
+
+/// Why a user has the desktop of a pool that they have, or what they would get if they connected now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// The user's name.
+    pub user: String,
+    /// The pool's name.
+    pub pool: String,
+    /// What would come of it, in a word: `desktop_found`, `desktop_made`, or the code of the error.
+    pub outcome: String,
+    /// The same for people.
+    pub says: String,
+    /// The rules, in the order in which they are asked; the first that is not passed decides.
+    pub rules: Vec<ExplainedRule>,
+    /// The hosts, the preferred first, where one had to be chosen: at most 100, and `hosts_total` in all.
+    pub hosts: Vec<ExplainedHost>,
+    /// How many hosts there are.
+    pub hosts_total: u64,
+    /// The user's last desktops of the pool, the newest first: at most 10.
+    pub past: Vec<PastDesktop>,
+}
+
+/// What a rule said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainedRule {
+    /// `user`, `pool`, `entitlement`, `desktop`, `limit` or `host`.
+    pub rule: String,
+    /// It lets the user through.
+    pub passed: bool,
+    /// Why, for people.
+    pub says: String,
+}
+
+/// What was considered of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainedHost {
+    /// Its name.
+    pub host: String,
+    /// It would be taken.
+    pub chosen: bool,
+    /// It could take the desktop.
+    pub fits: bool,
+    /// Why, for people.
+    pub says: String,
+}
+
+/// A desktop that a user had, or has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PastDesktop {
+    /// Which.
+    pub desktop: DesktopId,
+    /// Its name.
+    pub name: String,
+    /// When they got it.
+    pub assigned_at: i64,
+    /// The host that it was on first.
+    pub host: Option<String>,
+    /// Why there.
+    pub placed: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<i64>,
+    /// Why.
+    pub end_reason: Option<String>,
 }
 
 /// What a host is to be let in for.
@@ -432,14 +499,14 @@ pub struct GivenEnrollment {
     pub enrollment: Enrollment,
     /// The token for `lucarne host enroll`; it is shown this once.
     pub token: String,
-    /// Where this broker takes hosts, for `--broker`: its port is right, its address is the one that it listens on.
+    /// Where this broker takes hosts, for `--broker`: by the address that it listens on, or its machine's name when that is any.
     pub brokers: Vec<String>,
 }
 
 /// Why a host may not connect any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DenyHost {
-    /// For the audit log and for the host's own: 3 to 500 characters.
+    /// For the audit log: 3 to 500 characters.
     pub reason: String,
 }
 

@@ -58,7 +58,7 @@ type Socket = WebSocketStream<Either<UnixStream, Box<TlsStream<TcpStream>>>>;
 
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
-    #[error("the broker's socket {}", .0.display())]
+    #[error("the broker's socket {} (this machine is not enrolled, so its broker has to be on it)", .0.display())]
     Connect(PathBuf, #[source] std::io::Error),
     #[error("the broker at {0}")]
     Dial(String, #[source] std::io::Error),
@@ -134,7 +134,9 @@ impl<M: Machine> Link<M> {
     async fn session(&self, stop: &CancellationToken, wait: &mut Duration) -> Result<(), LinkError> {
         let stream = self.dial().await?;
         let config = WebSocketConfig::default().read_buffer_size(BUFFER);
-        let (mut socket, _) = client_async_with_config("ws://broker/agent", stream, Some(config)).await?;
+        let shaken = client_async_with_config("ws://broker/agent", stream, Some(config));
+        let (mut socket, _) =
+            tokio::time::timeout(SILENCE, shaken).await.map_err(|_| LinkError::Silent)??;
         match self.talk(&mut socket, stop, wait).await {
             // A broker that refuses does not listen any more; what it said before says more than that.
             Err(LinkError::WebSocket(error)) => {

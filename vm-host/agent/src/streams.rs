@@ -5,6 +5,7 @@ use crate::config::AgentConfig;
 use lucarne_relay::relay::{self, Holder};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -98,7 +99,11 @@ impl Streams {
     }
 
     fn start(&self) -> io::Result<Child> {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.config.relay_log())?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(self.config.relay_log())?;
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0(&self.config.program)
@@ -120,7 +125,10 @@ impl Streams {
 
 /// Has a relay take no new streams; it ends with the last that it has.
 fn end(holder: &Holder) {
-    if let Some(pid) = rustix::process::Pid::from_raw(holder.pid) {
+    // What is written there may be of long ago.
+    let command = std::fs::read(format!("/proc/{}/cmdline", holder.pid)).unwrap_or_default();
+    let is_relay = command.split(|byte| *byte == 0).any(|word| word == b"relay");
+    if let Some(pid) = rustix::process::Pid::from_raw(holder.pid).filter(|_| is_relay) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }

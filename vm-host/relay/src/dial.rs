@@ -30,6 +30,14 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(CUT))
 }
 
+/// What we say ourselves of a certificate, without what TLS puts before it.
+fn plainly(e: io::Error) -> io::Error {
+    match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::General(words)) => io::Error::new(e.kind(), words.clone()),
+        _ => e,
+    }
+}
+
 /// Connects to a broker's door for hosts, `NAME:PORT`, and checks that it is one of the deployment.
 ///
 /// # Errors
@@ -39,7 +47,7 @@ pub async fn broker(address: &str, config: Arc<ClientConfig>) -> io::Result<TlsS
         let stream = TcpStream::connect(address).await?;
         prepare(&stream)?;
         let name = Role::Broker.server_name().map_err(io::Error::other)?;
-        TlsConnector::from(config).connect(name, stream).await
+        TlsConnector::from(config).connect(name, stream).await.map_err(plainly)
     };
     let late =
         || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));

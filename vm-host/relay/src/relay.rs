@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -135,7 +135,8 @@ pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
 
 /// Takes the place of the relay that accepts; given back when dropped.
 async fn hold(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let until = tokio::time::Instant::now() + LOOKED_AT;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -155,6 +156,8 @@ async fn hold(path: &Path) -> io::Result<File> {
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let failed = |source| Error::Lock { path: config.lock.clone(), source };
     let mut lock = hold(&config.lock).await.map_err(failed)?;
+    // What the one before said of itself is not so of this one.
+    lock.set_len(0).map_err(failed)?;
     let identity = Identity::open(&config.identity)?.ok_or(Error::NotEnrolled)?;
     let server =
         Arc::new(Mutex::new(identity.credentials()?.server(Clients::Must).map_err(identity::Error::from)?));
@@ -169,7 +172,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             port,
             host: identity.about.id.to_string(),
         };
-        lock.set_len(0)?;
         lock.rewind()?;
         lock.write_all(&serde_json::to_vec(&holder)?)
     })();
@@ -193,7 +195,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             },
         };
         let Ok(shaking) = Arc::clone(&shaking).try_acquire_owned() else {
-            tracing::warn!(%address, "more than {SHAKING} connections are in their handshake; one was closed");
+            tracing::debug!(%address, "more than {SHAKING} connections are in their handshake; one was closed");
             continue;
         };
         let acceptor = TlsAcceptor::from(Arc::clone(&server.lock().unwrap_or_else(PoisonError::into_inner)));
@@ -203,13 +205,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             drop(shaking);
             match begun {
                 Ok(Ok((gateway, desktop))) => copy(gateway, desktop).await,
-                Ok(Err(e)) => tracing::warn!(error = %e, %address, "a stream was not taken"),
-                Err(_) => tracing::warn!(%address, "a gateway was too slow to say what it wants"),
+                // Anybody may try: this is no place to fill a disk from.
+                Ok(Err(e)) => tracing::debug!(error = %e, %address, "a stream was not taken"),
+                Err(_) => tracing::debug!(%address, "a gateway was too slow to say what it wants"),
             }
         });
     }
     // Another may accept from here on.
     drop(listener);
+    let _ = lock.set_len(0);
     drop(lock);
     fresh.abort();
     tasks.close();

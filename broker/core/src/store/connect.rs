@@ -106,14 +106,15 @@ fn connect(
     if pool.desktops >= pool.max_desktops && !lost && !mutant("a pool gives more than it may") {
         return Err(Error::PoolFull { pool: pool.name.clone(), max: i64::from(pool.max_desktops) });
     }
-    let host = places.choose(tx, &pool, world)?;
+    let (host, why) = places.choose(tx, &pool, world)?;
     let at = DesktopHost { id: host.id, name: host.name.clone(), online: true };
     pool.desktops += 1;
     tx.update(&pool)?;
     let claim = Claim { request, pool: pool.into_row(), user };
     let earlier = earlier_failure(tx, &claim)?;
-    let desktop = insert(tx, &claim, host)?;
-    let mut detail = format!("a fresh desktop of {} for {}", claim.pool.name, claim.user.name);
+    let desktop = insert(tx, &claim, host, &why)?;
+    let mut detail =
+        format!("a fresh desktop of {} for {} on {}: {why}", claim.pool.name, claim.user.name, at.name);
     if let Some(earlier) = earlier {
         detail += &format!(", in the place of {earlier}");
     }
@@ -121,12 +122,12 @@ fn connect(
     Ok(Assigned { fresh: true, replaced, ..finish(tx, &claim, desktop, Some(at))? })
 }
 
-fn failure(desktop: &Desktop, world: &dyn World) -> Option<String> {
+pub(super) fn failure(desktop: &Desktop, world: &dyn World) -> Option<String> {
     world.failure(desktop.id, if desktop.placed { desktop.generation } else { 0 })
 }
 
 /// Why the desktop is lost to its user, when its host has been out of reach for too long.
-fn out_of_reach(tx: &mut Tx<'_>, desktop: &Desktop) -> Result<Option<String>> {
+pub(super) fn out_of_reach(tx: &mut Tx<'_>, desktop: &Desktop) -> Result<Option<String>> {
     let Some(host) = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten() else {
         return Ok(None);
     };
@@ -175,7 +176,7 @@ fn earlier_failure(tx: &mut Tx<'_>, claim: &Claim<'_>) -> Result<Option<String>>
 }
 
 /// Inserts the desktop with its identity, its placement and its assignment.
-fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>) -> Result<Desktop> {
+fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>, why: &str) -> Result<Desktop> {
     let (id, now) = (DesktopId(tx.uuid()), tx.now());
     let random = tx.random();
     let bytes = tx.random().into_bytes();
@@ -210,6 +211,7 @@ fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>) -> Result<
         memory_mib,
         created_at: now,
         freed_at: None,
+        reason: Some(why.to_owned()),
     })?;
     host.revision += 1;
     host.desktops += 1;

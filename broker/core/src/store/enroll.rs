@@ -10,6 +10,9 @@ use lucarne_db::value::Json;
 /// The authority behind the certificates of brokers and hosts.
 const HOSTS: &str = "hosts";
 
+/// Of a token that was never given, or was taken back.
+const UNKNOWN: &str = "there is none like it here; make one with `lucarne host token`";
+
 /// A permission to be given.
 #[derive(Clone, Debug)]
 pub struct Invitation {
@@ -43,14 +46,17 @@ fn view(row: Enrollment) -> api::Enrollment {
 }
 
 /// Uses up a token.
-fn redeem(tx: &mut Tx<'_>, hash: &[u8], name: &str) -> Result<()> {
+fn redeem(tx: &mut Tx<'_>, hash: &[u8], name: &str) -> Result<Enrollment> {
     let refused = |reason: String| Err(Error::TokenRefused { reason });
     let now = tx.now();
     let Some(mut row) = tx.lock_first(Enrollment::hashed(hash))? else {
-        return refused("there is none like it here; make one with `lucarne host token`".to_owned());
+        return refused(UNKNOWN.to_owned());
     };
     if let Some(by) = &row.used_by {
-        return refused(format!("it was used, by the host {by}; make a new one with `lucarne host token`"));
+        return refused(format!(
+            "it was used, by the host {by}; make a new one with `lucarne host token`, or, if this is that host, with `lucarne host \
+             token --host {by}`"
+        ));
     }
     if row.expires_at <= now {
         return refused("it is too old; make a new one with `lucarne host token`".to_owned());
@@ -61,12 +67,13 @@ fn redeem(tx: &mut Tx<'_>, hash: &[u8], name: &str) -> Result<()> {
         ));
     }
     (row.used_at, row.used_by) = (Some(now), Some(name.to_owned()));
-    Ok(tx.update(&row)?)
+    tx.update(&row)?;
+    Ok(row.into_row())
 }
 
 fn enroll(tx: &mut Tx<'_>, hash: &[u8], name: &str, public_key: &[u8]) -> Result<Enrolled> {
-    redeem(tx, hash, name)?;
-    let for_it = tx.find(Enrollment::hashed(hash))?.is_some_and(|row| row.host.as_deref() == Some(name));
+    let token = redeem(tx, hash, name)?;
+    let for_it = token.host.as_deref() == Some(name);
     let now = tx.now();
     let id = match tx.lock_first(Host::named(name))? {
         Some(host) if host.denied_at.is_some() => return Err(Error::HostDenied { host: host.name.clone() }),
@@ -103,12 +110,14 @@ fn enroll(tx: &mut Tx<'_>, hash: &[u8], name: &str, public_key: &[u8]) -> Result
                 public_key: Some(public_key.to_vec()),
                 address: None,
                 denied_at: None,
+                drained_at: None,
             };
             tx.insert(&host)?;
             host.id
         }
     };
-    tx.audit("system", "host.enrolled", name, "")?;
+    let detail = format!("with the token {} of {}", token.id, token.created_by);
+    tx.audit("system", "host.enrolled", name, &detail)?;
     Ok(Enrolled { host: id, name: name.to_owned() })
 }
 
@@ -150,7 +159,10 @@ impl Store {
                 used_by: None,
             };
             tx.insert(&row)?;
-            let detail = row.host.as_ref().map(|host| format!("for the host {host}")).unwrap_or_default();
+            let detail = match &row.host {
+                Some(host) => format!("for the host {host}"),
+                None => "for one host of any name".to_owned(),
+            };
             tx.audit(&actor, "enrollment.created", &row.id.to_string(), &detail)?;
             Ok(view(row))
         })
@@ -194,6 +206,11 @@ impl Store {
     /// [`Error::TokenRefused`], [`Error::HostDenied`], [`Error::NotThatHost`], or a database fault; the token is good still.
     pub async fn enroll(&self, hash: &[u8], name: &str, public_key: &[u8]) -> Result<Enrolled> {
         let (hash, name, public_key) = (hash.to_vec(), name.to_owned(), public_key.to_vec());
+        let asked = hash.clone();
+        // Strangers who guess take no turn at writing.
+        if self.read(move |tx| Ok(tx.find(Enrollment::hashed(&asked))?.is_none())).await? {
+            return Err(Error::TokenRefused { reason: UNKNOWN.to_owned() });
+        }
         self.write(move |tx| enroll(tx, &hash, &name, &public_key)).await
     }
 

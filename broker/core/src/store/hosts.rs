@@ -26,6 +26,7 @@ fn views(tx: &mut Tx<'_>, hosts: Vec<Host>) -> Result<Vec<api::Host>> {
         enrolled: host.public_key.is_some(),
         address: host.address,
         denied: host.denied_at.is_some(),
+        drained: host.drained_at.is_some(),
     };
     Ok(hosts.into_iter().map(view).collect())
 }
@@ -110,6 +111,25 @@ impl Store {
                 None => tx.find(Host::named(&name_or_id))?,
             };
             views(tx, host.into_iter().collect())?.pop().ok_or_else(|| Error::not_found("host", &name_or_id))
+        })
+        .await
+    }
+
+    /// Lets no new desktops go to a host, or lets them again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or a database fault.
+    pub async fn drain_host(&self, actor: &str, host: HostId, drain: bool) -> Result<()> {
+        let actor = actor.to_owned();
+        self.write(move |tx| {
+            let mut row = tx.lock(Host::key(&host))?.ok_or_else(|| Error::not_found("host", host))?;
+            if row.drained_at.is_some() == drain {
+                return Ok(());
+            }
+            row.drained_at = drain.then(|| tx.now());
+            tx.update(&row)?;
+            let action = if drain { "host.drained" } else { "host.resumed" };
+            Ok(tx.audit(&actor, action, &row.name, "")?)
         })
         .await
     }

@@ -120,6 +120,13 @@ fn link(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin, broker: BrokerId) -> Re
     tx.audit("system", "host.connected", &hello.host, &detail)?;
     let (host, epoch) = match claimed(tx, hello, origin)? {
         Some(mut host) => {
+            if host.epoch == 0 && hello.followed.epoch > 0 {
+                // It was enrolled just now, and was a host of something before.
+                if hello.desktops > 0 {
+                    return Err(Error::HostUnknown { host: host.name.clone(), desktops: hello.desktops });
+                }
+                host.epoch = hello.followed.epoch;
+            }
             let known = Followed { epoch: host.epoch, revision: everywhere + host.revision };
             if hello.followed > known && !mutant("a host links to a database that is older than itself") {
                 return Err(Error::DatabaseOlder {
@@ -157,6 +164,7 @@ fn link(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin, broker: BrokerId) -> Re
                 public_key: None,
                 address: None,
                 denied_at: None,
+                drained_at: None,
             };
             tx.insert(&host)?;
             (host.id, host.epoch)

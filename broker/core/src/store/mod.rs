@@ -12,6 +12,7 @@ mod end;
 mod enroll;
 mod entitle;
 mod error;
+mod explain;
 mod hosts;
 mod images;
 mod links;

@@ -4,7 +4,7 @@
 //! sees when it holds the host's row, which alone decides. Before anybody is refused all are read afresh.
 
 use super::{Error, Result, all};
-use crate::plan::{self, Candidate, HostSeen, NoChoice, World};
+use crate::plan::{self, Candidate, HostSeen, NoChoice, Verdict, World};
 use lucarne_control::HostId;
 use lucarne_control::agent::TemplateState;
 use lucarne_control::spec::ImageDigest;
@@ -63,6 +63,7 @@ impl Remembered {
             name: host.name.clone(),
             memory_mib: host.facts.0.memory_mib,
             promised_mib: host.promised_mib,
+            drained: host.drained_at.is_some(),
             has_image: with_image.is_some_and(|hosts| hosts.contains(&host.id)),
             seen: seen(host),
         };
@@ -116,11 +117,22 @@ impl Places {
         Ok(plan::choose_host(&candidates, u64::from(pool.machine.0.memory_mib)).is_ok())
     }
 
-    /// The best host for a desktop of the pool, held until the end of the transaction, with room for it.
+    /// What is to be said of each host for a desktop of the pool now.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub fn consider(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<Vec<Verdict>> {
+        self.read(tx)?;
+        self.read_templates(tx, &pool.template().key())?;
+        let candidates = self.lock().candidates(pool, world, &[]);
+        Ok(plan::consider(&candidates, u64::from(pool.machine.0.memory_mib)))
+    }
+
+    /// The best host for a desktop of the pool and why, held until the end of the transaction, with room for it.
     ///
     /// # Errors
     /// [`Error::NoHost`], [`Error::TemplateFailed`], or a database fault.
-    pub fn choose(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<Locked<Host>> {
+    pub fn choose(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<(Locked<Host>, String)> {
         let needed = u64::from(pool.machine.0.memory_mib);
         let template = pool.template().key();
         let mut fresh = self.lock().until <= tx.now();
@@ -134,13 +146,13 @@ impl Places {
                 let mut remembered = self.lock();
                 let chosen = plan::choose_host(&remembered.candidates(pool, world, &cut), needed);
                 // Counted before it is certain, so that who comes next prefers another and does not wait for this one.
-                if let Some(host) = chosen.as_ref().ok().and_then(|id| remembered.of(*id)) {
+                if let Some(host) = chosen.as_ref().ok().and_then(|choice| remembered.of(choice.host)) {
                     host.promised_mib += needed;
                 }
                 chosen
             };
-            let id = match chosen {
-                Ok(id) => id,
+            let (id, why) = match chosen {
+                Ok(choice) => (choice.host, choice.why),
                 Err(_) if !fresh => {
                     self.read(tx)?;
                     fresh = true;
@@ -158,8 +170,9 @@ impl Places {
                 continue;
             };
             let room = host.promised_mib + needed <= host.facts.0.memory_mib * plan::MEMORY_PROMISE;
-            if host.is_online() && room || mutant("a place is taken as it was remembered") {
-                return Ok(host);
+            let open = host.is_online() && host.drained_at.is_none();
+            if open && room || mutant("a place is taken as it was remembered") {
+                return Ok((host, why));
             }
             // Others gave out more there, or it is cut off.
             if !host.is_online() {

@@ -251,6 +251,19 @@ impl Store {
         .await
     }
 
+    /// Whether a user may use the pool of that name or id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or a database fault.
+    pub async fn may_use(&self, user: UserId, pool: &str) -> Result<bool> {
+        let pool = pool.to_owned();
+        self.read(move |tx| {
+            let pool = find(tx, &pool)?.id;
+            Ok(entitled(tx, user, pool)?)
+        })
+        .await
+    }
+
     /// The pools that a user may use, or has a desktop of, by name.
     ///
     /// # Errors

@@ -157,6 +157,8 @@ table! {
         created_at: i64,
         /// When its host confirmed that it is not there any more.
         freed_at: Option<i64>,
+        /// Why there, for people.
+        reason: Option<String>,
     }
     key (desktop_id: DesktopId, generation: u64);
     unique live (desktop_id: DesktopId) where freed_at is null;

@@ -57,6 +57,8 @@ table! {
         address: Option<String>,
         /// Since when it may not connect.
         denied_at: Option<i64>,
+        /// Since when no new desktops go there.
+        drained_at: Option<i64>,
     }
     key (id: HostId);
     unique named (name: str);

@@ -12,6 +12,7 @@ mod recording;
 mod server;
 mod session;
 mod user;
+mod why;
 
 pub use audit::{Audit, AuditCommand};
 pub use database::{Database, DatabaseCommand};
@@ -22,6 +23,7 @@ pub use recording::{Recording, RecordingCommand};
 pub use server::{Broker, Host, HostCommand, Up, VncSecurity};
 pub use session::{Session, SessionCommand, Viewers};
 pub use user::{User, UserCommand};
+pub use why::Why;
 
 /// Lucarne: desktops that are forked in a blink and watched through a small window.
 #[derive(Parser)]
@@ -51,6 +53,8 @@ pub enum Command {
     Desktop(Desktop),
     /// Sessions.
     Session(Session),
+    /// Say what a user would get of a pool, and why: each rule and each host that is asked.
+    Why(Why),
     /// The audit log, newest last.
     Audit(Audit),
     /// Back up the database, and put a backup back.

@@ -36,6 +36,14 @@ impl VncSecurity {
     }
 }
 
+/// A name or an address, without a port.
+fn address(text: &str) -> Result<String, String> {
+    match text.contains(':') && text.parse::<std::net::Ipv6Addr>().is_err() {
+        true => Err("a name or an IP address; the port is that of --listen".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// A number with `s`, `m`, `h` or `d` becomes seconds.
 fn duration(text: &str) -> Result<u32, String> {
     let wrong = || format!("{text:?} is no time; write it as 30m, 2h or 7d");
@@ -135,7 +143,7 @@ pub enum HostCommand {
         listen: SocketAddr,
         /// On an enrolled host, the name or IP address by which gateways reach it; the one from which it comes to the broker when
         /// left out.
-        #[arg(long)]
+        #[arg(long, value_parser = address)]
         address: Option<String>,
     },
     /// Make this machine a host of a deployment, with a token of `lucarne host token`. Run it as root, once; then `lucarne host run`.
@@ -182,6 +190,16 @@ pub enum HostCommand {
         /// Why; it is kept in the audit log.
         #[arg(long)]
         reason: String,
+    },
+    /// Let no new desktops go to a host, such as before maintenance; those that are there stay until their users log off.
+    Drain {
+        /// Name or id.
+        host: String,
+    },
+    /// Let new desktops go to a host again.
+    Resume {
+        /// Name or id.
+        host: String,
     },
     /// Let a host that was denied connect again.
     Allow {

@@ -22,6 +22,7 @@ impl Row for api::Host {
             self.name.clone(),
             match (self.denied, self.online) {
                 (true, _) => "denied".into(),
+                (false, true) if self.drained => "drained".into(),
                 (false, true) => "yes".into(),
                 (false, false) => "no".into(),
             },
@@ -51,7 +52,7 @@ impl Row for api::Enrollment {
             self.id.to_string(),
             self.host.clone().unwrap_or_else(|| "any".to_owned()),
             self.created_by.clone(),
-            output::left(self.expires_at),
+            if self.used_at.is_some() { "used".to_owned() } else { output::left(self.expires_at) },
             self.used_by.clone().unwrap_or_default(),
         ]
     }
@@ -165,7 +166,7 @@ async fn enroll(data_dir: &Path, token: &str, brokers: &[String], name: &str) ->
     })?;
     let identity = Identity::enroll(&identity(data_dir), &token, name, brokers).await?;
     println!(
-        "this machine is the host {} ({}) now; start it with `lucarne host run`",
+        "this machine is the host {} ({}) now; start it with `lucarne host run`, and restart it if it runs",
         identity.about.name, identity.about.id
     );
     Ok(())
@@ -190,6 +191,9 @@ async fn look(args: Host) -> Result<()> {
             let name = given.enrollment.host.map(|host| format!(" --name {host}")).unwrap_or_default();
             println!("On the new host, as root, within {}:\n", output::left(given.enrollment.expires_at));
             println!("  lucarne host enroll --broker {}{name} {}\n", given.brokers.join(","), given.token);
+            println!(
+                "(or with another address by which the new host reaches this broker, and with all brokers, separated by commas)"
+            );
             println!("The token is good once. It is not shown again.");
             Ok(())
         }
@@ -202,6 +206,8 @@ async fn look(args: Host) -> Result<()> {
         HostCommand::Deny { host, reason } => {
             Ok(client.put(&of(&host, "/denial"), &api::DenyHost { reason }).await?)
         }
+        HostCommand::Drain { host } => Ok(client.put(&of(&host, "/drain"), &()).await?),
+        HostCommand::Resume { host } => Ok(client.delete(&of(&host, "/drain")).await?),
         HostCommand::Allow { host } => Ok(client.delete(&of(&host, "/denial")).await?),
         HostCommand::Fence { host, epoch, evidence } => {
             Ok(client.post_nothing(&of(&host, "/fence"), &api::DeadHost { epoch, evidence }).await?)

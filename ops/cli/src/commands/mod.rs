@@ -11,6 +11,7 @@ mod recording;
 mod session;
 mod trace;
 mod user;
+mod why;
 
 use crate::args::{Args, Command};
 use anyhow::{Context, Result, ensure};
@@ -36,8 +37,20 @@ pub fn logging(command: &Command) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
 }
 
+/// Takes as many file descriptors as the system gives: each viewer, host and stream is one, and the usual first limit is 1024.
+fn take_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
+    }
+}
+
 /// Runs what was asked.
 pub fn run(args: Args) -> Result<()> {
+    if matches!(args.command, Command::Broker(_) | Command::Host(_)) {
+        take_descriptors();
+    }
     match args.command {
         Command::Up(up) => block_on(crate::up::run(up)),
         Command::Broker(broker) => block_on(crate::up::broker::run(broker)),
@@ -47,6 +60,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::User(args) => block_on(user::run(args)),
         Command::Desktop(args) => desktop::run(args),
         Command::Session(args) => block_on(session::run(args)),
+        Command::Why(args) => block_on(why::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Database(args) => block_on(database::run(args)),
         Command::Recording(args) => recording::run(args),

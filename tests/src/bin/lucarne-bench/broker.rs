@@ -129,6 +129,7 @@ impl Scene {
             public_key: None,
             address: None,
             denied_at: None,
+            drained_at: None,
         };
         insert(db, scene.hosts.iter().enumerate().map(host).collect()).await?;
         let stored = |id: &HostId| HostImage { host_id: *id, digest: image.clone() };
