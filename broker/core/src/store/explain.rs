@@ -3,12 +3,10 @@
 use super::places::Places;
 use super::{Error, Result, Store, connect, pools, seconds, users};
 use crate::plan::World;
+use lucarne_control::GroupId;
 use lucarne_control::api::{ExplainedHost, ExplainedRule, Explanation, PastDesktop};
 use lucarne_db::Tx;
-use lucarne_db::tables::{
-    Assignment, Desktop, EVERYONE, EVERYONE_ID, Entitlement, Group, HolderKind, Host, Membership, Placement,
-    Pool, User,
-};
+use lucarne_db::tables::{Assignment, Desktop, Group, HolderKind, Host, Placement, Pool, User};
 use std::sync::Arc;
 
 /// Hosts, and desktops of the past, that an explanation lists at most.
@@ -21,20 +19,14 @@ fn rule(rule: &str, passed: bool, says: impl Into<String>) -> ExplainedRule {
 
 /// By what a user may use a pool; none when they may not.
 fn by_what(tx: &mut Tx<'_>, user: &User, pool: &Pool) -> Result<Option<String>> {
-    let held = tx.list(Entitlement::of_pool(&pool.id))?;
-    let has = |kind: HolderKind, id| held.iter().any(|e| e.holder_kind == kind && e.holder == id);
     let mut by = Vec::new();
-    if has(HolderKind::User, user.id.0) {
-        by.push("by name".to_owned());
-    }
-    if has(HolderKind::Group, EVERYONE_ID.0) {
-        by.push(format!("by the group {EVERYONE}"));
-    }
-    for membership in tx.list(Membership::of(&user.id))? {
-        if has(HolderKind::Group, membership.group_id.0)
-            && let Some(group) = tx.peek(Group::key(&membership.group_id))?
-        {
-            by.push(format!("by the group {}", group.name));
+    for held in pools::entitlements(tx, user.id, pool.id)? {
+        match held.holder_kind {
+            HolderKind::User => by.push("by name".to_owned()),
+            HolderKind::Group => {
+                let group = tx.peek(Group::key(&GroupId(held.holder)))?;
+                by.extend(group.map(|group| format!("by the group {}", group.name)));
+            }
         }
     }
     Ok((!by.is_empty()).then(|| by.join(", ")))

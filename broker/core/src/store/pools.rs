@@ -12,6 +12,7 @@ use lucarne_db::tables::{
 use lucarne_db::value::{Json, ToValue};
 use lucarne_db::{Fault, Tx};
 use std::collections::BTreeSet;
+use uuid::Uuid;
 
 /// A pool without what hosts know of it.
 #[derive(Clone, Debug)]
@@ -51,41 +52,43 @@ pub(super) fn find(tx: &mut Tx<'_>, name_or_id: &str) -> Result<Pool> {
     pool.ok_or_else(|| Error::not_found("pool", name_or_id))
 }
 
-/// Whether a user may use a pool, by what is entitled at this moment.
-pub(super) fn entitled(tx: &mut Tx<'_>, user: UserId, pool: PoolId) -> Result<bool, Fault> {
-    let mut held =
-        |kind, holder| tx.peek(Entitlement::key(&pool, &kind, &holder)).map(|found| found.is_some());
-    if held(HolderKind::User, user.0)? || held(HolderKind::Group, EVERYONE_ID.0)? {
-        return Ok(true);
-    }
-    for membership in tx.list(Membership::of(&user))? {
-        if tx.peek(Entitlement::key(&pool, &HolderKind::Group, &membership.group_id.0))?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// As whom a user may be entitled: by name, as everyone is, and as a member of groups.
+fn holders(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<(HolderKind, Uuid)>, Fault> {
+    let groups = tx.list(Membership::of(&user))?.into_iter().map(|m| (HolderKind::Group, m.group_id.0));
+    let always = [(HolderKind::User, user.0), (HolderKind::Group, EVERYONE_ID.0)];
+    Ok(always.into_iter().chain(groups).collect())
 }
 
-/// Those of the users who may use the pool that stands beside them; as [`entitled`], for many at once.
+/// The entitlements by which a user may use a pool.
+pub(super) fn entitlements(tx: &mut Tx<'_>, user: UserId, pool: PoolId) -> Result<Vec<Entitlement>, Fault> {
+    let holders = holders(tx, user)?;
+    tx.peek_all(holders.iter().map(|(kind, holder)| Entitlement::key(&pool, kind, holder)))
+}
+
+/// Whether a user may use a pool, by what is entitled at this moment.
+pub(super) fn entitled(tx: &mut Tx<'_>, user: UserId, pool: PoolId) -> Result<bool, Fault> {
+    Ok(!entitlements(tx, user, pool)?.is_empty())
+}
+
+/// Those of the users who may use the pool that stands beside them.
 pub(super) fn all_entitled(
     tx: &mut Tx<'_>,
     asked: impl Iterator<Item = (UserId, PoolId)>,
 ) -> Result<BTreeSet<(UserId, PoolId)>, Fault> {
-    let asked: BTreeSet<_> = asked.collect();
-    let mut held = BTreeSet::new();
-    for pool in asked.iter().map(|(_, pool)| *pool).collect::<BTreeSet<_>>() {
-        let of_pool = tx.list(Entitlement::of_pool(&pool))?.into_iter();
-        held.extend(of_pool.map(|e| (pool, e.holder_kind == HolderKind::User, e.holder)));
-    }
-    let mut entitled = BTreeSet::new();
-    for (user, pool) in asked {
-        let known = held.contains(&(pool, true, user.0)) || held.contains(&(pool, false, EVERYONE_ID.0));
-        let mut groups = if known { Vec::new() } else { tx.list(Membership::of(&user))? }.into_iter();
-        if known || groups.any(|m| held.contains(&(pool, false, m.group_id.0))) {
-            entitled.insert((user, pool));
+    let mut asked: BTreeSet<_> = asked.collect();
+    // Most pools are everyone's: that is found out for all users at once.
+    let pools: BTreeSet<_> = asked.iter().map(|(_, pool)| *pool).collect();
+    let of_everyone = |pool| Entitlement::key(pool, &HolderKind::Group, &EVERYONE_ID.0);
+    let open = tx.peek_all(pools.iter().map(of_everyone))?;
+    let open: BTreeSet<_> = open.into_iter().map(|e| e.pool_id).collect();
+    let mut refused = BTreeSet::new();
+    for (user, pool) in asked.iter().filter(|(_, pool)| !open.contains(pool)) {
+        if !entitled(tx, *user, *pool)? {
+            refused.insert((*user, *pool));
         }
     }
-    Ok(entitled)
+    asked.retain(|pair| !refused.contains(pair));
+    Ok(asked)
 }
 
 fn view(tx: &mut Tx<'_>, pool: Pool, with_entitlements: bool) -> Result<PoolRow> {
@@ -270,11 +273,9 @@ impl Store {
     /// A database fault.
     pub async fn pools_of(&self, user: UserId) -> Result<Vec<PoolRow>> {
         self.read(move |tx| {
-            let mut holders = vec![(HolderKind::User, user.0), (HolderKind::Group, EVERYONE_ID.0)];
-            holders.extend(tx.list(Membership::of(&user))?.iter().map(|m| (HolderKind::Group, m.group_id.0)));
             let mut ids: Vec<PoolId> =
                 tx.list(Assignment::live_of_user(&user))?.into_iter().map(|a| a.pool_id).collect();
-            for (kind, holder) in holders {
+            for (kind, holder) in holders(tx, user)? {
                 ids.extend(tx.list(Entitlement::held_by(&kind, &holder))?.iter().map(|e| e.pool_id));
             }
             let mut pools = tx.peek_all(ids.iter().map(Pool::key))?;
