@@ -11,7 +11,8 @@ use lucarne_db::tables::{
 };
 use lucarne_db::value::{Json, ToValue};
 use lucarne_db::{Fault, Tx};
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// A pool without what hosts know of it.
@@ -61,13 +62,21 @@ fn holders(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<(HolderKind, Uuid)>, Fau
 
 /// The entitlements by which a user may use a pool.
 pub(super) fn entitlements(tx: &mut Tx<'_>, user: UserId, pool: PoolId) -> Result<Vec<Entitlement>, Fault> {
-    let holders = holders(tx, user)?;
-    tx.peek_all(holders.iter().map(|(kind, holder)| Entitlement::key(&pool, kind, holder)))
+    let mut held = Vec::new();
+    for (kind, holder) in holders(tx, user)? {
+        held.extend(tx.peek(Entitlement::key(&pool, &kind, &holder))?);
+    }
+    Ok(held)
+}
+
+fn is_everyones(tx: &mut Tx<'_>, pool: PoolId) -> Result<bool, Fault> {
+    Ok(tx.peek(Entitlement::key(&pool, &HolderKind::Group, &EVERYONE_ID.0))?.is_some())
 }
 
 /// Whether a user may use a pool, by what is entitled at this moment.
 pub(super) fn entitled(tx: &mut Tx<'_>, user: UserId, pool: PoolId) -> Result<bool, Fault> {
-    Ok(!entitlements(tx, user, pool)?.is_empty())
+    // Most pools are everyone's, and this is asked at each connect.
+    Ok(is_everyones(tx, pool)? || !entitlements(tx, user, pool)?.is_empty())
 }
 
 /// Those of the users who may use the pool that stands beside them.
@@ -75,20 +84,19 @@ pub(super) fn all_entitled(
     tx: &mut Tx<'_>,
     asked: impl Iterator<Item = (UserId, PoolId)>,
 ) -> Result<BTreeSet<(UserId, PoolId)>, Fault> {
-    let mut asked: BTreeSet<_> = asked.collect();
-    // Most pools are everyone's: that is found out for all users at once.
-    let pools: BTreeSet<_> = asked.iter().map(|(_, pool)| *pool).collect();
-    let of_everyone = |pool| Entitlement::key(pool, &HolderKind::Group, &EVERYONE_ID.0);
-    let open = tx.peek_all(pools.iter().map(of_everyone))?;
-    let open: BTreeSet<_> = open.into_iter().map(|e| e.pool_id).collect();
-    let mut refused = BTreeSet::new();
-    for (user, pool) in asked.iter().filter(|(_, pool)| !open.contains(pool)) {
-        if !entitled(tx, *user, *pool)? {
-            refused.insert((*user, *pool));
+    let mut open = BTreeMap::new();
+    let mut entitled = BTreeSet::new();
+    for (user, pool) in asked.collect::<BTreeSet<_>>() {
+        // What is everyone's is found out for all users at once.
+        let everyones = match open.entry(pool) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => *unknown.insert(is_everyones(tx, pool)?),
+        };
+        if everyones || !entitlements(tx, user, pool)?.is_empty() {
+            entitled.insert((user, pool));
         }
     }
-    asked.retain(|pair| !refused.contains(pair));
-    Ok(asked)
+    Ok(entitled)
 }
 
 fn view(tx: &mut Tx<'_>, pool: Pool, with_entitlements: bool) -> Result<PoolRow> {
