@@ -82,6 +82,8 @@ fn a_host_that_has_only_a_token_finds_the_right_deployment() {
     let token = EnrollmentToken { secret: Secret::new([7; 32]), authority: d.authority.fingerprint() };
     let told = token.to_string();
     assert_eq!(told.len(), 87);
+    let like_an_option = Secret::new([0xf8; 32]).text();
+    assert!(like_an_option.starts_with(|c: char| c.is_ascii_alphabetic()), "{like_an_option}");
     assert_eq!(format!(" {told}\n").parse::<EnrollmentToken>().unwrap(), token);
     let client = || pinned(token.authority).unwrap();
     let met =

@@ -34,9 +34,11 @@ impl fmt::Display for Fingerprint {
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// One of these random bytes.
+    /// One of these random bytes; 255 of their bits count.
     #[must_use]
-    pub fn new(random: [u8; 32]) -> Self {
+    pub fn new(mut random: [u8; 32]) -> Self {
+        // As text it begins with a letter, then, where a `-` would be taken for an option of the command that it is given to.
+        random[0] &= 0x7f;
         Self(random)
     }
 
