@@ -1,14 +1,16 @@
 //! What all parts of the broker share: one struct, made once, passed as `Arc`.
 
-use crate::auth::Auth;
 use crate::auth::viewer_password::ViewerPasswords;
+use crate::auth::{Auth, Refused};
 use crate::gateway::tcp::Connections;
+use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::trust::Trust;
 use crate::viewers::Viewers;
+use lucarne_control::UserId;
 use lucarne_core::Control;
 use lucarne_core::store::Store;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,8 @@ pub struct App {
     pub viewer_passwords: Option<ViewerPasswords>,
     /// The viewers that are connected through this gateway.
     pub viewers: Viewers,
+    /// What is counted.
+    pub metrics: Metrics,
     /// The TCP connections that carry them.
     pub connections: Connections,
     /// The name of the pool to make when the first image appears.
@@ -47,4 +51,21 @@ pub struct App {
     pub streams: TaskTracker,
     /// The process is going away.
     pub shutdown: CancellationToken,
+}
+
+impl App {
+    /// Whose name and password these are, counted.
+    ///
+    /// # Errors
+    /// As [`Auth::verify`].
+    pub async fn verify(&self, name: &str, password: &str, from: IpAddr) -> Result<UserId, Refused> {
+        let verified = self.auth.verify(name, password, from).await;
+        match &verified {
+            Ok(_) => self.metrics.signed_in("accepted"),
+            Err(Refused::BadCredentials) => self.metrics.signed_in("refused"),
+            Err(Refused::TooMany) => self.metrics.signed_in("too_many"),
+            Err(Refused::Fault(_)) => {}
+        }
+        verified
+    }
 }

@@ -4,6 +4,7 @@
 //! commit, a push to the agent's link, and a wake-up when the host says where the picture is.
 
 use crate::app::App;
+use crate::launch::Stopwatch;
 use crate::viewers::End;
 use crate::watch;
 use lucarne_control::agent::TemplateState;
@@ -11,6 +12,7 @@ use lucarne_control::desktop::{DesiredState, Endpoint, Phase};
 use lucarne_control::{HostId, UserId};
 use lucarne_core::fleet::{self, Sight};
 use lucarne_core::store::{self, Assigned, ConnectRequest, DesktopHost, PlacedDesktop};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -104,15 +106,31 @@ pub enum Error {
 /// # Errors
 /// [`Error`]: refusals leave nothing behind; a desktop that failed is being destroyed.
 pub async fn connect(
-    app: &App,
+    app: &Arc<App>,
     user: UserId,
     actor: &str,
     pool: &str,
     wait: Duration,
 ) -> Result<Outcome, Error> {
+    let watch = Stopwatch::start();
     let (actor, pool) = (actor.to_owned(), pool.to_owned());
-    let assigned = assign(app, ConnectRequest { user, actor, pool, session: true }).await?;
-    wait_for_picture(app, assigned, wait).await
+    let assigned = assign(app, ConnectRequest { user, actor, pool, session: true }).await;
+    let assigned = assigned.inspect_err(|_| app.metrics.connected("", "refused", watch.elapsed()))?;
+    let (pool, fresh) = (assigned.desktop.pool.clone(), assigned.fresh);
+    let claimed = watch.claimed(&assigned);
+    let outcome = wait_for_picture(app, assigned, wait).await;
+    let picture = matches!(outcome, Ok(Outcome::Ready { .. }));
+    if let Some(claimed) = claimed {
+        claimed.over(app, picture);
+    }
+    let how = match &outcome {
+        Ok(Outcome::Ready { .. }) if fresh => "fresh",
+        Ok(Outcome::Ready { .. }) => "existing",
+        Ok(Outcome::Waiting { .. }) => "waiting",
+        Err(_) => "failed",
+    };
+    app.metrics.connected(&pool, how, watch.elapsed());
+    outcome
 }
 
 /// Claims the desktop and tells its host.

@@ -20,6 +20,8 @@ mod connect;
 pub mod database;
 mod enroll;
 mod gateway;
+mod launch;
+mod metrics;
 mod names;
 mod retransmit;
 mod rsa;
@@ -79,6 +81,8 @@ pub struct Config {
     pub database: Option<String>,
     /// Where host agents connect by the network (TLS with certificates of both sides); nowhere when left out.
     pub agent_listen: Option<SocketAddr>,
+    /// Where metrics, `/healthz` and `/readyz` are served, as plain HTTP without a sign-in; nowhere when left out.
+    pub metrics_listen: Option<SocketAddr>,
     /// The Unix socket for host agents of this machine, mode 0600.
     pub agent_socket: PathBuf,
     /// The Unix socket with the same API for administrators of this machine, mode 0600: root and the broker's own
@@ -126,6 +130,9 @@ pub enum Error {
     /// The certificate.
     #[error(transparent)]
     Certificate(Box<dyn std::error::Error + Send + Sync>),
+    /// What is counted cannot be set up.
+    #[error("metrics cannot be set up: {0}")]
+    Metrics(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The first administrator.
     #[error(transparent)]
     Administrator(Box<dyn std::error::Error + Send + Sync>),
@@ -139,6 +146,7 @@ pub struct Broker {
     https: TcpListener,
     vnc: Option<(TcpListener, Door)>,
     hosts: Option<TcpListener>,
+    monitors: Option<(TcpListener, SocketAddr)>,
     agents: UnixListener,
     local: UnixListener,
     address: SocketAddr,
@@ -162,6 +170,10 @@ impl Broker {
         };
         let hosts = match config.agent_listen {
             Some(listen) => Some(bind(listen, "--agent-listen").await?),
+            None => None,
+        };
+        let monitors = match config.metrics_listen {
+            Some(listen) => Some(bind(listen, "--metrics-listen").await?),
             None => None,
         };
         let dir = |source| Error::DataDir { path: config.data_dir.clone(), source };
@@ -199,6 +211,7 @@ impl Broker {
             auth,
             viewer_passwords: vnc_passwords.then(ViewerPasswords::default),
             viewers: viewers::Viewers::default(),
+            metrics: metrics::Metrics::new().map_err(|e| Error::Metrics(Box::new(e)))?,
             connections: gateway::tcp::Connections::default(),
             default_pool: config.default_pool.clone(),
             data_dir: config.data_dir.clone(),
@@ -224,6 +237,7 @@ impl Broker {
             https,
             vnc,
             hosts: hosts.map(|(listener, _)| listener),
+            monitors,
             agents,
             local,
             address,
@@ -265,6 +279,12 @@ impl Broker {
         self.app.agent_address
     }
 
+    /// Where metrics are served.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.monitors.as_ref().map(|(_, address)| *address)
+    }
+
     /// The administrator of the first start, while the generated password has not been changed.
     #[must_use]
     pub fn initial_admin(&self) -> Option<&InitialAdmin> {
@@ -283,6 +303,10 @@ impl Broker {
         tasks.spawn(agents::listen(Arc::clone(&self.app), self.agents, stop.clone()));
         if let Some(hosts) = self.hosts {
             tasks.spawn(agents::listen_on_network(Arc::clone(&self.app), hosts, stop.clone()));
+        }
+        if let Some((monitors, _)) = self.monitors {
+            let watched = Arc::new(metrics::Monitored(Arc::clone(&self.app)));
+            tasks.spawn(lucarne_metrics::serve(monitors, watched, stop.clone()));
         }
         tasks.spawn(Arc::clone(&self.app.trust).keep_fresh(stop.clone()));
         tasks.spawn(server::local(self.local, self.router.clone(), stop.clone()));

@@ -43,7 +43,8 @@ pub fn desktop(row: DesktopRow, fleet: &Fleet) -> Desktop {
                 shown.phase = Phase::Stopping;
             }
             if seen.timings != ForkTimings::default() {
-                shown.timings = seen.timings;
+                let frame_ms = seen.timings.frame_ms.or(shown.timings.frame_ms);
+                shown.timings = ForkTimings { frame_ms, ..seen.timings };
             }
         }
     }

@@ -96,6 +96,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// For VNC viewers.
     pub vnc: SocketAddr,
+    /// For monitoring of the broker.
+    pub metrics: SocketAddr,
     /// SHA-256 of the certificate.
     pub fingerprint: String,
     /// The administrator's.
@@ -128,6 +130,7 @@ impl Server {
         let out = File::create(&said).expect("what it says can be kept");
         let mut command =
             lucarne_of(program, &["up", "--listen", "127.0.0.1:0", "--vnc-listen", "127.0.0.1:0"]);
+        command.args(["--metrics-listen", "127.0.0.1:0", "--host-metrics-listen", "127.0.0.1:0"]);
         command.args(["--data-dir".as_ref(), data.as_os_str()]);
         command.arg("--recipe").arg(root().join("ops/images/debian-desktop.toml"));
         // Its children work where it does, which is how they are found again.
@@ -148,12 +151,25 @@ impl Server {
         Self {
             address,
             vnc: after("VNC viewers").parse().expect("an address"),
+            metrics: after("Monitoring    http://").trim_end_matches("/metrics").parse().expect("an address"),
             fingerprint: after("SHA-256"),
             password: after("password"),
             data,
             up,
             _turn: turn,
         }
+    }
+
+    /// For monitoring of the host agent, as its log says.
+    ///
+    /// # Panics
+    /// It does not.
+    #[must_use]
+    pub fn host_metrics(&self) -> SocketAddr {
+        let log = fs::read_to_string(self.data.join("log/host.log")).expect("the host agent's log");
+        let line =
+            log.lines().rev().find(|line| line.contains("monitoring is served")).expect("it is served");
+        line.rsplit("address=").next().and_then(|address| address.trim().parse().ok()).expect("an address")
     }
 
     /// The certificate's file.

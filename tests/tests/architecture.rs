@@ -139,7 +139,10 @@ fn only_the_brokers_database_speaks_sql() {
 fn the_broker_knows_no_hypervisor_and_the_host_no_broker() {
     let broker = of("broker");
     let own: Vec<_> = broker.iter().filter(|n| n.starts_with("lucarne-")).collect();
-    assert_eq!(own, ["lucarne-control", "lucarne-core", "lucarne-db", "lucarne-rfb", "lucarne-trust"]);
+    assert_eq!(
+        own,
+        ["lucarne-control", "lucarne-core", "lucarne-db", "lucarne-metrics", "lucarne-rfb", "lucarne-trust"]
+    );
     for folder in crates().iter().filter(|c| c.starts_with("vm-host/")) {
         assert!(!of(folder).contains("lucarne-broker"), "{folder}");
     }

@@ -18,7 +18,7 @@ async fn verify(app: &App, peer: Peer, c: &Credentials) -> Result<User> {
     if c.password.len() > LONGEST_PASSWORD {
         return Err(ApiError::invalid(format!("a password has at most {LONGEST_PASSWORD} bytes")));
     }
-    let id = app.auth.verify(&c.name, &c.password, peer.ip()).await?;
+    let id = app.verify(&c.name, &c.password, peer.ip()).await?;
     Ok(app.store.user(&id.to_string()).await?)
 }
 

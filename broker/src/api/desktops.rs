@@ -6,12 +6,12 @@ use super::problem::Result;
 use super::sessions::until_gone;
 use crate::app::App;
 use crate::viewers::End;
-use crate::{connect, view, watch};
+use crate::{connect, launch, view, watch};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use lucarne_control::api::{Desktop, NewDesktop, Page, Problem, Role};
+use lucarne_control::api::{Desktop, LaunchTimes, NewDesktop, Page, Problem, Role};
 use lucarne_core::store::{ConnectRequest, DesktopRow, Error};
 use std::sync::Arc;
 
@@ -64,6 +64,23 @@ pub async fn visible(app: &App, caller: &SignedIn, id: &str) -> Result<DesktopRo
         return Ok(row);
     }
     Err(Error::NotFound { what: "desktop", name: id.to_owned() }.into())
+}
+
+/// How long each step took from the connect that made the desktop to the first picture that its user was sent.
+#[utoipa::path(get, path = "/desktops/{id}/launch", tag = "desktops", security(("cookie" = []), ("token" = [])),
+    params(("id" = String, Path, description = "The desktop's id, or a live one's name")), responses(
+    (status = 200, body = LaunchTimes),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "desktop_not_found"),
+))]
+pub async fn launch(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    InPath(id): InPath<String>,
+) -> Result<Json<LaunchTimes>> {
+    let row = visible(&app, &caller, &id).await?;
+    let timings = view::desktop(row.clone(), &app.control.fleet).timings;
+    Ok(Json(launch::times(&row, timings)))
 }
 
 /// One desktop.

@@ -28,9 +28,9 @@ mod users;
 mod viewer_password;
 
 use crate::app::App;
-use crate::web;
+use crate::{metrics, web};
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Router, routing};
 use std::sync::Arc;
 use utoipa::OpenApi;
@@ -73,6 +73,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(desktops::create, desktops::list))
         .routes(routes!(desktops::show, desktops::destroy))
         .routes(routes!(thumbnail::thumbnail))
+        .routes(routes!(desktops::launch))
         .routes(routes!(pools::create, pools::list))
         .routes(routes!(pools::show, pools::delete))
         .routes(routes!(entitlements::add_user, entitlements::remove_user))
@@ -136,5 +137,6 @@ pub fn router(app: Arc<App>) -> Result<Router, serde_json::Error> {
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(from_fn(security::guard))
+        .layer(from_fn_with_state(Arc::clone(&app), metrics::observe))
         .with_state(app))
 }

@@ -212,7 +212,8 @@ pub async fn ticket(
 ) -> Result<Response> {
     let (row, desktop) = own_live(&app, &caller, id).await?;
     let template = app.store.pool(&row.session.pool).await?.template;
-    let assigned = Assigned { desktop, session: Some(row), template, fresh: false, replaced: None };
+    let assigned =
+        Assigned { desktop, session: Some(row), template, fresh: false, replaced: None, held_at: None };
     let outcome = connect::wait_for_picture(&app, assigned, Duration::from_millis(WAIT.into())).await?;
     answer(&app, outcome, viewers).await
 }

@@ -4,6 +4,7 @@
 use crate::app::App;
 use crate::viewers::{End, Newcomer, Place};
 use lucarne_control::SessionId;
+use lucarne_control::viewer::ViewerKind;
 use lucarne_core::store::{self, Over as Why, PlacedDesktop};
 use std::fmt;
 use std::future::Future;
@@ -22,6 +23,23 @@ pub enum Over {
     Broken(String),
     /// The server goes away.
     Shutdown,
+}
+
+impl Over {
+    /// In a word, for monitoring.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Ended(End::LoggedOff) => "logged_off",
+            Self::Ended(End::DesktopEnded) => "desktop_ended",
+            Self::Ended(End::TakenOver(_) | End::Elsewhere) => "taken_over",
+            Self::Ended(End::Withdrawn) => "withdrawn",
+            Self::Ended(End::Stopped(_) | End::Full | End::Unseen) => "refused",
+            Self::Viewer => "viewer",
+            Self::Desktop(_) => "desktop",
+            Self::Broken(_) => "broken",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 impl fmt::Display for Over {
@@ -52,6 +70,7 @@ where
     C: FnOnce(Ending<'a>, &Place) -> F,
     F: Future<Output = Over>,
 {
+    let newcomer_kind = newcomer.kind;
     let (place, end) = match app.viewers.enter(session, newcomer) {
         Ok(entered) => entered,
         Err(why) => return Over::Ended(why),
@@ -71,6 +90,10 @@ where
         Err(e) => return Over::Desktop(e.to_string()),
     }
     record(app, session).await;
+    let mut streaming = app.metrics.stream(match newcomer_kind {
+        ViewerKind::Browser => "browser",
+        ViewerKind::Vnc => "vnc",
+    });
     let ending = Box::pin(async move {
         tokio::select! {
             biased;
@@ -79,6 +102,8 @@ where
         }
     });
     let over = copy(ending, &place).await;
+    streaming.reason = over.reason();
+    drop(streaming);
     drop(place);
     record(app, session).await;
     over

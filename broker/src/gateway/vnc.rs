@@ -67,7 +67,7 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, door: Door, shutdown: 
 }
 
 async fn viewer(
-    app: &App,
+    app: &Arc<App>,
     stream: TcpStream,
     address: SocketAddr,
     door: &Door,
@@ -162,7 +162,7 @@ fn internal(e: &dyn std::error::Error) -> String {
 
 /// Name, password and pool become a connection to a desktop; the error is for the viewer's user.
 async fn desktop(
-    app: &App,
+    app: &Arc<App>,
     login: &str,
     password: &str,
     from: IpAddr,
@@ -171,7 +171,7 @@ async fn desktop(
         Some((name, pool)) => (name, Some(pool)),
         None => (login, None),
     };
-    let user = app.auth.verify(name, password, from).await.map_err(|e| match e {
+    let user = app.verify(name, password, from).await.map_err(|e| match e {
         Refused::Fault(e) => internal(&e),
         refused => refused.to_string(),
     })?;
@@ -200,7 +200,7 @@ async fn desktop(
 
 /// The answer of a one-time password becomes a connection to its session's desktop; the error is for the viewer's user.
 async fn of_one_time_password(
-    app: &App,
+    app: &Arc<App>,
     challenge: &[u8; CHALLENGE],
     response: &[u8; CHALLENGE],
     from: IpAddr,
@@ -231,7 +231,7 @@ fn session(assigned: &Assigned) -> Option<SessionId> {
 }
 
 /// The pool of which the user has a desktop, else the first by name that they may use and that has room.
-async fn choose(app: &App, user: UserId) -> Result<Option<String>, store::Error> {
+async fn choose(app: &Arc<App>, user: UserId) -> Result<Option<String>, store::Error> {
     let pools = app.store.pools_of(user).await?;
     let mut desktops = app.store.desktops(Some(user), false, None, i64::MAX).await?;
     desktops.retain(|d| d.desired == DesiredState::Running);
@@ -255,7 +255,7 @@ enum OpenError {
 }
 
 /// Connects to the desktop's display and runs the client's handshake (3.8, None) up to ClientInit.
-async fn open(app: &App, at: &At, session: SessionId) -> Result<link::Desktop, OpenError> {
+async fn open(app: &Arc<App>, at: &At, session: SessionId) -> Result<link::Desktop, OpenError> {
     let view = link::view(Entry::User(ViewerWish::TakeOver));
     let mut stream = link::open(app, &at.endpoint, &at.placed, Some(session), view).await?;
     let shaken = timeout(PATIENCE, async {

@@ -38,6 +38,8 @@ pub struct Server {
     pub vnc: SocketAddr,
     /// Where hosts come in by the network.
     pub hosts: String,
+    /// Where monitoring asks.
+    pub metrics: SocketAddr,
     pub password: String,
     pub vnc_fingerprint: Option<String>,
     pub dir: Arc<TempDir>,
@@ -52,6 +54,7 @@ pub fn config(dir: &Path) -> Config {
         vnc_listen: Some("127.0.0.1:0".parse().unwrap()),
         vnc_security: vec![VncSecurity::VeNCrypt(Subtype::X509Plain)],
         agent_listen: Some("127.0.0.1:0".parse().unwrap()),
+        metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
         agent_socket: dir.join("run/agent.sock"),
         admin_socket: dir.join("run/admin.sock"),
         default_pool: Some("desk".to_owned()),
@@ -81,10 +84,11 @@ impl Server {
         let password = broker.initial_admin().map(|a| a.password.clone()).unwrap_or_default();
         let hosts = broker.agent_address().unwrap().to_string();
         let vnc_fingerprint = broker.vnc_fingerprint();
+        let metrics = broker.metrics_address().unwrap();
         let stop = CancellationToken::new();
         let child = stop.clone();
         let task = tokio::spawn(async move { broker.run(child).await.unwrap() });
-        Self { address, vnc, hosts, password, vnc_fingerprint, dir, stop, task }
+        Self { address, vnc, hosts, metrics, password, vnc_fingerprint, dir, stop, task }
     }
 
     /// Ends the broker in good order; the folder stays.

@@ -1,7 +1,7 @@
 //! The REST types of `/api/v1`: JSON, field names in snake case, times in seconds since the epoch.
 
 use crate::agent::{HostFacts, TemplateObserved};
-use crate::desktop::{ForkTimings, Phase};
+use crate::desktop::{ForkTimings, LaunchStep, Phase};
 use crate::ids::{DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, UserId};
 use crate::spec::{ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
@@ -584,4 +584,40 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Pass as `after` for the next page; none at the end.
     pub next: Option<String>,
+}
+
+/// How long each step of a connect took that made a desktop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LaunchTimes {
+    /// The desktop.
+    pub desktop: DesktopId,
+    /// Its name.
+    pub name: String,
+    /// Its pool.
+    pub pool: String,
+    /// Its host.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Whose it is, or was.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// When it was asked for, milliseconds since the epoch; none for one that was not made by a connect, and of which only the
+    /// host's steps are known.
+    #[serde(default)]
+    pub requested_at_ms: Option<i64>,
+    /// From the request to the end of the last step, milliseconds.
+    pub total_ms: f64,
+    /// In the order in which they begin; those that are not over, or of which nothing is known, are left out.
+    pub steps: Vec<LaunchSpan>,
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LaunchSpan {
+    /// Which.
+    pub step: LaunchStep,
+    /// Milliseconds after the request.
+    pub start_ms: f64,
+    /// Milliseconds after the request.
+    pub end_ms: f64,
 }

@@ -90,6 +90,59 @@ pub struct ForkTimings {
     /// The identity is in place and input is let through.
     #[serde(default)]
     pub identity_ms: Option<f64>,
+    /// The first viewer was sent a picture.
+    #[serde(default)]
+    pub frame_ms: Option<f64>,
+}
+
+/// The broker's part of a connect that made a desktop: how long each step took, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Launch {
+    /// When it was asked for, milliseconds since the epoch.
+    pub requested_at: i64,
+    /// Until the pool was free for this decision: waiting for others, and tries at which others were faster.
+    pub queue_ms: f64,
+    /// From there until the decision was on record.
+    pub placement_ms: f64,
+    /// From there until the broker heard of the picture; none when the user's request did not wait so long.
+    #[serde(default)]
+    pub picture_ms: Option<f64>,
+}
+
+/// A step of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchStep {
+    /// Waiting for others that want a desktop of the pool.
+    Queue,
+    /// Choosing the host, and putting that on record.
+    Placement,
+    /// Telling the host, and hearing from it: both ways.
+    Order,
+    /// Making the virtual machine from the template, until its guest runs.
+    Clone,
+    /// Until there is a picture.
+    Picture,
+    /// Giving the guest its name and machine id, until input is let through.
+    Identity,
+    /// Until the first viewer was sent a picture.
+    FirstFrame,
+}
+
+impl LaunchStep {
+    /// As it is called in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Placement => "placement",
+            Self::Order => "order",
+            Self::Clone => "clone",
+            Self::Picture => "picture",
+            Self::Identity => "identity",
+            Self::FirstFrame => "first_frame",
+        }
+    }
 }
 
 /// Where the gateway reaches a desktop's display. The broker hands these out; a client never names one.

@@ -53,6 +53,8 @@ pub struct AgentConfig {
     pub route: Route,
     /// Which accelerator to use.
     pub accel: AccelChoice,
+    /// Where metrics, `/healthz` and `/readyz` are served, as plain HTTP without a sign-in; nowhere when left out.
+    pub metrics_listen: Option<SocketAddr>,
     /// This program's path. It is started with `desktop --dir …` for each desktop, as that desktop's user.
     pub program: PathBuf,
 }

@@ -6,8 +6,10 @@ use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{ImageInfo, TemplateSpec};
 use lucarne_ledger::{Ledger, Order, Refusal};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 struct State {
     images: Vec<ImageInfo>,
@@ -20,13 +22,43 @@ struct State {
 pub(crate) struct Hub {
     state: Arc<Mutex<State>>,
     changes: broadcast::Sender<Observed>,
+    /// Links that are told of changes.
+    links: Arc<AtomicUsize>,
+}
+
+/// What a link is told by; it counts as a link until it is dropped.
+pub(crate) struct Told {
+    changes: broadcast::Receiver<Observed>,
+    links: Arc<AtomicUsize>,
+}
+
+impl Told {
+    /// The next change.
+    pub(crate) async fn recv(&mut self) -> Result<Observed, RecvError> {
+        self.changes.recv().await
+    }
+
+    /// The next change, if there is one already.
+    pub(crate) fn try_recv(&mut self) -> Result<Observed, TryRecvError> {
+        self.changes.try_recv()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.links.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Hub {
     /// One of a host that has followed this before. A link may fall behind by `backlog` changes before it is told everything anew.
     pub(crate) fn new(followed: Followed, backlog: usize) -> Self {
         let state = State { images: Vec::new(), templates: HashMap::new(), ledger: Ledger::new(followed) };
-        Self { state: Arc::new(Mutex::new(state)), changes: broadcast::channel(backlog).0 }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            changes: broadcast::channel(backlog).0,
+            links: Arc::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -38,8 +70,20 @@ impl Hub {
         let _ = self.changes.send(change);
     }
 
-    /// Everything as it is, and what changes from here on.
-    pub(crate) fn subscribe(&self) -> (Observed, broadcast::Receiver<Observed>) {
+    /// Everything as it is, and what changes from here on, for a link to a broker.
+    pub(crate) fn subscribe(&self) -> (Observed, Told) {
+        let (complete, changes) = self.listen();
+        self.links.fetch_add(1, Ordering::Relaxed);
+        (complete, Told { changes, links: Arc::clone(&self.links) })
+    }
+
+    /// Whether a broker is told.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.links.load(Ordering::Relaxed) > 0
+    }
+
+    /// The same for who only listens.
+    pub(crate) fn listen(&self) -> (Observed, broadcast::Receiver<Observed>) {
         let state = self.state();
         (complete(&state), self.changes.subscribe())
     }

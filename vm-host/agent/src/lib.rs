@@ -17,6 +17,7 @@ mod followed;
 mod hub;
 mod link;
 mod machine;
+mod metrics;
 pub mod network;
 mod recordings;
 mod renewal;
@@ -35,6 +36,7 @@ use lucarne_control::agent::{HostFacts, StreamDoor};
 use lucarne_images::Store;
 use lucarne_qemu::Qemu;
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Whom a template's QEMU runs as when we are root.
@@ -70,6 +72,19 @@ pub enum AgentError {
     /// The relay.
     #[error("viewers' streams cannot be taken by the network")]
     Relay(#[source] std::io::Error),
+    /// Monitoring cannot be served.
+    #[error(
+        "cannot listen on {address}: {source}; stop what uses it, or choose another address with --metrics-listen"
+    )]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// What is counted cannot be set up.
+    #[error("metrics cannot be set up")]
+    Metrics(#[from] lucarne_metrics::prometheus::Error),
     /// Something that desktops' users cannot get at.
     #[error("{0}")]
     Closed(String),
@@ -133,6 +148,13 @@ const BACKLOG: usize = 1024;
 /// When it cannot start; once it runs it waits for its broker for ever.
 pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
     config.check()?;
+    // Before anything is made.
+    let monitors = match config.metrics_listen {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.map_err(|source| AgentError::Listen { address, source })?)
+        }
+        None => None,
+    };
     let qemu = Qemu::find()?;
     let chosen = accel::choose(config.accel)?;
     for dir in [config.dir.clone(), config.templates(), config.desktops()] {
@@ -158,6 +180,17 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
     let (kept, followed) =
         kept.map_err(|source| AgentError::Folder { path: config.dir.join("followed.json"), source })?;
     let hub = Hub::new(followed, BACKLOG);
+    let monitoring = CancellationToken::new();
+    let _monitoring = monitoring.clone().drop_guard();
+    if let Some(listener) = monitors {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "monitoring is served");
+        }
+        let watched = Arc::new(metrics::Monitored::new(hub.clone(), config.dir.clone())?);
+        let follow = Arc::clone(&watched).follow();
+        tokio::spawn(lucarne_metrics::serve(listener, watched, monitoring.clone()));
+        tokio::spawn(async move { monitoring.run_until_cancelled(follow).await });
+    }
     let store = Arc::new(store);
     let templates = Arc::new(Templates::new(
         config.templates(),

@@ -143,12 +143,21 @@ pub async fn serve(
     let control =
         listen(sockets.control).map_err(DesktopError::system("cannot listen on the control socket"))?;
     let desktop = Desktop::new(&config, done.timings);
+    let taken_over = done.identified;
 
     let agents = tokio::spawn(agents::serve(control, desktop.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(door::serve(display, desktop.clone()));
     let note = desktop.clone();
     tasks.spawn(async move { note_picture(&note).await });
+    // The first viewer of a guest that was taken over came long ago.
+    if !taken_over {
+        let note = desktop.clone();
+        tasks.spawn(async move {
+            let at = note.since_request(note.traces.first_sent().await.into_std());
+            note.change(|status| status.timings.frame_ms = Some(at));
+        });
+    }
 
     tasks.spawn(recorder::run(desktop.clone(), sockets.recording));
 

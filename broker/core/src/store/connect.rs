@@ -13,6 +13,7 @@ use lucarne_db::value::Json;
 use lucarne_db::{Locked, Tx};
 use lucarne_mutants::mutant;
 use std::sync::Arc;
+use std::time::Instant;
 use uuid::Uuid;
 
 /// Who wants a desktop of which pool.
@@ -41,6 +42,8 @@ pub struct Assigned {
     pub fresh: bool,
     /// Dead desktops that it replaces: their hosts have to be told.
     pub replaced: Option<Ended>,
+    /// When its pool was held for it, if it was made just now: what came before was waiting for others.
+    pub held_at: Option<Instant>,
 }
 
 /// A request that may be served.
@@ -81,6 +84,7 @@ fn connect(
     // Something is to be made: the pool is held, and looked at again, since whoever held it before may have made it.
     let pool = tx.lock(Pool::key(&id))?.filter(|pool| pool.deleted_at.is_none());
     let mut pool = pool.ok_or_else(|| Error::not_found("pool", &request.pool))?;
+    let held_at = Some(Instant::now());
     let (mut replaced, mut lost) = (None, false);
     if let Some(assignment) = tx.find(Assignment::live_in_pool(&user.id, &id))?
         && let Some(desktop) = tx.lock(Desktop::key(&assignment.desktop_id))?
@@ -119,7 +123,7 @@ fn connect(
         detail += &format!(", in the place of {earlier}");
     }
     tx.audit(&request.actor, "desktop.assigned", &desktop.name, &detail)?;
-    Ok(Assigned { fresh: true, replaced, ..finish(tx, &claim, desktop, Some(at))? })
+    Ok(Assigned { fresh: true, replaced, held_at, ..finish(tx, &claim, desktop, Some(at))? })
 }
 
 pub(super) fn failure(desktop: &Desktop, world: &dyn World) -> Option<String> {
@@ -193,6 +197,7 @@ fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>, why: &str)
         phase: Phase::Placing,
         detail: String::new(),
         timings: Json::default(),
+        launch: None,
         host_id: Some(host.id),
         generation: 1,
         placed: true,
@@ -279,5 +284,5 @@ fn finish(
     };
     let template = claim.pool.template();
     let desktop = desktops::row(desktop, claim.pool.name.clone(), host, Some(claim.user.name.clone()));
-    Ok(Assigned { desktop, session, template, fresh: false, replaced: None })
+    Ok(Assigned { desktop, session, template, fresh: false, replaced: None, held_at: None })
 }

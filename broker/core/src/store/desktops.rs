@@ -3,7 +3,7 @@
 use super::{Error, Result, Store, rows, seconds};
 use crate::fleet::{Fleet, Sight};
 use lucarne_control::agent::DesktopObserved;
-use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
+use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Launch, Phase};
 use lucarne_control::{DesktopId, HostId, UserId};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Desktop, Host, Pool, User};
@@ -36,6 +36,8 @@ pub struct DesktopRow {
     pub mac: String,
     /// How long its fork took, once recorded.
     pub timings: ForkTimings,
+    /// How long the broker's part of the connect took that made it, once recorded.
+    pub launch: Option<Launch>,
     /// Seconds since the epoch.
     pub created_at: i64,
     /// It is gone, confirmed.
@@ -125,6 +127,7 @@ pub(super) fn row(d: Desktop, pool: String, host: Option<DesktopHost>, user: Opt
         user: d.user_id.zip(user),
         mac: d.mac,
         timings: d.timings.0,
+        launch: d.launch.map(|launch| launch.0),
         created_at: seconds(d.created_at),
         ended: d.ended_at.is_some(),
     }

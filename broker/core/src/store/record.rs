@@ -5,7 +5,7 @@ use super::{Ended, Error, Result, Store, all, end};
 use crate::plan::{self, Action};
 use lucarne_control::DesktopId;
 use lucarne_control::agent::{DesktopObserved, Observed, TemplateObserved};
-use lucarne_control::desktop::Phase;
+use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Desktop, HostTemplate};
 use lucarne_db::value::Json;
@@ -43,7 +43,9 @@ fn note(tx: &mut Tx<'_>, link: &Link, seen: &[DesktopObserved]) -> Result<Vec<De
         desktop.detail.clone_from(&o.detail);
         desktop.endpoint = o.endpoint.clone().map(Json);
         if o.timings != Default::default() {
-            desktop.timings = Json(o.timings);
+            // A desktop process that was started again knows nothing of the first viewer.
+            let frame_ms = o.timings.frame_ms.or(desktop.timings.0.frame_ms);
+            desktop.timings = Json(ForkTimings { frame_ms, ..o.timings });
         }
         tx.update(&desktop)?;
         if became_ready {

@@ -2,7 +2,7 @@
 
 use crate::table::table;
 use crate::value::{Json, words};
-use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
+use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Launch, Phase};
 use lucarne_control::spec::{
     ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy, TemplateSpec,
 };
@@ -123,6 +123,8 @@ table! {
         created_at: i64,
         /// When its host confirmed that it and its data are gone.
         ended_at: Option<i64>,
+        /// How long the broker's part of the connect took that made it, once that is known.
+        launch: Option<Json<Launch>>,
     }
     key (id: DesktopId);
     unique named (name: str) where ended_at is null;

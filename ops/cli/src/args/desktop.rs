@@ -32,6 +32,11 @@ pub enum DesktopCommand {
         /// Id.
         id: String,
     },
+    /// Show how long each step took from the connect that made a desktop to the first picture that was sent.
+    Launch {
+        /// Id, or a live one's name.
+        id: String,
+    },
     /// Make a desktop for a user, before they connect.
     Create {
         /// Pool's name or id.

@@ -68,6 +68,10 @@ pub struct Doors {
     /// Address for hosts that come by the network, such as 0.0.0.0:8444; none when left out.
     #[arg(long)]
     pub agent_listen: Option<SocketAddr>,
+    /// Address for monitoring, such as 127.0.0.1:9443: /metrics for Prometheus, /healthz and /readyz. Plain HTTP without a
+    /// sign-in, so keep it from strangers; none when left out.
+    #[arg(long)]
+    pub metrics_listen: Option<SocketAddr>,
     /// Address for VNC viewers; `none` for none.
     #[arg(long, default_value = "127.0.0.1:5900")]
     pub vnc_listen: String,
@@ -91,6 +95,9 @@ pub struct Up {
     /// Recipe of the golden image that is built when there is no image yet.
     #[arg(long)]
     pub recipe: Option<PathBuf>,
+    /// Address for monitoring of the host agent, as --metrics-listen is for the broker; none when left out.
+    #[arg(long)]
+    pub host_metrics_listen: Option<SocketAddr>,
     /// Name of the pool that is created when there is none yet; `none` for none.
     #[arg(long, default_value = "debian")]
     pub default_pool: String,
@@ -136,8 +143,12 @@ pub enum HostCommand {
         #[arg(long, value_enum, default_value_t = Accel::Auto)]
         accel: Accel,
         /// Pretend to be this many hosts, which run nothing, to see what so many take of the broker on this machine.
-        #[arg(long, value_name = "HOSTS", conflicts_with_all = ["accel", "address"])]
+        #[arg(long, value_name = "HOSTS", conflicts_with_all = ["accel", "address", "metrics_listen"])]
         sim: Option<u32>,
+        /// Address for monitoring, such as 127.0.0.1:9445: /metrics for Prometheus, /healthz and /readyz. Plain HTTP without
+        /// a sign-in, so keep it from strangers; none when left out.
+        #[arg(long)]
+        metrics_listen: Option<SocketAddr>,
         /// On an enrolled host, where gateways connect for viewers' streams.
         #[arg(long, default_value = "0.0.0.0:8445")]
         listen: SocketAddr,

@@ -1,8 +1,8 @@
 //! `lucarne desktop`: the process of one desktop, or a look at all.
 
-use crate::args::{Desktop, DesktopCommand};
+use crate::args::{Desktop, DesktopCommand, Output};
 use crate::client::{Client, escape};
-use crate::commands::block_on;
+use crate::commands::{block_on, launch};
 use crate::output::{self, Row};
 use anyhow::{Result, bail};
 use lucarne_control::api::{self, NewDesktop};
@@ -40,17 +40,24 @@ pub fn run(args: Desktop) -> Result<()> {
                 look(&client, command, remote.output).await
             })
         }
-        _ => bail!("say what to do: lucarne desktop list, show, create or delete"),
+        _ => bail!("say what to do: lucarne desktop list, show, launch, create or delete"),
     }
 }
 
-async fn look(client: &Client, command: DesktopCommand, output: crate::args::Output) -> Result<()> {
+async fn look(client: &Client, command: DesktopCommand, output: Output) -> Result<()> {
     let path = |id: &str| format!("/api/v1/desktops/{}", escape(id));
     match command {
         DesktopCommand::List => {
             output::list(&client.list::<api::Desktop>("/api/v1/desktops?all=false").await?, output)
         }
         DesktopCommand::Show { id } => output::show(&client.get::<api::Desktop>(&path(&id)).await?, output),
+        DesktopCommand::Launch { id } => {
+            let times = client.get(&format!("{}/launch", path(&id))).await?;
+            match output {
+                Output::Table => Ok(print!("{}", launch::waterfall(&times))),
+                Output::Json => output::json(&times),
+            }
+        }
         DesktopCommand::Create { pool, user, wait } => {
             let mut desktop: api::Desktop =
                 client.post("/api/v1/desktops", &NewDesktop { pool, user }).await?;

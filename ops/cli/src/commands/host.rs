@@ -72,7 +72,7 @@ fn identity(data_dir: &Path) -> PathBuf {
 /// Runs the agent, or looks at hosts.
 pub async fn run(args: Host) -> Result<()> {
     match args.command {
-        HostCommand::Run { name, accel, sim, listen, address } => {
+        HostCommand::Run { name, accel, sim, metrics_listen, listen, address } => {
             let data_dir = std::path::absolute(&args.remote.data_dir)?;
             if let Some(hosts) = sim {
                 return simulate(&data_dir, name, hosts).await;
@@ -96,6 +96,7 @@ pub async fn run(args: Host) -> Result<()> {
                 dir: data_dir.join("host"),
                 route,
                 accel: accel.into(),
+                metrics_listen,
                 program: std::env::current_exe().context("this program's own path is not known")?,
             };
             agent(config).await

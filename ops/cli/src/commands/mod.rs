@@ -6,6 +6,7 @@ mod desktop;
 mod host;
 pub mod image;
 mod import;
+mod launch;
 pub mod pool;
 mod recording;
 mod session;
@@ -19,6 +20,9 @@ use std::future::Future;
 use std::io::{BufRead, IsTerminal, Write};
 use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
+
+/// Says how lines are logged: `json`, or for people.
+const LOG_FORMAT: &str = "LUCARNE_LOG_FORMAT";
 
 /// Long-running processes log to standard error; the others only warn.
 pub fn logging(command: &Command) {
@@ -34,7 +38,12 @@ pub fn logging(command: &Command) {
     let default = if quiet { "error" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // For programs that collect logs: an object of JSON in each line.
+    match std::env::var_os(LOG_FORMAT).is_some_and(|format| format == "json") {
+        true => log.json().flatten_event(true).init(),
+        false => log.with_ansi(ansi).init(),
+    }
 }
 
 /// Takes as many file descriptors as the system gives: each viewer, host and stream is one, and the usual first limit is 1024.

@@ -21,6 +21,9 @@ pub struct Announcement {
     /// Where hosts come in by the network.
     #[serde(default)]
     pub agent_address: Option<SocketAddr>,
+    /// Where metrics are served.
+    #[serde(default)]
+    pub metrics_address: Option<SocketAddr>,
     /// SHA-256 of the certificate.
     pub fingerprint: String,
     /// Fingerprint of the RSA key, as VNC viewers show it.
@@ -51,6 +54,7 @@ pub async fn run(args: Args) -> Result<()> {
         vnc_listen: optional_address(&args.doors.vnc_listen)?,
         vnc_security: args.doors.vnc_security.into_iter().map(security).collect(),
         agent_listen: args.doors.agent_listen,
+        metrics_listen: args.doors.metrics_listen,
         agent_socket: super::agent_socket(&data_dir),
         admin_socket: admin_socket(&data_dir),
         default_pool: args.default_pool,
@@ -62,6 +66,7 @@ pub async fn run(args: Args) -> Result<()> {
             address: broker.address(),
             vnc_address: broker.vnc_address(),
             agent_address: broker.agent_address(),
+            metrics_address: broker.metrics_address(),
             fingerprint: broker.fingerprint().to_owned(),
             vnc_fingerprint: broker.vnc_fingerprint(),
             initial_admin: broker.initial_admin().map(|a| (a.name.clone(), a.password.clone())),

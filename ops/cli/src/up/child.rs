@@ -104,7 +104,10 @@ impl Child {
     /// Makes a restarted broker listen where this one does: port 0 would get another port each time.
     pub fn keep_addresses(&mut self, announced: &Announcement) {
         let vnc = announced.vnc_address.map(|a| a.to_string());
-        for (option, address) in [("--listen", Some(announced.address.to_string())), ("--vnc-listen", vnc)] {
+        let metrics = announced.metrics_address.map(|a| a.to_string());
+        let listen = Some(announced.address.to_string());
+        for (option, address) in [("--listen", listen), ("--vnc-listen", vnc), ("--metrics-listen", metrics)]
+        {
             let at = self.args.iter().position(|a| a == option);
             if let (Some(at), Some(address)) = (at, address) {
                 self.args[at + 1] = address;

@@ -82,6 +82,9 @@ pub async fn run(args: Up) -> Result<()> {
     if let Some(listen) = args.doors.agent_listen {
         broker_args.extend(["--agent-listen".into(), listen.to_string()]);
     }
+    if let Some(listen) = args.doors.metrics_listen {
+        broker_args.extend(["--metrics-listen".into(), listen.to_string()]);
+    }
     if args.default_pool != "none" {
         broker_args.extend(["--default-pool".into(), args.default_pool.clone()]);
     }
@@ -143,7 +146,10 @@ async fn begin(
         crate::args::Accel::Kvm => "kvm",
         crate::args::Accel::Tcg => "tcg",
     };
-    let agent_args = ["host", "run", "--accel", accel].map(Into::into).to_vec();
+    let mut agent_args: Vec<_> = ["host", "run", "--accel", accel].map(Into::into).to_vec();
+    if let Some(listen) = args.host_metrics_listen {
+        agent_args.extend(["--metrics-listen".into(), listen.to_string()]);
+    }
     let agent = agent.insert(Child::start(Role::Host, data_dir, agent_args).await?);
     let client = Client::local(data_dir);
     let host = tokio::select! {

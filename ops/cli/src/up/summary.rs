@@ -33,6 +33,9 @@ pub fn print(announced: &Announcement, host: &Host, data_dir: &Path) {
             println!("                  viewers without certificates show the RSA key {fingerprint}");
         }
     }
+    if let Some(address) = announced.metrics_address {
+        println!("    Monitoring    http://{address}/metrics");
+    }
     println!("    Processor     {accel}");
     println!("    Network       {}", host.facts.network);
     println!("    Data          {}", data_dir.display());

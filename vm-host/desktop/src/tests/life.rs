@@ -19,7 +19,7 @@ async fn a_fork_becomes_ready_with_its_steps_timed_and_recorded() {
     agent.wait(|s| s.picture && s.phase == Phase::Starting).await;
     host.vm().answer_identity(Ok(()));
     let ready = agent.wait(|s| s.phase == Phase::Ready).await;
-    let ForkTimings { spawned_ms, loaded_ms, running_ms, picture_ms, identity_ms } = ready.timings;
+    let ForkTimings { spawned_ms, loaded_ms, running_ms, picture_ms, identity_ms, frame_ms } = ready.timings;
     for (name, ms) in [
         ("spawned", spawned_ms),
         ("loaded", loaded_ms),
@@ -30,6 +30,7 @@ async fn a_fork_becomes_ready_with_its_steps_timed_and_recorded() {
         assert!(ms.is_some_and(|ms| ms >= 0.0), "{name} is {ms:?}");
     }
     assert!(identity_ms >= running_ms);
+    assert_eq!(frame_ms, None, "nobody has looked");
     assert_eq!(host.vm().log(), ["fork", "identify desk-1", "network"]);
     let dir = host.dir.path().to_owned();
     eventually("the record", || record::read_done(&dir).unwrap().identified).await;

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Updates that are remembered of each viewer. Fewer make the 99th percentile the worst one; more are of times that nobody
@@ -32,9 +33,23 @@ const EFFECT: Duration = Duration::from_secs(1);
 pub(crate) struct Traces {
     present: Arc<Mutex<Vec<Arc<Traced>>>>,
     last: AtomicU64,
+    /// When the first update of all was sent.
+    first: Arc<watch::Sender<Option<Instant>>>,
 }
 
 impl Traces {
+    /// Waits until a viewer was sent a picture; tells when.
+    pub(crate) async fn first_sent(&self) -> Instant {
+        let mut first = self.first.subscribe();
+        loop {
+            if let Some(at) = *first.borrow_and_update() {
+                return at;
+            }
+            // The sender lives as long as `self`.
+            let _ = first.changed().await;
+        }
+    }
+
     /// What is known, with up to `last` updates of each viewer.
     pub(crate) fn trace(&self, last: usize) -> Trace {
         let present = lock(&self.present).clone();
@@ -46,6 +61,7 @@ impl Traces {
 pub(super) struct Tracer {
     traced: Arc<Traced>,
     present: Arc<Mutex<Vec<Arc<Traced>>>>,
+    first: Arc<watch::Sender<Option<Instant>>>,
 }
 
 struct Traced {
@@ -112,7 +128,7 @@ impl Tracer {
         let viewer = traces.last.fetch_add(1, Ordering::Relaxed) + 1;
         let traced = Arc::new(Traced { viewer, session, view_only, log: Mutex::new(log) });
         lock(&traces.present).push(traced.clone());
-        Self { traced, present: traces.present.clone() }
+        Self { traced, present: traces.present.clone(), first: traces.first.clone() }
     }
 
     /// An input was read and has been given to the guest.
@@ -130,6 +146,9 @@ impl Tracer {
         let mut log = lock(&self.traced.log);
         log.link = link;
         let Some(drawn) = drawn else { return };
+        if log.updates == 0 {
+            self.first.send_if_modified(|first| first.replace(first.unwrap_or(sent)).is_none());
+        }
         log.updates += 1;
         if log.records.len() == UPDATES {
             log.records.pop_front();

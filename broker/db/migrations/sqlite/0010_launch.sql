@@ -1,0 +1,3 @@
+-- How long the steps of a connect that made a desktop took.
+
+ALTER TABLE desktops ADD COLUMN launch TEXT;
