@@ -41,6 +41,7 @@ fn desktop(desired: DesiredState) -> Desktop {
         assigned: true,
         created_at: 1,
         ended_at: None,
+        policy: None,
     }
 }
 

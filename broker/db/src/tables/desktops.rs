@@ -123,6 +123,8 @@ table! {
         created_at: i64,
         /// When its host confirmed that it and its data are gone.
         ended_at: Option<i64>,
+        /// What its pool let people do when it was made; what it lets them now where an earlier version made it.
+        policy: Option<Json<PoolPolicy>>,
     }
     key (id: DesktopId);
     unique named (name: str) where ended_at is null;
@@ -139,6 +141,12 @@ impl Desktop {
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.desired != DesiredState::Absent
+    }
+
+    /// What it lets people do, but for watching, which goes by what its pool says now.
+    #[must_use]
+    pub fn policy(&self, pool: &Pool) -> PoolPolicy {
+        self.policy.unwrap_or(pool.policy).0
     }
 }
 
