@@ -4,6 +4,7 @@
 //! database, so a bug gives an error, not a double. Rows that a decision rests on are locked, where it can be in this
 //! order: user, pool, desktop, session, host. Who meets somebody in another order is rolled back and goes again. Knows nothing of SQL, HTTP, of agents or of what is observed.
 
+mod apply;
 mod audit;
 mod brokers;
 mod connect;
@@ -26,13 +27,14 @@ mod shadows;
 mod tickets;
 mod users;
 
+pub use apply::{Plan, Wanted};
 pub use brokers::{BEAT, SILENCE, Swept};
 pub use connect::{Assigned, ConnectRequest};
 pub use desktops::{DesktopHost, DesktopRow, PlacedDesktop};
 pub use end::Ended;
 pub use enroll::{Enrolled, Invitation};
 pub use entitle::Holder;
-pub use error::{Error, Result};
+pub use error::{Error, Obstacle, Result};
 pub use links::{Link, Origin};
 pub use logins::Caller;
 pub use lucarne_db::tables::LoginKind;
@@ -84,6 +86,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod apply_tests;
 #[cfg(test)]
 mod tests;
 
