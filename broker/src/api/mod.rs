@@ -2,6 +2,7 @@
 //!
 //! Handlers translate: extract, call the store or [`connect`](crate::connect), show. They hold no rules of their own.
 
+mod apply;
 mod audit;
 mod auth;
 pub mod caller;
@@ -40,6 +41,9 @@ use utoipa_axum::routes;
 
 /// The largest request body, bytes. The largest real one, a new pool with its entitlements, is far below.
 const LARGEST_BODY: usize = 64 << 10;
+
+/// The same where all pools come at once: a thousand of them with some hundred names each.
+const LARGEST_POOLS: usize = 4 << 20;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -93,7 +97,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(enrollments::create, enrollments::list))
         .routes(routes!(enrollments::delete))
         .routes(routes!(audit::list))
-        .routes(routes!(audit::verify));
+        .routes(routes!(audit::verify))
+        .merge(
+            OpenApiRouter::new().routes(routes!(apply::apply)).layer(DefaultBodyLimit::max(LARGEST_POOLS)),
+        );
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
 }
 

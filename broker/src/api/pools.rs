@@ -23,18 +23,23 @@ const MOST_DESKTOPS: u32 = 100_000;
 /// The longest description, characters.
 const LONGEST_DESCRIPTION: usize = 500;
 
-fn check(new: &NewPool) -> Result<(), String> {
-    check_name("pool", &new.name)?;
-    new.machine.unwrap_or_default().check()?;
-    new.recording.check()?;
-    new.entitled_groups.iter().try_for_each(|g| check_name("group", g))?;
+/// What is wrong with a pool, with the field that it is in.
+pub fn faults(new: &NewPool) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    let mut check = |field, checked: Result<(), String>| faults.extend(checked.err().map(|why| (field, why)));
+    check("name", check_name("pool", &new.name));
+    check("machine", new.machine.unwrap_or_default().check());
+    check("recording", new.recording.check());
+    for group in &new.entitled_groups {
+        check("entitled_groups", check_name("group", group));
+    }
     if !(1..=MOST_DESKTOPS).contains(&new.max_desktops.unwrap_or(1)) {
-        return Err(format!("max_desktops is from 1 to {MOST_DESKTOPS}"));
+        check("max_desktops", Err(format!("max_desktops is from 1 to {MOST_DESKTOPS}")));
     }
     if new.description.chars().count() > LONGEST_DESCRIPTION {
-        return Err(format!("a description has at most {LONGEST_DESCRIPTION} characters"));
+        check("description", Err(format!("a description has at most {LONGEST_DESCRIPTION} characters")));
     }
-    Ok(())
+    faults
 }
 
 /// Make a pool; hosts that have the image begin to make its template.
@@ -51,7 +56,9 @@ pub async fn create(
     Administrator(caller): Administrator,
     Body(new): Body<NewPool>,
 ) -> Result<impl IntoResponse> {
-    check(&new).map_err(ApiError::invalid)?;
+    if let Some((_, why)) = faults(&new).into_iter().next() {
+        return Err(ApiError::invalid(why));
+    }
     let image = app.store.resolve_image(&new.image).await?;
     let pool = app.store.create_pool(&caller.name, &new, &image.digest).await?;
     app.control.changed([Change::Hosts]);
