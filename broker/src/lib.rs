@@ -36,7 +36,7 @@ pub mod viewers;
 mod watch;
 mod web;
 
-pub use api::openapi;
+pub use api::{access, openapi};
 pub use auth::bootstrap::InitialAdmin;
 pub use gateway::door::VncSecurity;
 pub use lucarne_rfb::security::{RsaAes, Subtype};

@@ -83,13 +83,13 @@ async fn users_are_no_administrators_and_do_not_see_what_is_others() {
         "/hosts/attic",
         "/audit",
     ] {
-        ada.get(path).await.problem(403, "administrators_only");
+        ada.get(path).await.problem(403, "not_permitted");
         server.anyone().get(path).await.problem(401, "not_signed_in");
     }
     for (path, body) in ["/users", "/pools", "/desktops", "/audit/verify"].map(|path| (path, json!({}))) {
-        ada.post(path, body).await.problem(403, "administrators_only");
+        ada.post(path, body).await.problem(403, "not_permitted");
     }
-    ada.delete("/users/ben").await.problem(403, "administrators_only");
+    ada.delete("/users/ben").await.problem(403, "not_permitted");
     let bens = ben.connect("desk").await;
     ada.get(&format!("/sessions/{}", bens.session.id)).await.problem(404, "session_not_found");
     ada.delete(&format!("/sessions/{}", bens.session.id)).await.problem(404, "session_not_found");

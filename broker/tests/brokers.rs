@@ -162,7 +162,7 @@ fn a_stream_whose_entitlement_is_taken_away_is_cut_through_whichever_broker_it_g
         admin.put("/pools/none/groups/staff", json!({})).await.problem(404, "pool_not_found");
         admin.put("/pools/desk/groups/a%20b", json!({})).await.problem(400, "invalid_request");
         admin.delete("/users/ada/groups/everyone").await.problem(409, "group_in_use");
-        ada.put("/pools/desk/users/ada", json!({})).await.problem(403, "administrators_only");
+        ada.put("/pools/desk/users/ada", json!({})).await.problem(403, "not_permitted");
         one.stop().await;
         two.stop().await;
     });

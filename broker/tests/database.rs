@@ -79,7 +79,7 @@ async fn a_host_is_declared_dead_by_word_and_its_users_get_fresh_desktops() {
     let seen: Host = admin.get("/hosts/attic").await.ok();
     let word = |epoch: u64, evidence: &str| json!({ "epoch": epoch, "evidence": evidence });
     admin.post("/hosts/attic/fence", word(seen.epoch, "its fan stopped")).await.problem(409, "host_in_use");
-    ada.post("/hosts/attic/fence", word(seen.epoch, "out")).await.problem(403, "administrators_only");
+    ada.post("/hosts/attic/fence", word(seen.epoch, "out")).await.problem(403, "not_permitted");
     admin.post("/hosts/attic/fence", word(seen.epoch, " ")).await.problem(400, "invalid_request");
     agent.cut();
     eventually("the host is offline", || async {

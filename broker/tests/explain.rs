@@ -26,7 +26,7 @@ async fn what_is_explained_is_what_happens() {
     let cellar =
         Agent::start_with(&server, "cellar", Behaviour { memory_mib: 2048, ..Behaviour::default() }).await;
     let (ada, bob) = (server.user("ada").await, server.user("bob").await);
-    ada.get("/explain?user=ada&pool=desk").await.problem(403, "administrators_only");
+    ada.get("/explain?user=ada&pool=desk").await.problem(403, "not_permitted");
     server.local().get("/explain?user=nobody&pool=desk").await.problem(404, "user_not_found");
     server.local().get("/explain?user=ada&pool=none").await.problem(404, "pool_not_found");
     server.local().get("/explain?user=ada").await.problem(400, "invalid_request");
@@ -61,7 +61,7 @@ async fn what_is_explained_is_what_happens() {
     assert_eq!(server.local().delete("/hosts/cellar/drain").await.status, 204);
     let there = bob.connect("desk").await;
     assert_eq!(there.desktop.host.as_deref(), Some("cellar"));
-    ada.put("/hosts/cellar/drain", json!({})).await.problem(403, "administrators_only");
+    ada.put("/hosts/cellar/drain", json!({})).await.problem(403, "not_permitted");
 
     // A desktop that died, and what came of it.
     let on = if connection.desktop.host.as_deref() == Some("attic") { &attic } else { &cellar };

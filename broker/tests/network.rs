@@ -190,9 +190,7 @@ async fn a_denied_host_is_cut_off_with_its_streams_until_it_is_allowed() {
     drop(agent);
     server.local().put("/hosts/attic/denial", json!({ "reason": "x" })).await.problem(400, "invalid_request");
     server.local().put("/hosts/nowhere/denial", deny).await.problem(404, "host_not_found");
-    ada.put("/hosts/attic/denial", json!({ "reason": "I want to" }))
-        .await
-        .problem(403, "administrators_only");
+    ada.put("/hosts/attic/denial", json!({ "reason": "I want to" })).await.problem(403, "not_permitted");
     server.stop().await;
 }
 

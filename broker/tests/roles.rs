@@ -354,8 +354,8 @@ async fn only_administrators_watch_and_only_the_user_answers() {
     let (ada, ben) = (server.user("ada").await, server.user("ben").await);
     let connection = ada.connect("asked").await;
     let path = format!("/sessions/{}/shadow", connection.session.id);
-    ben.post(&path, json!({})).await.problem(403, "administrators_only");
-    ada.post(&path, json!({})).await.problem(403, "administrators_only");
+    ben.post(&path, json!({})).await.problem(403, "not_permitted");
+    ada.post(&path, json!({})).await.problem(403, "not_permitted");
     let long = json!({ "reason": "x".repeat(201) });
     server.local().post(&path, long).await.problem(400, "invalid_request");
     let mut owner = Browser::told(&server, &connection).await;

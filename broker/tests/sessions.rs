@@ -296,7 +296,7 @@ async fn an_administrator_makes_a_desktop_ahead_and_the_user_finds_it() {
     server.local().post("/desktops", body).await.problem(409, "already_assigned");
     assert_eq!(ada.connect("desk").await.desktop.id, made.id);
     let path = format!("/desktops/{}?wait=true", made.id);
-    ada.delete(&path).await.problem(403, "administrators_only");
+    ada.delete(&path).await.problem(403, "not_permitted");
     assert_eq!(server.local().delete(&path).await.status, 204);
     assert_eq!(agent.running(), []);
 }

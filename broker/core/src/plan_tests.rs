@@ -41,6 +41,8 @@ fn desktop(desired: DesiredState) -> Desktop {
         assigned: true,
         created_at: 1,
         ended_at: None,
+        launch: None,
+        policy: None,
     }
 }
 

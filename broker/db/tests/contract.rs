@@ -8,7 +8,8 @@ use lucarne_control::spec::ImageDigest;
 use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{DesktopId, HostId, PoolId, SessionId, UserId};
 use lucarne_db::tables::{
-    self, Assignment, Audit, Counter, Desktop, Group, HostImage, Image, Membership, Placement, Ticket, User,
+    self, Assignment, Audit, Counter, Desktop, Group, HostImage, Image, Membership, Placement, PoolPolicy,
+    Ticket, User,
 };
 use lucarne_db::value::Json;
 use lucarne_db::{Db, Fault, Row, audit};
@@ -74,6 +75,8 @@ fn desktop(name: &str, pool: PoolId) -> Desktop {
         assigned: false,
         created_at: 5,
         ended_at: None,
+        launch: None,
+        policy: Some(Json(PoolPolicy { audio: false, ..PoolPolicy::default() })),
     }
 }
 

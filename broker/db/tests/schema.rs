@@ -79,6 +79,9 @@ async fn a_database_of_the_first_releases_is_taken_over_with_all_that_is_in_it()
         let told: Vec<_> =
             desktops.iter().map(|d| (d.placed, d.generation, d.assigned, d.user_id.is_some())).collect();
         assert_eq!(told, [(false, 1, false, true), (true, 3, true, true)]);
+        // The one that lives keeps what its pool lets it do now.
+        let policies: Vec<_> = desktops.iter().map(|d| d.policy.map(|policy| policy.0)).collect();
+        assert_eq!(policies, [None, Some(pools[0].policy.0)]);
         let (groups, sessions, log) = db
             .read(|tx| {
                 Ok::<_, Fault>((tx.list(Group::all())?, tx.list(Session::live())?, tx.list(Audit::all())?))

@@ -1,6 +1,6 @@
 //! `/audit`: who did what, when.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::extract::{Body, InQuery, Paging, after, limit, page};
 use super::problem::Result;
 use crate::app::App;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 #[utoipa::path(get, path = "/audit", tag = "audit", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<AuditEntry>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<AuditEntry>>> {
     let n = limit(paging.limit)?;
@@ -29,11 +29,11 @@ pub async fn list(
 #[utoipa::path(post, path = "/audit/verify", tag = "audit", security(("cookie" = []), ("token" = [])),
     request_body = AuditKnown, responses(
     (status = 200, body = AuditVerified),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn verify(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     Body(known): Body<AuditKnown>,
 ) -> Result<Json<AuditVerified>> {
     let verified = app.store.verify_audit(&known.heads).await?;

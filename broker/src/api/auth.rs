@@ -10,9 +10,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use lucarne_control::api::{Credentials, Problem, Token, User};
-use lucarne_core::store::LoginKind;
+use lucarne_control::api::{Credentials, Problem, Token, TokenRequest, User};
+use lucarne_core::store::NewToken;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+/// How long tokens work, seconds.
+const LIVES: RangeInclusive<u32> = 60..=366 * 86_400;
 
 async fn verify(app: &App, peer: Peer, c: &Credentials) -> Result<User> {
     if c.password.len() > LONGEST_PASSWORD {
@@ -35,26 +39,48 @@ pub async fn login(
 ) -> Result<impl IntoResponse> {
     let user = verify(&app, peer, &credentials).await?;
     let token = secret::generate()?;
-    app.store.create_login(user.id, &user.name, LoginKind::Cookie, &secret::hash(&token)).await?;
+    app.store.create_cookie(user.id, &user.name, &secret::hash(&token)).await?;
     let cookie = format!("{COOKIE}={token}; HttpOnly; Secure; SameSite=Strict; Path=/");
     Ok(([(header::SET_COOKIE, cookie)], Json(user)))
 }
 
 /// Get a bearer token for a program.
-#[utoipa::path(post, path = "/auth/token", tag = "auth", request_body = Credentials, responses(
-    (status = 201, body = Token, description = "The token works for 30 days"),
+#[utoipa::path(post, path = "/auth/token", tag = "auth", request_body = TokenRequest, responses(
+    (status = 201, body = Token, description = "The token works until `expires_at`"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted: the user has not got these permissions"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "bad_credentials"),
     (status = 429, body = Problem, content_type = "application/problem+json", description = "too_many_attempts"),
 ))]
 pub async fn token(
     State(app): State<Arc<App>>,
     peer: Peer,
-    Body(credentials): Body<Credentials>,
+    Body(request): Body<TokenRequest>,
 ) -> Result<impl IntoResponse> {
+    let life = match request.valid_for {
+        None => NewToken::default().life,
+        Some(seconds) if LIVES.contains(&seconds) => i64::from(seconds) * 1000,
+        Some(seconds) => {
+            let (least, most) = (LIVES.start(), LIVES.end());
+            return Err(ApiError::invalid(format!(
+                "valid_for is from {least} to {most} seconds, not {seconds}"
+            )));
+        }
+    };
+    let credentials = Credentials { name: request.name, password: request.password };
     let user = verify(&app, peer, &credentials).await?;
+    let wanted = request.permissions.as_deref().unwrap_or_default();
+    if let Some(more) = wanted.iter().find(|wanted| !user.role.permissions().contains(wanted)) {
+        let detail = format!(
+            "{} has not {more} by the role {}, so no token can have it",
+            user.name,
+            user.role.as_str()
+        );
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "not_permitted", detail));
+    }
     let token = secret::generate()?;
-    let expires_at =
-        app.store.create_login(user.id, &user.name, LoginKind::Token, &secret::hash(&token)).await?;
+    let new = NewToken { life, permissions: request.permissions };
+    let expires_at = app.store.create_token(user.id, &user.name, new, &secret::hash(&token)).await?;
     Ok((StatusCode::CREATED, Json(Token { token, expires_at })))
 }
 

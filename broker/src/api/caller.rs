@@ -1,14 +1,15 @@
 //! Who makes a request: by cookie, by bearer token, or by being root or the broker's own user on the local socket.
 
+use super::access::{self, Need};
 use super::problem::ApiError;
 use crate::app::App;
 use crate::auth::bootstrap::ADMIN;
 use crate::secret;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use lucarne_control::UserId;
-use lucarne_control::api::Role;
+use lucarne_control::api::{Permission, Role};
 use lucarne_core::store::{Caller, Error};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -45,11 +46,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
     }
 }
 
-/// Someone who is signed in.
+/// Someone who is signed in, and may do what they ask for as far as that does not depend on whose it is: see
+/// [`access::OPERATIONS`].
 pub struct SignedIn(pub Caller);
-
-/// An administrator.
-pub struct Administrator(pub Caller);
 
 impl SignedIn {
     /// The user behind the request.
@@ -65,7 +64,12 @@ impl SignedIn {
 
     /// Whether the caller may see what is `owner`'s.
     pub fn may_see(&self, owner: Option<UserId>) -> bool {
-        self.0.role == Role::Administrator || (owner.is_some() && owner == self.0.user)
+        self.may_as(Permission::DesktopsRead, owner)
+    }
+
+    /// Whether the caller may do with what is `owner`'s what takes this permission where it is another's.
+    pub fn may_as(&self, permission: Permission, owner: Option<UserId>) -> bool {
+        self.0.may(permission) || (owner.is_some() && owner == self.0.user && self.0.may(Permission::Own))
     }
 }
 
@@ -83,39 +87,49 @@ pub fn token(headers: &HeaderMap) -> Option<&str> {
         .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
 }
 
-impl FromRequestParts<Arc<App>> for SignedIn {
-    type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        if let Some(token) = token(&parts.headers) {
-            return match app.store.caller(&secret::hash(token)).await? {
-                Some(caller) => Ok(Self(caller)),
-                None => Err(ApiError::not_signed_in()),
+/// Who makes a request, whatever they may do.
+async fn who(parts: &Parts, app: &App) -> Result<Caller, ApiError> {
+    if let Some(token) = token(&parts.headers) {
+        return app.store.caller(&secret::hash(token)).await?.ok_or_else(ApiError::not_signed_in);
+    }
+    match parts.extensions.get::<Peer>() {
+        Some(Peer::Local { uid }) if *uid == 0 || *uid == app.uid => {
+            let user = match app.store.user(ADMIN).await {
+                Ok(user) => Some(user.id),
+                Err(Error::NotFound { .. }) => None,
+                Err(e) => return Err(e.into()),
             };
+            let (name, role) = (format!("{ADMIN} (local)"), Role::Administrator);
+            Ok(Caller { user, name, role, permissions: role.permissions().to_vec(), login: None })
         }
-        match parts.extensions.get::<Peer>() {
-            Some(Peer::Local { uid }) if *uid == 0 || *uid == app.uid => {
-                let user = match app.store.user(ADMIN).await {
-                    Ok(user) => Some(user.id),
-                    Err(Error::NotFound { .. }) => None,
-                    Err(e) => return Err(e.into()),
-                };
-                let name = format!("{ADMIN} (local)");
-                Ok(Self(Caller { user, name, role: Role::Administrator, login: None }))
-            }
-            _ => Err(ApiError::not_signed_in()),
-        }
+        _ => Err(ApiError::not_signed_in()),
     }
 }
 
-impl FromRequestParts<Arc<App>> for Administrator {
+impl FromRequestParts<Arc<App>> for SignedIn {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let SignedIn(caller) = SignedIn::from_request_parts(parts, app).await?;
-        if caller.role == Role::Administrator {
+        let caller = who(parts, app).await?;
+        let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+        let one_of = match access::need(parts.method.as_str(), route) {
+            Some(Need::Nothing | Need::SignIn) => return Ok(Self(caller)),
+            Some(Need::OneOf(permissions)) => permissions,
+            None => &[],
+        };
+        if one_of.iter().any(|permission| caller.may(*permission)) {
             return Ok(Self(caller));
         }
-        let detail = format!("only administrators may do this, and {} is not one", caller.name);
-        Err(ApiError::new(StatusCode::FORBIDDEN, "administrators_only", detail))
+        let takes: Vec<_> = one_of.iter().map(|permission| permission.as_str()).collect();
+        let takes = takes.join(" or ");
+        let detail = match one_of.iter().any(|permission| caller.role.permissions().contains(permission)) {
+            true => format!("this takes {takes}, and the token was made for less; make another"),
+            false => format!(
+                "this takes {takes}, which {} has not by the role {}",
+                caller.name,
+                caller.role.as_str()
+            ),
+        };
+        Err(ApiError::new(StatusCode::FORBIDDEN, "not_permitted", detail))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/desktops`: what runs, for whom and where.
 
-use super::caller::{Administrator, SignedIn};
+use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Listing, Wait, after, limit, page};
 use super::problem::Result;
 use super::sessions::until_gone;
@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use lucarne_control::api::{Desktop, LaunchTimes, NewDesktop, Page, Problem, Role};
+use lucarne_control::api::{Desktop, LaunchTimes, NewDesktop, Page, Permission, Problem};
 use lucarne_core::store::{ConnectRequest, DesktopRow, Error};
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use std::sync::Arc;
 #[utoipa::path(post, path = "/desktops", tag = "desktops", security(("cookie" = []), ("token" = [])),
     request_body = NewDesktop, responses(
     (status = 201, body = Desktop),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only, not_entitled"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted, not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found, user_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "already_assigned, pool_full"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
 ))]
 pub async fn create(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     Body(new): Body<NewDesktop>,
 ) -> Result<impl IntoResponse> {
     let user = app.store.user(&new.user).await?;
@@ -39,7 +39,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(view::desktop(assigned.desktop, &app.control.fleet))))
 }
 
-/// The caller's live desktops, or for administrators everyone's; with `all` those of the past too.
+/// The caller's live desktops, or with `desktops:read` everyone's; with `all` those of the past too.
 #[utoipa::path(get, path = "/desktops", tag = "desktops", security(("cookie" = []), ("token" = [])),
     params(Listing), responses(
     (status = 200, body = Page<Desktop>),
@@ -51,7 +51,8 @@ pub async fn list(
     InQuery(listing): InQuery<Listing>,
 ) -> Result<Json<Page<Desktop>>> {
     let n = limit(listing.limit)?;
-    let user = if caller.0.role == Role::Administrator { None } else { Some(caller.user()?) };
+    let everyones = caller.0.may(Permission::DesktopsRead);
+    let user = if everyones { None } else { Some(caller.user()?) };
     let rows = app.store.desktops(user, listing.all, after(&listing.after)?, n + 1).await?;
     let shown = rows.into_iter().map(|r| view::desktop(r, &app.control.fleet)).collect();
     Ok(page(shown, n, |d: &Desktop| d.id.to_string()))
@@ -103,13 +104,13 @@ pub async fn show(
     params(("id" = String, Path, description = "The desktop's id, or a live one's name"), Wait), responses(
     (status = 202, description = "Decided and on record"),
     (status = 204, description = "With `wait`: gone, confirmed by its host"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "desktop_not_found"),
     (status = 504, body = Problem, content_type = "application/problem+json", description = "not_confirmed"),
 ))]
 pub async fn destroy(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(id): InPath<String>,
     InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<StatusCode> {

@@ -1,6 +1,6 @@
 //! `/enrollments`: permissions for hosts to join.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
@@ -21,12 +21,12 @@ const VALID: u32 = 3600;
     request_body = NewEnrollment, responses(
     (status = 201, body = GivenEnrollment),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "no_network: this broker takes no hosts by the network"),
 ))]
 pub async fn create(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     Body(new): Body<NewEnrollment>,
 ) -> Result<(StatusCode, Json<GivenEnrollment>)> {
     let valid = new.valid_s.unwrap_or(VALID);
@@ -59,11 +59,11 @@ pub async fn create(
 #[utoipa::path(get, path = "/enrollments", tag = "enrollments", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Enrollment>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Enrollment>>> {
     let n = limit(paging.limit)?;
@@ -75,12 +75,12 @@ pub async fn list(
 #[utoipa::path(delete, path = "/enrollments/{id}", tag = "enrollments", security(("cookie" = []), ("token" = [])),
     params(("id" = String, Path, description = "The permission's id")), responses(
     (status = 204, description = "Its token is good for nothing"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "enrollment_not_found"),
 ))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(id): InPath<EnrollmentId>,
 ) -> Result<StatusCode> {
     app.store.withdraw_invitation(&caller.name, id).await?;

@@ -1,7 +1,7 @@
 //! `/pools/{pool}/users` and `/pools/{pool}/groups`: who may use a pool. Taking it away ends the streams that rested on it, within
 //! seconds, through whichever broker they go; the desktop stays until it is logged off.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::extract::InPath;
 use super::problem::{ApiError, Result};
 use crate::app::App;
@@ -25,12 +25,12 @@ pub async fn withdrawn(app: &App) {
     params(("pool" = String, Path, description = "Name or id"), ("user" = String, Path, description = "Name or id")), responses(
     (status = 204, description = "So it is"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found, user_not_found"),
 ))]
 pub async fn add_user(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath((pool, user)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     app.store.entitle(&caller.name, &pool, &Holder::User(user)).await?;
@@ -42,12 +42,12 @@ pub async fn add_user(
     params(("pool" = String, Path, description = "Name or id"), ("user" = String, Path, description = "Name or id")), responses(
     (status = 204, description = "So it is"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found, user_not_found"),
 ))]
 pub async fn remove_user(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath((pool, user)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     app.store.withdraw(&caller.name, &pool, &Holder::User(user)).await?;
@@ -60,12 +60,12 @@ pub async fn remove_user(
     params(("pool" = String, Path, description = "Name or id"), ("group" = String, Path, description = "Name; `everyone` is all users")), responses(
     (status = 204, description = "So it is"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
 ))]
 pub async fn add_group(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath((pool, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     check_name("group", &group).map_err(ApiError::invalid)?;
@@ -78,12 +78,12 @@ pub async fn add_group(
     params(("pool" = String, Path, description = "Name or id"), ("group" = String, Path, description = "Name; `everyone` is all users")), responses(
     (status = 204, description = "So it is"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found, group_not_found"),
 ))]
 pub async fn remove_group(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath((pool, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     app.store.withdraw(&caller.name, &pool, &Holder::Group(group)).await?;

@@ -1,6 +1,6 @@
 //! `/explain`: why a user has what they have, or gets what they get.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::extract::InQuery;
 use super::problem::Result;
 use crate::app::App;
@@ -26,12 +26,12 @@ pub struct Of {
     params(Of), responses(
     (status = 200, body = Explanation),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found, pool_not_found"),
 ))]
 pub async fn explain(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InQuery(Of { user, pool }): InQuery<Of>,
 ) -> Result<Json<Explanation>> {
     Ok(Json(app.control.explain(&user, &pool).await?))

@@ -1,6 +1,6 @@
 //! `/groups`: named sets of users.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::entitlements::withdrawn;
 use super::extract::{InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
@@ -16,11 +16,11 @@ use std::sync::Arc;
 #[utoipa::path(get, path = "/groups", tag = "groups", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Group>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Group>>> {
     let n = limit(paging.limit)?;
@@ -32,12 +32,12 @@ pub async fn list(
     params(("user" = String, Path, description = "Name or id"), ("group" = String, Path, description = "Name; `everyone` is all users")), responses(
     (status = 204, description = "So it is"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
 ))]
 pub async fn join(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath((user, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     check_name("group", &group).map_err(ApiError::invalid)?;
@@ -50,13 +50,13 @@ pub async fn join(
     params(("user" = String, Path, description = "Name or id"), ("group" = String, Path, description = "Name; `everyone` is all users")), responses(
     (status = 204, description = "So it is"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found, group_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "group_in_use: everyone is in `everyone`"),
 ))]
 pub async fn leave(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath((user, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     app.store.leave_group(&caller.name, &user, &group).await?;

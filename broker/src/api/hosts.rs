@@ -1,6 +1,6 @@
 //! `/hosts`: the nodes that run desktops.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
@@ -17,11 +17,11 @@ use std::sync::Arc;
 #[utoipa::path(get, path = "/hosts", tag = "hosts", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Host>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Host>>> {
     let n = limit(paging.limit)?;
@@ -33,12 +33,12 @@ pub async fn list(
 #[utoipa::path(get, path = "/hosts/{host}", tag = "hosts", security(("cookie" = []), ("token" = [])),
     params(("host" = String, Path, description = "Name or id")), responses(
     (status = 200, body = Host),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InPath(host): InPath<String>,
 ) -> Result<Json<Host>> {
     Ok(Json(app.store.host(&host).await?))
@@ -48,13 +48,13 @@ pub async fn show(
 #[utoipa::path(delete, path = "/hosts/{host}", tag = "hosts", security(("cookie" = []), ("token" = [])),
     params(("host" = String, Path, description = "Name or id")), responses(
     (status = 204, description = "Forgotten; on a broker's own machine it is known again when its agent connects, and else when it is enrolled again"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "host_in_use"),
 ))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(host): InPath<String>,
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
@@ -68,13 +68,13 @@ pub async fn delete(
     params(("host" = String, Path, description = "Name or id")), request_body = DeadHost, responses(
     (status = 204, description = "Its desktops have ended"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "host_in_use: its agent is, or has been, connected"),
 ))]
 pub async fn fence(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(host): InPath<String>,
     Body(DeadHost { epoch, evidence }): Body<DeadHost>,
 ) -> Result<StatusCode> {
@@ -100,12 +100,12 @@ fn words<'a>(text: &'a str, otherwise: &str) -> Result<&'a str> {
     params(("host" = String, Path, description = "Name or id")), request_body = DenyHost, responses(
     (status = 204, description = "It is denied"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
 ))]
 pub async fn deny(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(host): InPath<String>,
     Body(DenyHost { reason }): Body<DenyHost>,
 ) -> Result<StatusCode> {
@@ -122,12 +122,12 @@ pub async fn deny(
 #[utoipa::path(delete, path = "/hosts/{host}/denial", tag = "hosts", security(("cookie" = []), ("token" = [])),
     params(("host" = String, Path, description = "Name or id")), responses(
     (status = 204, description = "It may connect"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
 ))]
 pub async fn allow(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(host): InPath<String>,
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
@@ -139,12 +139,12 @@ pub async fn allow(
 #[utoipa::path(put, path = "/hosts/{host}/drain", tag = "hosts", security(("cookie" = []), ("token" = [])),
     params(("host" = String, Path, description = "Name or id")), responses(
     (status = 204, description = "None go there"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
 ))]
 pub async fn drain(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(host): InPath<String>,
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
@@ -156,12 +156,12 @@ pub async fn drain(
 #[utoipa::path(delete, path = "/hosts/{host}/drain", tag = "hosts", security(("cookie" = []), ("token" = [])),
     params(("host" = String, Path, description = "Name or id")), responses(
     (status = 204, description = "They may"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
 ))]
 pub async fn resume(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(host): InPath<String>,
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;

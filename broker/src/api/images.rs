@@ -1,6 +1,6 @@
 //! `/images`: what hosts have in their stores.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::extract::{InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
@@ -19,11 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[utoipa::path(get, path = "/images", tag = "images", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Image>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Image>>> {
     let n = limit(paging.limit)?;
@@ -35,12 +35,12 @@ pub async fn list(
     params(("image" = String, Path, description = "Digest, a unique prefix of one, or a name (the newest version)")),
     responses(
     (status = 200, body = Image),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "image_not_found"),
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InPath(image): InPath<String>,
 ) -> Result<Json<Image>> {
     Ok(Json(app.store.resolve_image(&image).await?))
@@ -51,14 +51,14 @@ pub async fn show(
     params(("image" = String, Path, description = "Digest, a unique prefix of one, or a name (the newest version)")),
     responses(
     (status = 204, description = "Gone from all hosts"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "image_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "image_in_use"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "host_offline, image_not_deleted"),
 ))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(image): InPath<String>,
 ) -> Result<StatusCode> {
     let image = app.store.resolve_image(&image).await?;

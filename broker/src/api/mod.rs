@@ -2,6 +2,8 @@
 //!
 //! Handlers translate: extract, call the store or [`connect`](crate::connect), show. They hold no rules of their own.
 
+pub mod access;
+mod apply;
 mod audit;
 mod auth;
 pub mod caller;
@@ -40,6 +42,9 @@ use utoipa_axum::routes;
 
 /// The largest request body, bytes. The largest real one, a new pool with its entitlements, is far below.
 const LARGEST_BODY: usize = 64 << 10;
+
+/// The same where all pools come at once: a thousand of them with some hundred names each.
+const LARGEST_POOLS: usize = 4 << 20;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -82,6 +87,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(users::create, users::list))
         .routes(routes!(users::show, users::delete))
         .routes(routes!(users::password))
+        .routes(routes!(users::role))
         .routes(routes!(groups::list))
         .routes(routes!(images::list))
         .routes(routes!(images::show, images::delete))
@@ -94,7 +100,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(enrollments::create, enrollments::list))
         .routes(routes!(enrollments::delete))
         .routes(routes!(audit::list))
-        .routes(routes!(audit::verify));
+        .routes(routes!(audit::verify))
+        .merge(
+            OpenApiRouter::new().routes(routes!(apply::apply)).layer(DefaultBodyLimit::max(LARGEST_POOLS)),
+        );
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
 }
 

@@ -1,6 +1,6 @@
 //! `/pools`: sets of like desktops.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
@@ -23,18 +23,23 @@ const MOST_DESKTOPS: u32 = 100_000;
 /// The longest description, characters.
 const LONGEST_DESCRIPTION: usize = 500;
 
-fn check(new: &NewPool) -> Result<(), String> {
-    check_name("pool", &new.name)?;
-    new.machine.unwrap_or_default().check()?;
-    new.recording.check()?;
-    new.entitled_groups.iter().try_for_each(|g| check_name("group", g))?;
+/// What is wrong with a pool, with the field that it is in.
+pub fn faults(new: &NewPool) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    let mut check = |field, checked: Result<(), String>| faults.extend(checked.err().map(|why| (field, why)));
+    check("name", check_name("pool", &new.name));
+    check("machine", new.machine.unwrap_or_default().check());
+    check("recording", new.recording.check());
+    for group in &new.entitled_groups {
+        check("entitled_groups", check_name("group", group));
+    }
     if !(1..=MOST_DESKTOPS).contains(&new.max_desktops.unwrap_or(1)) {
-        return Err(format!("max_desktops is from 1 to {MOST_DESKTOPS}"));
+        check("max_desktops", Err(format!("max_desktops is from 1 to {MOST_DESKTOPS}")));
     }
     if new.description.chars().count() > LONGEST_DESCRIPTION {
-        return Err(format!("a description has at most {LONGEST_DESCRIPTION} characters"));
+        check("description", Err(format!("a description has at most {LONGEST_DESCRIPTION} characters")));
     }
-    Ok(())
+    faults
 }
 
 /// Make a pool; hosts that have the image begin to make its template.
@@ -42,16 +47,18 @@ fn check(new: &NewPool) -> Result<(), String> {
     request_body = NewPool, responses(
     (status = 201, body = Pool),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "image_not_found, user_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "name_taken"),
 ))]
 pub async fn create(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     Body(new): Body<NewPool>,
 ) -> Result<impl IntoResponse> {
-    check(&new).map_err(ApiError::invalid)?;
+    if let Some((_, why)) = faults(&new).into_iter().next() {
+        return Err(ApiError::invalid(why));
+    }
     let image = app.store.resolve_image(&new.image).await?;
     let pool = app.store.create_pool(&caller.name, &new, &image.digest).await?;
     app.control.changed([Change::Hosts]);
@@ -62,11 +69,11 @@ pub async fn create(
 #[utoipa::path(get, path = "/pools", tag = "pools", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Pool>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Pool>>> {
     let n = limit(paging.limit)?;
@@ -82,12 +89,12 @@ pub async fn list(
 #[utoipa::path(get, path = "/pools/{pool}", tag = "pools", security(("cookie" = []), ("token" = [])),
     params(("pool" = String, Path, description = "Name or id")), responses(
     (status = 200, body = Pool),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InPath(pool): InPath<String>,
 ) -> Result<Json<Pool>> {
     Ok(Json(view::pool(app.store.pool(&pool).await?, &app).await?))
@@ -106,13 +113,13 @@ pub struct Force {
 #[utoipa::path(delete, path = "/pools/{pool}", tag = "pools", security(("cookie" = []), ("token" = [])),
     params(("pool" = String, Path, description = "Name or id"), Force), responses(
     (status = 204, description = "Deleted"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "pool_in_use"),
 ))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(pool): InPath<String>,
     InQuery(Force { force }): InQuery<Force>,
 ) -> Result<StatusCode> {

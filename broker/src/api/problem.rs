@@ -55,37 +55,55 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// The status and the code of what the store says.
+pub fn of_store(e: &store::Error) -> (StatusCode, String) {
+    use store::Error as E;
+    let (status, code) = match e {
+        E::Fault(Fault::Unavailable(_) | Fault::Contended(_) | Fault::Unknown(_)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable")
+        }
+        E::Fault(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+        E::NotFound { what, .. } => return (StatusCode::NOT_FOUND, format!("{what}_not_found")),
+        E::InUse { what, .. } => return (StatusCode::CONFLICT, format!("{what}_in_use")),
+        // Each of them would be refused alone; which of them does not matter much.
+        E::PlanRefused(obstacles) => match obstacles.first() {
+            Some(first) => return of_store(&first.error),
+            None => (StatusCode::CONFLICT, "plan_refused"),
+        },
+        E::ImageUnclear(_) => (StatusCode::NOT_FOUND, "image_not_found"),
+        E::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken"),
+        E::PoolFixed { .. } => (StatusCode::CONFLICT, "pool_fixed"),
+        E::PlanOutdated => (StatusCode::CONFLICT, "plan_outdated"),
+        E::AlreadyAssigned { .. } => (StatusCode::CONFLICT, "already_assigned"),
+        E::LastAdministrator(_) => (StatusCode::CONFLICT, "last_administrator"),
+        E::PoolFull { .. } => (StatusCode::CONFLICT, "pool_full"),
+        E::NotEntitled { .. } => (StatusCode::FORBIDDEN, "not_entitled"),
+        E::NoHost { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_host"),
+        E::TemplateFailed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "desktop_failed"),
+        E::ShadowOff { .. } => (StatusCode::FORBIDDEN, "shadow_off"),
+        E::ShadowControlOff { .. } => (StatusCode::FORBIDDEN, "shadow_control_off"),
+        // None of these is met by what people ask for; a host or another broker hears them.
+        E::LinkLost { .. }
+        | E::BrokerEnded
+        | E::DatabaseOlder { .. }
+        | E::HostUnknown { .. }
+        | E::HostDenied { .. }
+        | E::NotThatHost { .. }
+        | E::TokenRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over"),
+        E::SessionEnded(_) => (StatusCode::GONE, "session_ended"),
+    };
+    (status, code.to_owned())
+}
+
 impl From<store::Error> for ApiError {
     fn from(e: store::Error) -> Self {
-        use store::Error as E;
-        let (status, code) = match &e {
-            E::Fault(Fault::Unavailable(_) | Fault::Contended(_) | Fault::Unknown(_)) => {
-                tracing::error!(error = %e, "a request failed");
-                (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable".to_owned())
-            }
-            E::Fault(_) => return Self::internal(&e),
-            E::NotFound { what, .. } => (StatusCode::NOT_FOUND, format!("{what}_not_found")),
-            E::ImageUnclear(_) => (StatusCode::NOT_FOUND, "image_not_found".to_owned()),
-            E::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken".to_owned()),
-            E::InUse { what, .. } => (StatusCode::CONFLICT, format!("{what}_in_use")),
-            E::AlreadyAssigned { .. } => (StatusCode::CONFLICT, "already_assigned".to_owned()),
-            E::LastAdministrator(_) => (StatusCode::CONFLICT, "last_administrator".to_owned()),
-            E::PoolFull { .. } => (StatusCode::CONFLICT, "pool_full".to_owned()),
-            E::NotEntitled { .. } => (StatusCode::FORBIDDEN, "not_entitled".to_owned()),
-            E::NoHost { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_host".to_owned()),
-            E::TemplateFailed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "desktop_failed".to_owned()),
-            E::ShadowOff { .. } => (StatusCode::FORBIDDEN, "shadow_off".to_owned()),
-            E::ShadowControlOff { .. } => (StatusCode::FORBIDDEN, "shadow_control_off".to_owned()),
-            // None of these is met by what people ask for; a host or another broker hears them.
-            E::LinkLost { .. }
-            | E::BrokerEnded
-            | E::DatabaseOlder { .. }
-            | E::HostUnknown { .. }
-            | E::HostDenied { .. }
-            | E::NotThatHost { .. }
-            | E::TokenRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over".to_owned()),
-            E::SessionEnded(_) => (StatusCode::GONE, "session_ended".to_owned()),
-        };
+        let (status, code) = of_store(&e);
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            return Self::internal(&e);
+        }
+        if matches!(e, store::Error::Fault(_)) {
+            tracing::error!(error = %e, "a request failed");
+        }
         Self::new(status, &code, e.to_string())
     }
 }

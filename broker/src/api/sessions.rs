@@ -12,7 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lucarne_control::api::{Connection, NewSession, Page, Problem, Role, Session, SessionState};
+use lucarne_control::api::{Connection, NewSession, Page, Permission, Problem, Session, SessionState};
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{DesktopId, SessionId};
@@ -121,7 +121,7 @@ pub struct Listing {
     ended: bool,
 }
 
-/// The caller's live sessions, or for administrators everyone's (`all=true`); with `ended` those of the past too.
+/// The caller's live sessions, or with `desktops:read` everyone's (`all=true`); with `ended` those of the past too.
 #[utoipa::path(get, path = "/sessions", tag = "sessions", security(("cookie" = []), ("token" = [])),
     params(Listing), responses(
     (status = 200, body = Page<Session>),
@@ -133,7 +133,7 @@ pub async fn list(
     InQuery(listing): InQuery<Listing>,
 ) -> Result<Json<Page<Session>>> {
     let n = limit(listing.limit)?;
-    let everyones = listing.all && caller.0.role == Role::Administrator;
+    let everyones = listing.all && caller.0.may(Permission::DesktopsRead);
     let user = if everyones { None } else { Some(caller.user()?) };
     let rows = app.store.sessions(user, listing.ended, after(&listing.after)?, n + 1).await?;
     Ok(page(rows.into_iter().map(|r| view::session(r.session, &app.viewers)).collect(), n, |s: &Session| {
@@ -151,6 +151,19 @@ pub async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<Sess
         return Ok(row);
     }
     Err(lucarne_core::store::Error::NotFound { what: "session", name: id.to_string() }.into())
+}
+
+/// Goes on if the caller may end the session, or a viewer of it.
+///
+/// # Errors
+/// `session_not_found`, `not_permitted` where they may see it, and no more.
+pub async fn may_end(app: &App, caller: &SignedIn, id: SessionId) -> Result<()> {
+    let row = visible(app, caller, id).await?;
+    if caller.may_as(Permission::DesktopsWrite, Some(row.user)) {
+        return Ok(());
+    }
+    let detail = format!("this takes {} where the session is another's", Permission::DesktopsWrite);
+    Err(ApiError::new(StatusCode::FORBIDDEN, "not_permitted", detail))
 }
 
 /// The caller's own session, if it has not ended, and its desktop.
@@ -232,7 +245,7 @@ pub async fn log_off(
     InPath(id): InPath<SessionId>,
     InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<StatusCode> {
-    visible(&app, &caller, id).await?;
+    may_end(&app, &caller, id).await?;
     let (desktop, ended) = app.store.log_off(&caller.0.name, id).await?;
     watch::tell(&app, &ended, &End::LoggedOff);
     if wait {

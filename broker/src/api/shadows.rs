@@ -1,9 +1,9 @@
 //! `/sessions/{id}/shadow` and `/sessions/{id}/viewers`: administrators who watch, users who answer, and ending a viewer.
 
-use super::caller::{Administrator, SignedIn};
+use super::caller::SignedIn;
 use super::extract::{Body, InPath};
 use super::problem::{ApiError, Result};
-use super::sessions::{STREAM, own_live, visible};
+use super::sessions::{STREAM, may_end, own_live};
 use crate::app::App;
 use crate::shadow::{self, Allowed};
 use crate::view;
@@ -27,7 +27,7 @@ const LONGEST_REASON: usize = 200;
     params(("id" = String, Path, description = "The session's id")), request_body = NewShadow, responses(
     (status = 201, body = Connection, description = "Redeem the ticket within 30 s; it opens a view-only stream, or one with control"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only, shadow_off, shadow_control_off, shadow_denied, shadow_unanswered"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted, shadow_off, shadow_control_off, shadow_denied, shadow_unanswered"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "nobody_to_ask, already_asking, shadow_unseen"),
     (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended"),
@@ -35,7 +35,7 @@ const LONGEST_REASON: usize = 200;
 ))]
 pub async fn shadow(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(id): InPath<SessionId>,
     Body(new): Body<NewShadow>,
 ) -> Result<(StatusCode, Json<Connection>)> {
@@ -99,7 +99,7 @@ pub async fn end_viewer(
     caller: SignedIn,
     InPath((id, viewer)): InPath<(SessionId, u64)>,
 ) -> Result<StatusCode> {
-    visible(&app, &caller, id).await?;
+    may_end(&app, &caller, id).await?;
     if !app.viewers.stop(id, viewer, &caller.0.name) {
         return Err(Error::NotFound { what: "viewer", name: viewer.to_string() }.into());
     }

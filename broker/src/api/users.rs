@@ -1,6 +1,6 @@
 //! `/users`: who may sign in.
 
-use super::caller::Administrator;
+use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::me::forget_initial;
 use super::problem::{ApiError, Result};
@@ -12,7 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use lucarne_control::api::{NewPassword, NewUser, Page, Problem, User};
+use lucarne_control::api::{NewPassword, NewRole, NewUser, Page, Problem, User};
 use std::sync::Arc;
 
 /// Add a user.
@@ -20,12 +20,12 @@ use std::sync::Arc;
     request_body = NewUser, responses(
     (status = 201, body = User),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "name_taken"),
 ))]
 pub async fn create(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     Body(new): Body<NewUser>,
 ) -> Result<impl IntoResponse> {
     let groups = || new.groups.iter().try_for_each(|g| check_name("group", g));
@@ -41,11 +41,11 @@ pub async fn create(
 #[utoipa::path(get, path = "/users", tag = "users", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<User>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<User>>> {
     let n = limit(paging.limit)?;
@@ -56,12 +56,12 @@ pub async fn list(
 #[utoipa::path(get, path = "/users/{user}", tag = "users", security(("cookie" = []), ("token" = [])),
     params(("user" = String, Path, description = "Name or id")), responses(
     (status = 200, body = User),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    _: Administrator,
+    _: SignedIn,
     InPath(user): InPath<String>,
 ) -> Result<Json<User>> {
     Ok(Json(app.store.user(&user).await?))
@@ -71,13 +71,13 @@ pub async fn show(
 #[utoipa::path(delete, path = "/users/{user}", tag = "users", security(("cookie" = []), ("token" = [])),
     params(("user" = String, Path, description = "Name or id")), responses(
     (status = 204, description = "Deleted"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "last_administrator"),
 ))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(user): InPath<String>,
 ) -> Result<StatusCode> {
     let name = app.store.user(&user).await?.name;
@@ -92,12 +92,12 @@ pub async fn delete(
     params(("user" = String, Path, description = "Name or id")), request_body = NewPassword, responses(
     (status = 204, description = "Set"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "administrators_only"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
 ))]
 pub async fn password(
     State(app): State<Arc<App>>,
-    Administrator(caller): Administrator,
+    SignedIn(caller): SignedIn,
     InPath(user): InPath<String>,
     Body(new): Body<NewPassword>,
 ) -> Result<StatusCode> {
@@ -107,4 +107,22 @@ pub async fn password(
     app.store.set_password(&caller.name, user.id, &hash, None).await?;
     forget_initial(&app, &user.name)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Give a user another role. What they are doing goes by it from their next request on.
+#[utoipa::path(put, path = "/users/{user}/role", tag = "users", security(("cookie" = []), ("token" = [])),
+    params(("user" = String, Path, description = "Name or id")), request_body = NewRole, responses(
+    (status = 200, body = User),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "last_administrator"),
+))]
+pub async fn role(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    InPath(user): InPath<String>,
+    Body(new): Body<NewRole>,
+) -> Result<Json<User>> {
+    Ok(Json(app.store.set_role(&caller.name, &user, new.role).await?))
 }

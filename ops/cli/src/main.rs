@@ -8,6 +8,7 @@ mod commands;
 mod exit;
 mod output;
 mod pin;
+mod pools_file;
 mod progress;
 mod up;
 

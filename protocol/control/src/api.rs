@@ -1,5 +1,6 @@
 //! The REST types of `/api/v1`: JSON, field names in snake case, times in seconds since the epoch.
 
+pub use crate::access::{Permission, Role};
 use crate::agent::{HostFacts, TemplateObserved};
 use crate::desktop::{ForkTimings, LaunchStep, Phase};
 use crate::ids::{DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, UserId};
@@ -30,14 +31,26 @@ pub struct Credentials {
     pub password: String,
 }
 
-/// What a user may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Everything.
-    Administrator,
-    /// Use desktops that they are entitled to.
-    User,
+/// Name and password, and what is wanted for them.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct TokenRequest {
+    /// The user's name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+    /// All that may be done with the token, of what the user may do; everything of that when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Vec<Permission>>,
+    /// How long it works, seconds, from a minute to a year; 30 days when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_for: Option<u32>,
+}
+
+/// Another role for a user.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewRole {
+    /// The role.
+    pub role: Role,
 }
 
 /// A person who signs in.

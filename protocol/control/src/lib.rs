@@ -3,8 +3,10 @@
 //! This crate does no I/O and knows no async runtime. Everything here is plain data with serde; unknown fields are
 //! ignored, so that two versions can talk.
 
+pub mod access;
 pub mod agent;
 pub mod api;
+pub mod apply;
 pub mod desktop;
 pub mod enroll;
 pub mod ids;

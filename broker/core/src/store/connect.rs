@@ -207,6 +207,7 @@ fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>, why: &str)
         assigned: true,
         created_at: now,
         ended_at: None,
+        policy: Some(claim.pool.policy),
     };
     tx.insert(&desktop)?;
     tx.insert(&Placement {
@@ -268,7 +269,7 @@ fn session(tx: &mut Tx<'_>, claim: &Claim<'_>, desktop: &Desktop) -> Result<Sess
             session
         }
     };
-    Ok(sessions::row(session, &claim.user.name, &claim.pool, &desktop.name))
+    Ok(sessions::row(session, &claim.user.name, &claim.pool, Some(desktop)))
 }
 
 /// The desktop of the claim, which is on that host.

@@ -42,6 +42,35 @@ fn key(pool: &PoolId, (kind, holder): (HolderKind, uuid::Uuid)) -> Key<Entitleme
     Entitlement::key(pool, &kind, &holder)
 }
 
+/// Lets a user, or a group that is made when there is none of that name, use a pool whose row is held; tells whether they could
+/// not before.
+pub(super) fn give(tx: &mut Tx<'_>, actor: &str, pool: &Pool, holder: &Holder) -> Result<bool> {
+    let of = match holder {
+        Holder::User(name) => (HolderKind::User, users::find(tx, name)?.id.0),
+        Holder::Group(name) if name == EVERYONE => (HolderKind::Group, EVERYONE_ID.0),
+        Holder::Group(name) => (HolderKind::Group, users::group(tx, name)?.0),
+    };
+    if tx.peek(key(&pool.id, of))?.is_some() {
+        return Ok(false);
+    }
+    tx.insert(&Entitlement { pool_id: pool.id, holder_kind: of.0, holder: of.1 })?;
+    tx.audit(actor, "pool.entitled", &pool.name, &holder.describe())?;
+    Ok(true)
+}
+
+/// Takes that away; tells whether they could before.
+pub(super) fn take(tx: &mut Tx<'_>, actor: &str, pool: &Pool, holder: &Holder) -> Result<bool> {
+    let of = match holder {
+        Holder::User(name) => (HolderKind::User, users::find(tx, name)?.id.0),
+        Holder::Group(name) => (HolderKind::Group, group(tx, name)?.0),
+    };
+    if !tx.remove(key(&pool.id, of))? {
+        return Ok(false);
+    }
+    tx.audit(actor, "pool.withdrawn", &pool.name, &holder.describe())?;
+    Ok(true)
+}
+
 impl Store {
     /// Lets a user, or a group that is made when there is none of that name, use a pool; nothing when they may already.
     ///
@@ -50,17 +79,8 @@ impl Store {
     pub async fn entitle(&self, actor: &str, pool_name: &str, holder: &Holder) -> Result<()> {
         let (actor, pool_name, holder) = (actor.to_owned(), pool_name.to_owned(), holder.clone());
         self.write(move |tx| {
-            let of = match &holder {
-                Holder::User(name) => (HolderKind::User, users::find(tx, name)?.id.0),
-                Holder::Group(name) if name == EVERYONE => (HolderKind::Group, EVERYONE_ID.0),
-                Holder::Group(name) => (HolderKind::Group, users::group(tx, name)?.0),
-            };
             let pool = pool(tx, &pool_name)?;
-            if tx.peek(key(&pool.id, of))?.is_some() {
-                return Ok(());
-            }
-            tx.insert(&Entitlement { pool_id: pool.id, holder_kind: of.0, holder: of.1 })?;
-            Ok(tx.audit(&actor, "pool.entitled", &pool.name, &holder.describe())?)
+            give(tx, &actor, &pool, &holder).map(drop)
         })
         .await
     }
@@ -72,15 +92,8 @@ impl Store {
     pub async fn withdraw(&self, actor: &str, pool_name: &str, holder: &Holder) -> Result<()> {
         let (actor, pool_name, holder) = (actor.to_owned(), pool_name.to_owned(), holder.clone());
         self.write(move |tx| {
-            let of = match &holder {
-                Holder::User(name) => (HolderKind::User, users::find(tx, name)?.id.0),
-                Holder::Group(name) => (HolderKind::Group, group(tx, name)?.0),
-            };
             let pool = pool(tx, &pool_name)?;
-            if !tx.remove(key(&pool.id, of))? {
-                return Ok(());
-            }
-            Ok(tx.audit(&actor, "pool.withdrawn", &pool.name, &holder.describe())?)
+            take(tx, &actor, &pool, &holder).map(drop)
         })
         .await
     }

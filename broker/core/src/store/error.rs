@@ -89,6 +89,27 @@ pub enum Error {
         /// By what, and what to do.
         by: String,
     },
+    /// What the desktops of a pool are forked from does not change.
+    #[error(
+        "what its desktops are forked from cannot be changed, and its {what} is {is}. Leave it as it is with {hint}, make a pool of \
+         another name, or delete this one first"
+    )]
+    PoolFixed {
+        /// `image` or `machine`.
+        what: &'static str,
+        /// What it is.
+        is: String,
+        /// How it is written.
+        hint: String,
+    },
+    /// What would be done is not what the plan of that revision said.
+    #[error(
+        "the pools have changed since the plan was made, and nothing was done; look at a new plan, and apply that"
+    )]
+    PlanOutdated,
+    /// Something stands in the way of what was to be done.
+    #[error("nothing was done: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    PlanRefused(Vec<Obstacle>),
     /// The image's name or digest prefix stands for none or for several.
     #[error("{0}")]
     ImageUnclear(String),
@@ -166,6 +187,29 @@ pub enum Error {
     /// The last administrator stays.
     #[error("{0:?} is the last administrator; make another user an administrator first")]
     LastAdministrator(String),
+}
+
+/// Why a pool cannot be as it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("pool {pool:?}: {error}{}", self.remedy())]
+pub struct Obstacle {
+    /// The pool's name.
+    pub pool: String,
+    /// The field that is to blame, if one is.
+    pub field: Option<&'static str>,
+    /// What it would be alone.
+    pub error: Box<Error>,
+}
+
+impl Obstacle {
+    /// What to do, where the error does not say it because it is met elsewhere too.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match *self.error {
+            Error::NotFound { .. } => "; create the user first, or take the name out of entitled_users",
+            _ => "",
+        }
+    }
 }
 
 impl Error {

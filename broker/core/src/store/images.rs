@@ -75,6 +75,34 @@ fn take_over(tx: &mut Tx<'_>, host: HostId, host_name: &str, image: &ImageInfo) 
     Ok(())
 }
 
+/// The image that a name (its newest version), a digest, or a unique prefix of 8 digits or more stands for.
+pub(super) fn resolve(tx: &mut Tx<'_>, reference: &str) -> Result<Image> {
+    if let Some(newest) = tx.find(Image::named(reference).newest_first())? {
+        return Ok(newest);
+    }
+    let all = all(tx, Image::all, |image| image.digest.clone())?;
+    if reference.len() < 8 || !reference.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let mut names: Vec<_> = all.into_iter().map(|i| i.name).collect();
+        names.sort();
+        names.dedup();
+        return Err(Error::ImageUnclear(if names.is_empty() {
+            format!("there is no image {reference:?}, nor any other; build or import one on a host first")
+        } else {
+            format!("there is no image {reference:?}; there are: {}", names.join(", "))
+        }));
+    }
+    let mut matching = all.into_iter().filter(|i| i.digest.as_str().starts_with(reference));
+    match (matching.next(), matching.next()) {
+        (Some(image), None) => Ok(image),
+        (None, _) => {
+            Err(Error::ImageUnclear(format!("there is no image whose digest begins with {reference}")))
+        }
+        (Some(_), Some(_)) => Err(Error::ImageUnclear(format!(
+            "several images' digests begin with {reference}; give more of its digits"
+        ))),
+    }
+}
+
 impl Store {
     /// Takes over what a host says is in its store.
     ///
@@ -122,32 +150,8 @@ impl Store {
     pub async fn resolve_image(&self, reference: &str) -> Result<api::Image> {
         let reference = reference.to_owned();
         self.read(move |tx| {
-            if let Some(newest) = tx.find(Image::named(&reference).newest_first())? {
-                return view(tx, newest);
-            }
-            let all = all(tx, Image::all, |image| image.digest.clone())?;
-            if reference.len() < 8 || !reference.bytes().all(|b| b.is_ascii_hexdigit()) {
-                let mut names: Vec<_> = all.into_iter().map(|i| i.name).collect();
-                names.sort();
-                names.dedup();
-                return Err(Error::ImageUnclear(if names.is_empty() {
-                    format!(
-                        "there is no image {reference:?}, nor any other; build or import one on a host first"
-                    )
-                } else {
-                    format!("there is no image {reference:?}; there are: {}", names.join(", "))
-                }));
-            }
-            let mut matching = all.into_iter().filter(|i| i.digest.as_str().starts_with(&reference));
-            match (matching.next(), matching.next()) {
-                (Some(image), None) => view(tx, image),
-                (None, _) => Err(Error::ImageUnclear(format!(
-                    "there is no image whose digest begins with {reference}"
-                ))),
-                (Some(_), Some(_)) => Err(Error::ImageUnclear(format!(
-                    "several images' digests begin with {reference}; give more of its digits"
-                ))),
-            }
+            let image = resolve(tx, &reference)?;
+            view(tx, image)
         })
         .await
     }

@@ -187,6 +187,7 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
     let pools: HashMap<_, _> = pools.into_iter().map(|pool| (pool.id, pool)).collect();
     let desktop = |d: Desktop| {
         let pool = pools.get(&d.pool_id).ok_or_else(|| Error::not_found("pool", d.pool_id))?;
+        let policy = d.policy(pool);
         Ok(DesktopDesired {
             desktop: d.id,
             generation: d.generation,
@@ -194,10 +195,10 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
             fresh: !d.held || mutant("a host is told to make anew what it has lost"),
             template: pool.template(),
             identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
-            network: pool.policy.0.network,
-            audio: pool.policy.0.audio,
-            clipboard: pool.policy.0.clipboard,
-            recording: pool.policy.0.recording,
+            network: policy.network,
+            audio: policy.audio,
+            clipboard: policy.clipboard,
+            recording: policy.recording,
             pool: Some(d.pool_id),
         })
     };

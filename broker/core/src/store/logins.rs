@@ -2,14 +2,28 @@
 
 use super::{Error, Result, Store, seconds};
 use lucarne_control::UserId;
-use lucarne_control::api::Role;
+use lucarne_control::api::{Permission, Role};
 use lucarne_db::tables::{Login, LoginKind, User};
+use lucarne_db::value::Json;
 
 /// How long a cookie lives without use, milliseconds: 12 hours.
 const COOKIE_IDLE: i64 = 12 * 3_600_000;
 
-/// How long a bearer token lives, milliseconds: 30 days.
-const TOKEN_LIFE: i64 = 30 * 86_400_000;
+/// What a bearer token is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// How long it lives, milliseconds.
+    pub life: i64,
+    /// All that may be done with it; what its user may do where nothing is said.
+    pub permissions: Option<Vec<Permission>>,
+}
+
+impl Default for NewToken {
+    /// 30 days, for everything.
+    fn default() -> Self {
+        Self { life: 30 * 86_400_000, permissions: None }
+    }
+}
 
 /// A cookie's life is prolonged when this much of it is gone, milliseconds. Lower: a write for nearly every request.
 const PROLONG_AFTER: i64 = 600_000;
@@ -24,21 +38,65 @@ pub struct Caller {
     pub user: Option<UserId>,
     /// The name, for the audit log.
     pub name: String,
-    /// What they may do.
+    /// Their role.
     pub role: Role,
+    /// What they may do with this login.
+    pub permissions: Vec<Permission>,
     /// The sha256 of the login's token; none for local peers.
     pub login: Option<Vec<u8>>,
 }
 
+impl Caller {
+    /// Whether they may do this.
+    #[must_use]
+    pub fn may(&self, permission: Permission) -> bool {
+        self.permissions.contains(&permission)
+    }
+}
+
+/// What is left of a role's permissions with a login that is for these only.
+fn permissions(role: Role, only: Option<&[Permission]>) -> Vec<Permission> {
+    let all = role.permissions().iter().copied();
+    all.filter(|permission| only.is_none_or(|only| only.contains(permission))).collect()
+}
+
 impl Store {
+    /// Keeps a cookie's login, see [`Store::create_token`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the user was deleted meanwhile, or a database fault.
+    pub async fn create_cookie(&self, user: UserId, name: &str, hash: &[u8]) -> Result<i64> {
+        let whole = NewToken { life: COOKIE_IDLE, permissions: None };
+        self.create_login(user, name, LoginKind::Cookie, whole, hash).await
+    }
+
+    /// Keeps a token with the given sha256 and tells when it ends, seconds since the epoch.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the user was deleted meanwhile, or a database fault.
+    pub async fn create_token(&self, user: UserId, name: &str, new: NewToken, hash: &[u8]) -> Result<i64> {
+        self.create_login(user, name, LoginKind::Token, new, hash).await
+    }
+
     /// Keeps a login with the given sha256 of its token and tells when it ends, seconds since the epoch.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the user was deleted meanwhile, or a database fault.
-    pub async fn create_login(&self, user: UserId, name: &str, kind: LoginKind, hash: &[u8]) -> Result<i64> {
-        let (word, life) = match kind {
-            LoginKind::Cookie => ("cookie", COOKIE_IDLE),
-            LoginKind::Token => ("token", TOKEN_LIFE),
+    async fn create_login(
+        &self,
+        user: UserId,
+        name: &str,
+        kind: LoginKind,
+        new: NewToken,
+        hash: &[u8],
+    ) -> Result<i64> {
+        let detail = match (kind, &new.permissions) {
+            (LoginKind::Cookie, _) => "cookie".to_owned(),
+            (LoginKind::Token, None) => "token".to_owned(),
+            (LoginKind::Token, Some(only)) => {
+                let words: Vec<_> = only.iter().map(|permission| permission.as_str()).collect();
+                format!("token for {}", words.join(", "))
+            }
         };
         let (name, hash) = (name.to_owned(), hash.to_vec());
         self.write(move |tx| {
@@ -49,9 +107,17 @@ impl Store {
             for login in tx.claim(Login::by_expiry().up_to(&now).limit(FORGET))? {
                 tx.delete(login)?;
             }
-            let (created_at, expires_at) = (now, now + life);
-            tx.insert(&Login { hash: hash.clone(), user_id: user, kind, created_at, expires_at })?;
-            tx.audit(&name, "login.created", &name, word)?;
+            let (created_at, expires_at) = (now, now + new.life);
+            let permissions = new.permissions.clone().map(Json);
+            tx.insert(&Login {
+                hash: hash.clone(),
+                user_id: user,
+                kind,
+                created_at,
+                expires_at,
+                permissions,
+            })?;
+            tx.audit(&name, "login.created", &name, &detail)?;
             Ok(seconds(expires_at))
         })
         .await
@@ -72,10 +138,11 @@ impl Store {
                 let user = tx.peek(User::key(&login.user_id))?.filter(|user| user.deleted_at.is_none());
                 let aged =
                     login.kind == LoginKind::Cookie && login.expires_at - now < COOKIE_IDLE - PROLONG_AFTER;
-                Ok(user.map(|user| (user, aged)))
+                let only = login.permissions.map(|only| only.0);
+                Ok(user.map(|user| (user, only, aged)))
             })
             .await?;
-        let Some((user, aged)) = found else { return Ok(None) };
+        let Some((user, only, aged)) = found else { return Ok(None) };
         if aged {
             let key = hash.to_vec();
             self.write(move |tx| {
@@ -87,7 +154,13 @@ impl Store {
             })
             .await?;
         }
-        Ok(Some(Caller { user: Some(user.id), name: user.name, role: user.role, login: Some(hash.to_vec()) }))
+        Ok(Some(Caller {
+            user: Some(user.id),
+            name: user.name,
+            role: user.role,
+            permissions: permissions(user.role, only.as_deref()),
+            login: Some(hash.to_vec()),
+        }))
     }
 
     /// Ends one login.

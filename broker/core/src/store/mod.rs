@@ -4,6 +4,7 @@
 //! database, so a bug gives an error, not a double. Rows that a decision rests on are locked, where it can be in this
 //! order: user, pool, desktop, session, host. Who meets somebody in another order is rolled back and goes again. Knows nothing of SQL, HTTP, of agents or of what is observed.
 
+mod apply;
 mod audit;
 mod brokers;
 mod connect;
@@ -28,17 +29,17 @@ mod shadows;
 mod tickets;
 mod users;
 
+pub use apply::{Plan, Wanted};
 pub use brokers::{BEAT, SILENCE, Swept};
 pub use connect::{Assigned, ConnectRequest};
 pub use desktops::{DesktopHost, DesktopRow, PlacedDesktop};
 pub use end::Ended;
 pub use enroll::{Enrolled, Invitation};
 pub use entitle::Holder;
-pub use error::{Error, Result};
+pub use error::{Error, Obstacle, Result};
 pub use figures::{Figures, HostFigures, PoolFigures};
 pub use links::{Link, Origin};
-pub use logins::Caller;
-pub use lucarne_db::tables::LoginKind;
+pub use logins::{Caller, NewToken};
 pub use pools::PoolRow;
 pub use record::Recorded;
 pub use sessions::{Over, SessionRow};
@@ -87,6 +88,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod apply_tests;
 #[cfg(test)]
 mod tests;
 

@@ -4,13 +4,13 @@ use super::{Ended, Error, Result, Store, changed_everywhere, end, rows, seconds,
 use lucarne_control::api::NewPool;
 use lucarne_control::spec::{ImageDigest, TemplateSpec};
 use lucarne_control::viewer::ShadowPolicy;
-use lucarne_control::{GroupId, PoolId, UserId};
+use lucarne_control::{DesktopId, GroupId, PoolId, UserId};
 use lucarne_db::tables::{
     Assignment, Desktop, EVERYONE, EVERYONE_ID, Entitlement, Group, HolderKind, Image, Membership, Pool,
     PoolPolicy, User,
 };
 use lucarne_db::value::{Json, ToValue};
-use lucarne_db::{Fault, Tx};
+use lucarne_db::{Fault, Locked, Tx};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -99,7 +99,7 @@ pub(super) fn all_entitled(
     Ok(entitled)
 }
 
-fn view(tx: &mut Tx<'_>, pool: Pool, with_entitlements: bool) -> Result<PoolRow> {
+pub(super) fn view(tx: &mut Tx<'_>, pool: Pool, with_entitlements: bool) -> Result<PoolRow> {
     let (mut entitled_users, mut entitled_groups) = (Vec::new(), Vec::new());
     if with_entitlements {
         let held = tx.list(Entitlement::of_pool(&pool.id))?;
@@ -132,7 +132,24 @@ fn shadow_word(policy: ShadowPolicy) -> String {
     }
 }
 
-fn insert(tx: &mut Tx<'_>, actor: &str, new: &NewPool, image: &ImageDigest) -> Result<Pool> {
+/// What a new pool lets people do.
+pub(super) fn policy(new: &NewPool) -> PoolPolicy {
+    PoolPolicy {
+        network: new.network,
+        shadow: new.shadow,
+        shadow_control: new.shadow_control,
+        audio: new.audio.unwrap_or(true),
+        clipboard: new.clipboard,
+        recording: new.recording,
+    }
+}
+
+/// How many desktops a new pool may have.
+pub(super) fn max_desktops(new: &NewPool) -> u32 {
+    new.max_desktops.unwrap_or(16)
+}
+
+pub(super) fn insert(tx: &mut Tx<'_>, actor: &str, new: &NewPool, image: &ImageDigest) -> Result<Pool> {
     if tx.find(Pool::named(&new.name))?.is_some() {
         return Err(Error::NameTaken { what: "pool", name: new.name.clone() });
     }
@@ -146,15 +163,8 @@ fn insert(tx: &mut Tx<'_>, actor: &str, new: &NewPool, image: &ImageDigest) -> R
         description: new.description.clone(),
         image: image.clone(),
         machine: Json(machine),
-        policy: Json(PoolPolicy {
-            network: new.network,
-            shadow: new.shadow,
-            shadow_control: new.shadow_control,
-            audio: new.audio.unwrap_or(true),
-            clipboard: new.clipboard,
-            recording: new.recording,
-        }),
-        max_desktops: new.max_desktops.unwrap_or(16),
+        policy: Json(policy(new)),
+        max_desktops: max_desktops(new),
         desktops: 0,
         created_at: tx.now(),
         deleted_at: None,
@@ -181,6 +191,48 @@ fn insert(tx: &mut Tx<'_>, actor: &str, new: &NewPool, image: &ImageDigest) -> R
     }
     tx.audit(actor, "pool.created", &new.name, &detail)?;
     Ok(pool)
+}
+
+/// The desktops of a pool that are to be there.
+fn wanted(tx: &mut Tx<'_>, pool: PoolId) -> Result<Vec<DesktopId>, Fault> {
+    let desktops: Vec<Desktop> = tx.list(Desktop::live_of_pool(&pool))?;
+    Ok(desktops.iter().filter(|d| d.is_wanted()).map(|d| d.id).collect())
+}
+
+/// Refuses what must not be done to a pool that has desktops.
+pub(super) fn check_unused(tx: &mut Tx<'_>, pool: &Pool) -> Result<()> {
+    match wanted(tx, pool.id)?.len() {
+        0 => Ok(()),
+        n => {
+            let by = format!("{n} desktop(s) run; log them off, or delete with force");
+            Err(Error::InUse { what: "pool", name: pool.name.clone(), by })
+        }
+    }
+}
+
+/// Deletes a pool, as [`Store::delete_pool`].
+pub(super) fn delete(
+    tx: &mut Tx<'_>,
+    actor: &str,
+    mut pool: Locked<Pool>,
+    force: bool,
+) -> Result<Vec<Ended>> {
+    if !force {
+        check_unused(tx, &pool)?;
+    }
+    let mut ended = Vec::new();
+    for desktop in wanted(tx, pool.id)? {
+        ended.extend(end::desktop(tx, actor, desktop, "its pool was deleted")?);
+    }
+    for entitlement in tx.lock_list(Entitlement::of_pool(&pool.id))? {
+        tx.delete(entitlement)?;
+    }
+    pool.deleted_at = Some(tx.now());
+    tx.update(&pool)?;
+    changed_everywhere(tx)?;
+    let detail = format!("{} desktop(s) will be destroyed", ended.len());
+    tx.audit(actor, "pool.deleted", &pool.name, &detail)?;
+    Ok(ended)
 }
 
 impl Store {
@@ -303,26 +355,8 @@ impl Store {
         self.write(move |tx| {
             let id = find(tx, &name_or_id)?.id;
             let pool = tx.lock(Pool::key(&id))?.filter(|pool| pool.deleted_at.is_none());
-            let mut pool = pool.ok_or_else(|| Error::not_found("pool", &name_or_id))?;
-            let desktops: Vec<Desktop> = tx.list(Desktop::live_of_pool(&id))?;
-            let wanted: Vec<_> = desktops.iter().filter(|d| d.is_wanted()).map(|d| d.id).collect();
-            if !wanted.is_empty() && !force {
-                let by = format!("{} desktop(s) run; log them off, or delete with force", wanted.len());
-                return Err(Error::InUse { what: "pool", name: pool.name.clone(), by });
-            }
-            let mut ended = Vec::new();
-            for desktop in wanted {
-                ended.extend(end::desktop(tx, &actor, desktop, "its pool was deleted")?);
-            }
-            for entitlement in tx.lock_list(Entitlement::of_pool(&id))? {
-                tx.delete(entitlement)?;
-            }
-            pool.deleted_at = Some(tx.now());
-            tx.update(&pool)?;
-            changed_everywhere(tx)?;
-            let detail = format!("{} desktop(s) will be destroyed", ended.len());
-            tx.audit(&actor, "pool.deleted", &pool.name, &detail)?;
-            Ok(ended)
+            let pool = pool.ok_or_else(|| Error::not_found("pool", &name_or_id))?;
+            delete(tx, &actor, pool, force)
         })
         .await
     }

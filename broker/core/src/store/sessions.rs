@@ -40,18 +40,19 @@ fn views(tx: &mut Tx<'_>, sessions: Vec<Session>) -> Result<Vec<SessionRow>> {
     let pools: HashMap<_, _> =
         tx.peek_all(sessions.iter().map(|s| Pool::key(&s.pool_id)))?.into_iter().map(|p| (p.id, p)).collect();
     let desktops = tx.peek_all(sessions.iter().map(|s| Desktop::key(&s.desktop_id)))?;
-    let desktops: HashMap<_, _> = desktops.into_iter().map(|d| (d.id, d.name)).collect();
+    let desktops: HashMap<_, _> = desktops.into_iter().map(|d| (d.id, d)).collect();
     let view = |s: Session| {
         let pool = pools.get(&s.pool_id).ok_or_else(|| Error::not_found("pool", s.pool_id))?;
         let user = users.get(&s.user_id).map(String::as_str).unwrap_or_default();
-        let desktop = desktops.get(&s.desktop_id).map(String::as_str).unwrap_or_default();
+        let desktop = desktops.get(&s.desktop_id);
         Ok(row(s, user, pool, desktop))
     };
     sessions.into_iter().map(view).collect()
 }
 
-/// A session with the names of its user and its desktop, and its pool.
-pub(super) fn row(s: Session, user: &str, pool: &Pool, desktop: &str) -> SessionRow {
+/// A session with its user's name, its pool and its desktop.
+pub(super) fn row(s: Session, user: &str, pool: &Pool, desktop: Option<&Desktop>) -> SessionRow {
+    let policy = desktop.map_or(pool.policy.0, |desktop| desktop.policy(pool));
     SessionRow {
         user: s.user_id,
         session: api::Session {
@@ -59,13 +60,13 @@ pub(super) fn row(s: Session, user: &str, pool: &Pool, desktop: &str) -> Session
             user: user.to_owned(),
             pool: pool.name.clone(),
             desktop: s.desktop_id,
-            desktop_name: desktop.to_owned(),
+            desktop_name: desktop.map(|desktop| desktop.name.clone()).unwrap_or_default(),
             state: s.state,
             viewers: Vec::new(),
             created_at: seconds(s.created_at),
             ended_at: s.ended_at.map(seconds),
-            recorded: pool.policy.0.recording.mode != RecordingMode::Off,
-            clipboard: pool.policy.0.clipboard,
+            recorded: policy.recording.mode != RecordingMode::Off,
+            clipboard: policy.clipboard,
         },
     }
 }

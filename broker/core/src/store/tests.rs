@@ -42,7 +42,7 @@ fn secret_hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
-async fn scene(db: Db) -> Scene {
+pub(super) async fn scene(db: Db) -> Scene {
     Scene::new(db).await
 }
 
@@ -58,11 +58,11 @@ impl World for Fine {
     }
 }
 
-struct Scene {
-    store: Store,
+pub(super) struct Scene {
+    pub store: Store,
     db: Db,
     broker: BrokerId,
-    link: Link,
+    pub link: Link,
 }
 
 fn hello(memory_mib: u64) -> Hello {
@@ -86,7 +86,7 @@ fn hello(memory_mib: u64) -> Hello {
     }
 }
 
-fn new_pool(name: &str) -> NewPool {
+pub(super) fn new_pool(name: &str) -> NewPool {
     NewPool {
         name: name.to_owned(),
         description: String::new(),
@@ -126,7 +126,7 @@ impl Scene {
         Self { store, db, broker, link }
     }
 
-    async fn user(&self, name: &str) -> UserId {
+    pub async fn user(&self, name: &str) -> UserId {
         let new = NewUser { name: name.to_owned(), password: String::new(), role: None, groups: Vec::new() };
         self.store.create_user("admin", &new, "hash").await.unwrap().id
     }
@@ -157,7 +157,7 @@ impl Scene {
         self.connect_to(user, "desk").await
     }
 
-    async fn connect_to(&self, user: UserId, pool: &str) -> Result<Assigned> {
+    pub async fn connect_to(&self, user: UserId, pool: &str) -> Result<Assigned> {
         let request = ConnectRequest { user, actor: "test".to_owned(), pool: pool.to_owned(), session: true };
         self.store.connect(request, Arc::new(Fine)).await
     }
@@ -166,7 +166,7 @@ impl Scene {
         self.db.write(move |tx| tx.insert(&row)).await
     }
 
-    async fn all<R: Row + Sync>(&self, select: impl Fn() -> Select<R> + Send + 'static) -> Vec<R> {
+    pub async fn all<R: Row + Sync>(&self, select: impl Fn() -> Select<R> + Send + 'static) -> Vec<R> {
         self.db.read(move |tx| tx.list(select())).await.unwrap()
     }
 

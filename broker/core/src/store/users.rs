@@ -6,14 +6,6 @@ use lucarne_control::{GroupId, UserId};
 use lucarne_db::tables::{Assignment, EVERYONE, Entitlement, Group, HolderKind, Login, Membership, User};
 use lucarne_db::{Locked, Tx};
 
-/// The word for a role, for people.
-fn role_word(role: Role) -> &'static str {
-    match role {
-        Role::Administrator => "administrator",
-        Role::User => "user",
-    }
-}
-
 /// The group's id; the group is made when there is none of that name.
 pub(super) fn group(tx: &mut Tx<'_>, name: &str) -> Result<GroupId> {
     if let Some(group) = tx.find(Group::named(name))? {
@@ -84,7 +76,7 @@ impl Store {
                 let group_id = group(tx, name)?;
                 tx.insert(&Membership { user_id: user.id, group_id })?;
             }
-            let detail = format!("role {}, groups {:?}", role_word(user.role), new.groups);
+            let detail = format!("role {}, groups {:?}", user.role.as_str(), new.groups);
             tx.audit(&actor, "user.created", &new.name, &detail)?;
             view(tx, user)
         })
@@ -152,6 +144,31 @@ impl Store {
                 }
             }
             Ok(tx.audit(&actor, "user.password_changed", &row.name, "other sign-ins ended")?)
+        })
+        .await
+    }
+
+    /// Gives a user another role.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::LastAdministrator`], or a database fault.
+    pub async fn set_role(&self, actor: &str, name_or_id: &str, role: Role) -> Result<api::User> {
+        let (actor, name_or_id) = (actor.to_owned(), name_or_id.to_owned());
+        self.write(move |tx| {
+            // All administrators, so that no two of the last two go at once.
+            let administrators = tx.lock_list(User::living_in_role(&Role::Administrator))?;
+            let mut user = lock(tx, &name_or_id)?;
+            let before = user.role;
+            if before == Role::Administrator && role != before && administrators.len() == 1 {
+                return Err(Error::LastAdministrator(user.name.clone()));
+            }
+            if before != role {
+                user.role = role;
+                tx.update(&user)?;
+                let detail = format!("from {} to {}", before.as_str(), role.as_str());
+                tx.audit(&actor, "user.role_changed", &user.name, &detail)?;
+            }
+            view(tx, user.into_row())
         })
         .await
     }

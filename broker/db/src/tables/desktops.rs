@@ -125,6 +125,8 @@ table! {
         ended_at: Option<i64>,
         /// How long the broker's part of the connect took that made it, once that is known.
         launch: Option<Json<Launch>>,
+        /// What its pool let people do when it was made; what it lets them now where an earlier version made it.
+        policy: Option<Json<PoolPolicy>>,
     }
     key (id: DesktopId);
     unique named (name: str) where ended_at is null;
@@ -141,6 +143,12 @@ impl Desktop {
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.desired != DesiredState::Absent
+    }
+
+    /// What it lets people do, but for watching, which goes by what its pool says now.
+    #[must_use]
+    pub fn policy(&self, pool: &Pool) -> PoolPolicy {
+        self.policy.unwrap_or(pool.policy).0
     }
 }
 

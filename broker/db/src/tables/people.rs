@@ -1,8 +1,8 @@
 //! Who signs in, and who may use what.
 
 use crate::table::table;
-use crate::value::words;
-use lucarne_control::api::Role;
+use crate::value::{Json, words};
+use lucarne_control::api::{Permission, Role};
 use lucarne_control::{GroupId, PoolId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -106,6 +106,8 @@ table! {
         created_at: i64,
         /// When it ends.
         expires_at: i64,
+        /// All that its holder may do by it; what the user may do where nothing is said.
+        permissions: Option<Json<Vec<Permission>>>,
     }
     key (hash: [u8]);
     index of (user_id: UserId);

@@ -3,6 +3,7 @@
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+mod apply;
 mod audit;
 mod database;
 mod desktop;
@@ -14,6 +15,7 @@ mod session;
 mod user;
 mod why;
 
+pub use apply::{Apply, Export};
 pub use audit::{Audit, AuditCommand};
 pub use database::{Database, DatabaseCommand};
 pub use desktop::{Desktop, DesktopCommand};
@@ -47,6 +49,10 @@ pub enum Command {
     Image(Image),
     /// Pools of like desktops.
     Pool(Pool),
+    /// Have the pools be as a file says; shows what that takes, and asks.
+    Apply(Apply),
+    /// Write the file that says what the pools are.
+    Export(Export),
     /// Users.
     User(User),
     /// Desktops.

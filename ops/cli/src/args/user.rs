@@ -2,6 +2,7 @@
 
 use super::Remote;
 use clap::{Args as ClapArgs, Subcommand};
+use lucarne_control::api::Role;
 
 /// `lucarne user`.
 #[derive(ClapArgs)]
@@ -26,9 +27,12 @@ pub enum UserCommand {
     Create {
         /// Unique name.
         name: String,
-        /// They may do everything.
-        #[arg(long)]
+        /// They may do everything: the same as --role administrator.
+        #[arg(long, conflicts_with = "role")]
         administrator: bool,
+        /// What they may do: administrator, operator, help_desk, auditor or user.
+        #[arg(long, default_value = "user")]
+        role: Role,
         /// Group to be in; may be repeated.
         #[arg(long = "group")]
         groups: Vec<String>,
@@ -37,6 +41,13 @@ pub enum UserCommand {
     Password {
         /// Name or id.
         name: String,
+    },
+    /// Give a user another role, from their next request on.
+    Role {
+        /// Name or id.
+        name: String,
+        /// administrator, operator, help_desk, auditor or user.
+        role: Role,
     },
     /// Put a user into a group, which is made when there is none of that name.
     Join {

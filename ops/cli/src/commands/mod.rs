@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
+mod apply;
 mod audit;
 mod database;
 mod desktop;
+mod export;
 mod host;
 pub mod image;
 mod import;
@@ -66,6 +68,8 @@ pub fn run(args: Args) -> Result<()> {
         Command::Host(args) => block_on(host::run(args)),
         Command::Image(args) => block_on(image::run(args)),
         Command::Pool(args) => block_on(pool::run(args)),
+        Command::Apply(args) => block_on(apply::run(args)),
+        Command::Export(args) => block_on(export::run(args)),
         Command::User(args) => block_on(user::run(args)),
         Command::Desktop(args) => desktop::run(args),
         Command::Session(args) => block_on(session::run(args)),

@@ -5,16 +5,17 @@ use crate::client::{Client, escape};
 use crate::commands::secret;
 use crate::output::{self, Row};
 use anyhow::Result;
-use lucarne_control::api::{self, NewPassword, NewUser, Role};
+use lucarne_control::api::{self, NewPassword, NewRole, NewUser, Role};
 
 impl Row for api::User {
     const TITLES: &'static [&'static str] = &["NAME", "ROLE", "GROUPS", "CREATED"];
     fn cells(&self) -> Vec<String> {
-        let role = match self.role {
-            Role::Administrator => "administrator",
-            Role::User => "user",
-        };
-        vec![self.name.clone(), role.into(), self.groups.join(", "), output::age(self.created_at)]
+        vec![
+            self.name.clone(),
+            self.role.as_str().into(),
+            self.groups.join(", "),
+            output::age(self.created_at),
+        ]
     }
 }
 
@@ -26,9 +27,9 @@ pub async fn run(args: User) -> Result<()> {
     match args.command {
         UserCommand::List => output::list(&client.list::<api::User>("/api/v1/users").await?, output),
         UserCommand::Show { name } => output::show(&client.get::<api::User>(&path(&name)).await?, output),
-        UserCommand::Create { name, administrator, groups } => {
+        UserCommand::Create { name, administrator, role, groups } => {
             let password = secret("LUCARNE_NEW_PASSWORD", &format!("New password of {name}: "))?;
-            let role = Some(if administrator { Role::Administrator } else { Role::User });
+            let role = Some(if administrator { Role::Administrator } else { role });
             let user: api::User =
                 client.post("/api/v1/users", &NewUser { name, password, role, groups }).await?;
             output::show(&user, output)
@@ -36,6 +37,9 @@ pub async fn run(args: User) -> Result<()> {
         UserCommand::Password { name } => {
             let password = secret("LUCARNE_NEW_PASSWORD", &format!("New password of {name}: "))?;
             Ok(client.put(&format!("{}/password", path(&name)), &NewPassword { password }).await?)
+        }
+        UserCommand::Role { name, role } => {
+            Ok(client.put(&format!("{}/role", path(&name)), &NewRole { role }).await?)
         }
         UserCommand::Join { name, group } => {
             Ok(client.put(&format!("{}/groups/{}", path(&name), escape(&group)), &()).await?)

@@ -144,6 +144,7 @@ async fn people(file: &Path, users: usize) -> Result<()> {
         hash: Sha256::digest(token(n)).to_vec(),
         user_id: *id,
         kind: LoginKind::Token,
+        permissions: None,
         created_at: 1,
         expires_at: i64::MAX,
     };
