@@ -154,6 +154,28 @@ fn a_disk_with_a_backing_file_is_not_imported() {
 }
 
 #[test]
+fn a_file_of_pools_that_is_wrong_is_refused_with_its_lines_before_any_server_is_asked() {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("pools.toml");
+    fs::write(&file, "[[pool]]\nname = \"lab\"\nimage = 7\n[[pool]]\nname = \"two\"\nimages = \"x\"\n")
+        .unwrap();
+    let apply = |words: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(["apply", "--data-dir"]).arg(temporary.path()).args(words).arg("-f").arg(&file);
+        failure(command.output().unwrap())
+    };
+    let text = apply(&["--dry-run"]);
+    for part in
+        ["pools.toml:3:9: pool \"lab\": invalid type", "pools.toml:6:1: pool \"two\": unknown field `images`"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    fs::write(&file, "# no pools\n").unwrap();
+    let text = apply(&["--prune", "--yes"]);
+    assert!(text.contains("pool = []"), "{text}");
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let _turn = Turn::take();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -4,7 +4,9 @@ use super::tests::{Scene, new_pool, scene};
 use super::*;
 use lucarne_control::api::NewPool;
 use lucarne_control::apply::PlanAction;
-use lucarne_control::spec::{ClipboardPolicy, MachineShape, RecordingMode, RecordingPolicy};
+use lucarne_control::spec::{
+    ClipboardPolicy, ImageDigest, ImageInfo, MachineShape, RecordingMode, RecordingPolicy,
+};
 use lucarne_db::tables::{Audit, Group};
 
 lucarne_postgres::on_each_engine!(
@@ -13,6 +15,7 @@ lucarne_postgres::on_each_engine!(
     what_changes_is_said_field_by_field_and_is_on_record,
     a_plan_that_is_outdated_is_not_carried_out,
     all_that_stands_in_the_way_is_said_at_once_and_nothing_is_done,
+    a_pool_keeps_its_image_when_there_is_a_newer_one_of_that_name,
     pools_that_are_not_listed_are_deleted_only_where_that_is_asked_for,
     a_desktop_keeps_the_policy_that_it_was_made_with,
     of_many_who_apply_the_same_at_once_one_makes_the_pools,
@@ -176,6 +179,34 @@ async fn all_that_stands_in_the_way_is_said_at_once_and_nothing_is_done(scene: S
     }
     assert_eq!((scene.store.pools(None, 100).await.unwrap().len(), scene.log().await), (pools, log));
     assert!(scene.all(Group::all).await.iter().all(|group: &Group| group.name != "made"));
+}
+
+async fn a_pool_keeps_its_image_when_there_is_a_newer_one_of_that_name(scene: Scene) {
+    let old = scene.store.pool("desk").await.unwrap().template.image;
+    let image = |digest: &str, version: &str, created_at| ImageInfo {
+        digest: ImageDigest::try_from(digest.repeat(32)).unwrap(),
+        name: "debian-desktop".to_owned(),
+        version: version.to_owned(),
+        description: String::new(),
+        format: "qcow2".to_owned(),
+        virtual_size: 1,
+        stored_size: 1,
+        created_at,
+        source: "recipe:x".to_owned(),
+        guest_agent: true,
+    };
+    scene.store.set_host_images(&scene.link, &[image("ab", "1", 1), image("cd", "2", 2)]).await.unwrap();
+    let plan = scene.store.plan_pools(&wanted([new_pool("desk")])).await.unwrap();
+    let said = plan.obstacles[0].to_string();
+    let parts = [
+        format!("its image is {old}, and \"debian-desktop\" is now {}", "cd".repeat(32)),
+        format!("image = \"{old}\""),
+    ];
+    for part in parts {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    let as_it_is = NewPool { image: old.to_string(), ..new_pool("desk") };
+    assert_eq!(actions(&scene.apply(&wanted([as_it_is])).await), [("desk", PlanAction::Unchanged)]);
 }
 
 async fn pools_that_are_not_listed_are_deleted_only_where_that_is_asked_for(scene: Scene) {

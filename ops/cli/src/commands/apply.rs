@@ -141,6 +141,10 @@ fn show(plan: &PoolsPlan) -> String {
     if settled {
         text += "Desktops that there are keep the network, audio, clipboard and recording that they were made with.\n";
     }
+    if !plan.errors.is_empty() {
+        // What there is to do is not known.
+        return text;
+    }
     let unchanged = plan.pools.iter().filter(|pool| pool.action == PlanAction::Unchanged).count();
     let _ =
         writeln!(text, "= {unchanged} unchanged; {}", summary(plan, ["to make", "to change", "to delete"]));
@@ -279,6 +283,7 @@ Desktops that there are keep the network, audio, clipboard and recording that th
             detail: "there is no image \"x\"".to_owned(),
         };
         plan.errors = vec![error("lab", Some("image")), error("pruned", None)];
+        assert_eq!(show(&plan), "", "it is not said that there is nothing to do");
         assert_eq!(
             errors("pools.toml", &file, &plan),
             "nothing was done:\npools.toml:2: pool \"lab\", image: there is no image \"x\"\n\
