@@ -356,7 +356,11 @@ fn carry_out(tx: &mut Tx<'_>, actor: &str, steps: Vec<Step>) -> Result<()> {
             }
             (None, Some(then)) => {
                 if let Some(new) = step.new {
-                    pools::insert(tx, actor, &new, &then.image)?;
+                    match pools::insert(tx, actor, &new, &then.image) {
+                        // There was none when the plan was made.
+                        Err(Error::NameTaken { .. }) => return Err(tx.again("a pool was made").into()),
+                        inserted => drop(inserted?),
+                    }
                 }
             }
             (None, None) => {}
