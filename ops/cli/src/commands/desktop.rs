@@ -54,7 +54,10 @@ async fn look(client: &Client, command: DesktopCommand, output: Output) -> Resul
         DesktopCommand::Launch { id } => {
             let times = client.get(&format!("{}/launch", path(&id))).await?;
             match output {
-                Output::Table => Ok(print!("{}", launch::waterfall(&times))),
+                Output::Table => {
+                    print!("{}", launch::waterfall(&times));
+                    Ok(())
+                }
                 Output::Json => output::json(&times),
             }
         }
