@@ -10,12 +10,16 @@ has_promtool() {
     has promtool || [ -x "$promtool_file" ]
 }
 
+download_prometheus() {
+    apt-get -q -o APT::Sandbox::User=root download prometheus
+}
+
 unpack_promtool() {
     local folder
     folder=$(mktemp -d) || return
     (
-        cd "$folder" &&
-            apt-get -q -o APT::Sandbox::User=root download prometheus &&
+        # Without lists of packages it is not known where there is one.
+        cd "$folder" && { download_prometheus || { apt_update && download_prometheus; }; } &&
             dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool &&
             chmod 755 promtool && mkdir -p "${promtool_file%/*}" && mv promtool "$promtool_file"
     )
