@@ -114,7 +114,9 @@ pub async fn connect(
 ) -> Result<Outcome, Error> {
     let watch = Stopwatch::start();
     let (actor, pool) = (actor.to_owned(), pool.to_owned());
-    let assigned = assign(app, ConnectRequest { user, actor, pool, session: true }).await;
+    let assigned =
+        assign(app, ConnectRequest { user, actor, pool, session: true, clock: std::time::Instant::now })
+            .await;
     let assigned = assigned.inspect_err(|_| app.metrics.connected("", "refused", watch.elapsed()))?;
     let (pool, fresh) = (assigned.desktop.pool.clone(), assigned.fresh);
     let claimed = watch.claimed(&assigned);

@@ -30,7 +30,13 @@ pub async fn create(
     Body(new): Body<NewDesktop>,
 ) -> Result<impl IntoResponse> {
     let user = app.store.user(&new.user).await?;
-    let request = ConnectRequest { user: user.id, actor: caller.name, pool: new.pool, session: false };
+    let request = ConnectRequest {
+        user: user.id,
+        actor: caller.name,
+        pool: new.pool,
+        session: false,
+        clock: std::time::Instant::now,
+    };
     let assigned = connect::assign(&app, request).await?;
     if !assigned.fresh {
         let d = assigned.desktop;

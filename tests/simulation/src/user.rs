@@ -153,6 +153,7 @@ impl World {
                     actor: "user".to_owned(),
                     pool: crate::check::POOL.to_owned(),
                     session: true,
+                    clock: std::time::Instant::now,
                 };
                 self.tasks.spawn(b, async move {
                     let result = control.assign(wanted).await.map(Box::new);

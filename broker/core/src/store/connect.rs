@@ -27,6 +27,8 @@ pub struct ConnectRequest {
     pub pool: String,
     /// Make a session too; without, only a desktop that is there when the user comes.
     pub session: bool,
+    /// Tells when the decision began, for [`Assigned::held_at`]; nothing is decided by it.
+    pub clock: fn() -> Instant,
 }
 
 /// The user's desktop.
@@ -84,7 +86,7 @@ fn connect(
     // Something is to be made: the pool is held, and looked at again, since whoever held it before may have made it.
     let pool = tx.lock(Pool::key(&id))?.filter(|pool| pool.deleted_at.is_none());
     let mut pool = pool.ok_or_else(|| Error::not_found("pool", &request.pool))?;
-    let held_at = Some(Instant::now());
+    let held_at = Some((request.clock)());
     let (mut replaced, mut lost) = (None, false);
     if let Some(assignment) = tx.find(Assignment::live_in_pool(&user.id, &id))?
         && let Some(desktop) = tx.lock(Desktop::key(&assignment.desktop_id))?

@@ -158,7 +158,13 @@ impl Scene {
     }
 
     pub async fn connect_to(&self, user: UserId, pool: &str) -> Result<Assigned> {
-        let request = ConnectRequest { user, actor: "test".to_owned(), pool: pool.to_owned(), session: true };
+        let request = ConnectRequest {
+            user,
+            actor: "test".to_owned(),
+            pool: pool.to_owned(),
+            session: true,
+            clock: std::time::Instant::now,
+        };
         self.store.connect(request, Arc::new(Fine)).await
     }
 
@@ -376,7 +382,13 @@ async fn at_once<T: Send + 'static>(
 }
 
 fn request(user: UserId) -> ConnectRequest {
-    ConnectRequest { user, actor: "test".to_owned(), pool: "desk".to_owned(), session: true }
+    ConnectRequest {
+        user,
+        actor: "test".to_owned(),
+        pool: "desk".to_owned(),
+        session: true,
+        clock: std::time::Instant::now,
+    }
 }
 
 async fn a_user_who_connects_many_times_at_once_has_one_desktop_and_one_session(scene: Scene) {

@@ -192,6 +192,7 @@ async fn assign(store: &Store, scene: &Arc<Scene>, at_once: u32) -> Result<Rate>
                     actor: format!("user-{n}"),
                     pool: format!("pool-{}", n % POOLS),
                     session: true,
+                    clock: std::time::Instant::now,
                 };
                 let start = Instant::now();
                 store.connect(request, Arc::new(Fine)).await?;
