@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 pub mod caller;
 mod desktops;
+mod document;
 mod enrollments;
 mod entitlements;
 mod explain;
@@ -34,7 +35,6 @@ use axum::middleware::from_fn;
 use axum::{Router, routing};
 use std::sync::Arc;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -100,20 +100,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 /// The OpenAPI 3.1 document of this build.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = routes().into_openapi();
-    for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            // Handlers are called alike in each file; the tag makes their names unique, such as `pools_list`.
-            let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
-            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
-        }
-    }
-    let components = document.components.get_or_insert_default();
-    let cookie = ApiKey::Cookie(ApiKeyValue::new(caller::COOKIE));
-    components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));
-    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-    document
+    document::complete(routes().into_openapi())
 }
 
 /// Everything that is served over HTTP.

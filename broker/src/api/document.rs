@@ -1,0 +1,74 @@
+//! The OpenAPI 3.1 document: what the handlers say of themselves, and by rule what every operation of a kind can answer, so
+//! that no handler has to repeat it.
+
+use super::caller;
+use lucarne_control::api::Problem;
+use std::collections::BTreeMap;
+use utoipa::PartialSchema;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Content, HttpMethod, OpenApi, PathItem, Ref, RefOr, Response};
+
+/// The media type of errors (RFC 9457, section 3).
+const PROBLEM: &str = "application/problem+json";
+
+/// The document that is served and committed, of what the routes say.
+pub fn complete(mut document: OpenApi) -> OpenApi {
+    for item in document.paths.paths.values_mut() {
+        for (method, operation) in operations(item) {
+            // Handlers are called alike in each file; the tag makes their names unique, such as `pools_list`.
+            let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
+            failures(&method, operation);
+        }
+    }
+    let components = document.components.get_or_insert_default();
+    components.schemas.entry("Problem".to_owned()).or_insert_with(Problem::schema);
+    let cookie = ApiKey::Cookie(ApiKeyValue::new(caller::COOKIE));
+    components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));
+    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Operation)> {
+    let get = item.get.as_mut().map(|o| (HttpMethod::Get, o));
+    let put = item.put.as_mut().map(|o| (HttpMethod::Put, o));
+    let post = item.post.as_mut().map(|o| (HttpMethod::Post, o));
+    let delete = item.delete.as_mut().map(|o| (HttpMethod::Delete, o));
+    [get, put, post, delete].into_iter().flatten()
+}
+
+/// Adds the failures that come from extractors, from the middleware and from the database, not from what a handler does.
+fn failures(method: &HttpMethod, operation: &mut Operation) {
+    let has_body = operation.request_body.is_some();
+    // Even a parameter that is any text can be bad: a percent-encoding that is no UTF-8.
+    let has_parameters = operation.parameters.as_ref().is_some_and(|p| !p.is_empty());
+    let signed_in = operation.security.as_ref().is_some_and(|s| !s.is_empty());
+    let rules = [
+        (400, "invalid_request", has_body || has_parameters),
+        (401, "not_signed_in", signed_in),
+        (403, "foreign_origin", *method != HttpMethod::Get),
+        (413, "body_too_large", has_body),
+        (415, "not_json", has_body),
+        (500, "internal_error", true),
+        (503, "database_unavailable", true),
+    ];
+    for (status, code, _) in rules.into_iter().filter(|(_, _, holds)| *holds) {
+        add(&mut operation.responses.responses, status, code);
+    }
+}
+
+/// Puts a problem's code in front of the description of the status that it comes with.
+fn add(responses: &mut BTreeMap<String, RefOr<Response>>, status: u16, code: &str) {
+    let response = responses.entry(status.to_string()).or_insert_with(|| {
+        let schema = Ref::from_schema_name("Problem");
+        RefOr::T(Response::builder().content(PROBLEM, Content::new(Some(schema))).build())
+    });
+    let RefOr::T(response) = response else { return };
+    let codes = response.description.split(':').next().unwrap_or_default();
+    if !codes.split(", ").any(|known| known == code) {
+        let rest = std::mem::take(&mut response.description);
+        let comma = if rest.is_empty() { "" } else { ", " };
+        response.description = format!("{code}{comma}{rest}");
+    }
+}
