@@ -1,11 +1,13 @@
 //! The OpenAPI 3.1 document: what the handlers say of themselves, and by rule what every operation of a kind can answer, so
 //! that no handler has to repeat it.
 
-use super::caller;
+use super::{caller, idempotency};
 use lucarne_control::api::Problem;
 use std::collections::BTreeMap;
 use utoipa::PartialSchema;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::header::Header;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, HttpMethod, OpenApi, PathItem, Ref, RefOr, Response};
 
@@ -20,6 +22,9 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
             let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
             operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
             failures(&method, operation);
+            if method == HttpMethod::Post {
+                key(operation);
+            }
         }
     }
     let components = document.components.get_or_insert_default();
@@ -56,6 +61,38 @@ fn failures(method: &HttpMethod, operation: &mut Operation) {
     for (status, code, _) in rules.into_iter().filter(|(_, _, holds)| *holds) {
         add(&mut operation.responses.responses, status, code);
     }
+}
+
+/// Tells of the key that a request may carry, where it may, and of what comes of it.
+fn key(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    if operation.tags.iter().flatten().any(|tag| tag == idempotency::REFUSED) {
+        return add(responses, 400, "idempotency_key_not_accepted");
+    }
+    for (status, code) in [
+        (400, "invalid_request"),
+        (409, "idempotency_outcome_unknown"),
+        (409, "idempotency_key_in_use"),
+        (422, "idempotency_key_reused"),
+    ] {
+        add(responses, status, code);
+    }
+    let answered = Schema::from(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true"])));
+    for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2')) {
+        let mut replayed = Header::new(answered.clone());
+        replayed.description =
+            Some("The request was done before, and this is what was answered then".to_owned());
+        if let RefOr::T(response) = response {
+            response.headers.insert("Idempotency-Replayed".to_owned(), RefOr::T(replayed));
+        }
+    }
+    let value = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]{1,255}$"));
+    let parameter = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(idempotency::DESCRIPTION))
+        .schema(Some(value));
+    operation.parameters.get_or_insert_default().push(parameter.build().into());
 }
 
 /// Puts a problem's code in front of the description of the status that it comes with.

@@ -14,6 +14,7 @@ mod extract;
 mod groups;
 mod health;
 mod hosts;
+mod idempotency;
 mod images;
 mod me;
 mod pools;
@@ -31,7 +32,7 @@ mod viewer_password;
 use crate::app::App;
 use crate::web;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Router, routing};
 use std::sync::Arc;
 use utoipa::OpenApi;
@@ -111,6 +112,8 @@ pub fn router(app: Arc<App>) -> Result<Router, serde_json::Error> {
     let document: Arc<str> = openapi().to_json()?.into();
     let (router, _) = routes().split_for_parts();
     Ok(router
+        // Around what the document has, and nothing else.
+        .route_layer(from_fn_with_state(Arc::clone(&app), idempotency::layer))
         .route(
             "/api/v1/openapi.json",
             routing::get(move || async move {

@@ -14,6 +14,7 @@ mod entitle;
 mod error;
 mod explain;
 mod hosts;
+mod idempotency;
 mod images;
 mod links;
 mod logins;
@@ -33,6 +34,7 @@ pub use end::Ended;
 pub use enroll::{Enrolled, Invitation};
 pub use entitle::Holder;
 pub use error::{Error, Result};
+pub use idempotency::Claim;
 pub use links::{Link, Origin};
 pub use logins::Caller;
 pub use lucarne_db::tables::LoginKind;
@@ -84,6 +86,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod idempotency_tests;
 #[cfg(test)]
 mod tests;
 
