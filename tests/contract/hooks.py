@@ -57,7 +57,7 @@ def before_call(context, case, **kwargs):
     if positive and case.method not in ("DELETE",) and next(turn) % 2 == 0:
         meet(case)
     key = (case.headers or {}).get("Idempotency-Key")
-    if positive and key is not None and next(turn) % 4 != 0:
+    if key is not None and re.fullmatch(r"[!-~]{1,255}", key) and next(turn) % 8 != 0:
         # Most have a key of their own, or they would be refused for having another's.
         case.headers["Idempotency-Key"] = f"{key[:200]}{CALLER.split()[-1]}{next(turn)}"
     if operation in ("auth_login", "auth_token"):

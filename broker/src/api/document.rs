@@ -53,7 +53,7 @@ fn failures(method: &HttpMethod, operation: &mut Operation) {
         (400, "invalid_request", has_body || has_parameters),
         (401, "not_signed_in", signed_in),
         (403, "foreign_origin", *method != HttpMethod::Get),
-        (413, "body_too_large", has_body),
+        (413, "body_too_large", true),
         (415, "not_json", has_body),
         (500, "internal_error", true),
         (503, "database_unavailable", true),

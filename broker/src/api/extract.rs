@@ -20,7 +20,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        // Fails only where there is too much of it, or where the client went.
+        // It is in memory, see `whole`.
         let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state).await;
         let bytes = bytes.map_err(|e| json(&JsonRejection::from(e)))?;
         let again = Request::from_parts(parts, bytes.clone().into());
@@ -61,9 +61,6 @@ fn whole_numbers(e: &JsonRejection, bytes: &[u8]) -> Option<Vec<u8>> {
 
 fn json(e: &JsonRejection) -> ApiError {
     match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "a body is at most 64 KiB")
-        }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "not_json",

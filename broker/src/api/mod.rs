@@ -28,19 +28,16 @@ mod thumbnail;
 mod trace;
 mod users;
 mod viewer_password;
+mod whole;
 
 use crate::app::App;
 use crate::web;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Router, routing};
 use std::sync::Arc;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// The largest request body, bytes. The largest real one, a new pool with its entitlements, is far below.
-const LARGEST_BODY: usize = 64 << 10;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -124,7 +121,7 @@ pub fn router(app: Arc<App>) -> Result<Router, serde_json::Error> {
         .route("/api/{*rest}", routing::any(problem::no_such_path))
         .fallback(web::serve)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn(whole::read))
         .layer(from_fn(security::guard))
         .with_state(app))
 }
