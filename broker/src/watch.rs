@@ -116,6 +116,9 @@ async fn look(app: &Arc<App>) {
     if !here.is_empty() {
         check_sessions(app, here).await;
     }
+    if let Err(e) = app.store.forget_keys().await {
+        tracing::error!(error = %e, "idempotency keys whose time is over are not forgotten; it is tried again");
+    }
     if began.elapsed() > Duration::from_secs(5) {
         tracing::warn!(took = ?began.elapsed(), "the database is slow");
     }

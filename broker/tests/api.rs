@@ -314,3 +314,30 @@ async fn the_audit_log_is_checked_on_request_against_what_was_there() {
     assert!(missed.faults[0].contains("was there and is gone"), "{missed:?}");
     check(json!({ "heads": [{ "strand": "x" }] })).await.problem(400, "invalid_request");
 }
+
+#[tokio::test]
+async fn who_is_refused_is_heard_out_and_goes_on_with_the_same_connection() {
+    let server = Server::start().await;
+    let mut tls = server.connect().await;
+    let head = |length: usize| {
+        format!(
+            "POST /api/v1/users HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer none\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n",
+            server.address
+        )
+    };
+    tls.write_all(head(60_000).as_bytes()).await.unwrap();
+    tls.flush().await.unwrap();
+    // Meanwhile the broker has had the time to answer somebody else.
+    server.anyone().get("/me").await.problem(401, "not_signed_in");
+    let rest = [vec![b'x'; 60_000], head(2).into_bytes(), b"{}".to_vec()].concat();
+    tls.write_all(&rest).await.unwrap();
+    tls.flush().await.unwrap();
+    let mut answers = Vec::new();
+    let both = async {
+        while String::from_utf8_lossy(&answers).matches("\"not_signed_in\"").count() < 2 {
+            assert_ne!(tls.read_buf(&mut answers).await.unwrap(), 0, "the connection is closed");
+        }
+    };
+    tokio::time::timeout(support::LIMIT, both).await.expect("both are answered");
+}

@@ -44,6 +44,7 @@ test_needs=(
     "xclip|copies and pastes beside the VNC viewers|has xclip"
     "openssh-client|checks host keys|has ssh-keygen"
     "iproute2|makes network namespaces|has ip"
+    "python3-venv|checks the API against its document|has_python_venv"
     "$postgresql_need"
 )
 
@@ -67,6 +68,11 @@ has_nasm_or_no_apt() {
 
 has_remmina_vnc() {
     compgen -G "/usr/lib/*/remmina/plugins/remmina-plugin-vnc.so"
+}
+
+# Debian has what installs Python packages apart from Python.
+has_python_venv() {
+    has python3 && python3 -c 'import ensurepip, venv'
 }
 
 # The server's programs are beside each other, by release, and not on PATH.

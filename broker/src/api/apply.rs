@@ -35,18 +35,6 @@ pub struct Written {
     revision: Option<String>,
 }
 
-/// Collects what in `written` is not in what was understood of it.
-fn unknown(written: &Value, understood: &Value, at: &str, found: &mut Vec<String>) {
-    let (Value::Object(written), Value::Object(understood)) = (written, understood) else { return };
-    for (name, value) in written {
-        let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-        match understood.get(name) {
-            Some(understood) => unknown(value, understood, &path, found),
-            None => found.push(path),
-        }
-    }
-}
-
 /// The pools, or all that is wrong with how they are written.
 fn read(written: &[Value]) -> Result<Vec<NewPool>, Vec<String>> {
     let (mut pools, mut faults, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -55,18 +43,14 @@ fn read(written: &[Value]) -> Result<Vec<NewPool>, Vec<String>> {
             Some(Value::String(name)) => format!("pool {name:?}"),
             _ => format!("pool {} of the list", i + 1),
         };
-        let new: NewPool = match serde_json::from_value(value.clone()) {
-            Ok(new) => new,
+        let (new, strange) = match pools::read(value) {
+            Ok(read) => read,
             Err(e) => {
                 faults.push(format!("{which}: {e}"));
                 continue;
             }
         };
-        let mut strange = Vec::new();
-        unknown(value, &serde_json::to_value(&new).unwrap_or_default(), "", &mut strange);
-        faults.extend(strange.iter().map(|field| {
-            format!("{which}: there is no field {field}; the API's description names all that there are")
-        }));
+        faults.extend(strange.iter().map(|why| format!("{which}: {why}")));
         faults.extend(pools::faults(&new).into_iter().map(|(field, why)| format!("{which}, {field}: {why}")));
         if !names.insert(new.name.clone()) {
             faults.push(format!("{which} is there twice; a name is one pool's"));

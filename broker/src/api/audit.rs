@@ -2,7 +2,7 @@
 
 use super::caller::SignedIn;
 use super::extract::{Body, InQuery, Paging, after, limit, page};
-use super::problem::Result;
+use super::problem::{ApiError, Result};
 use crate::app::App;
 use axum::Json;
 use axum::extract::State;
@@ -36,6 +36,17 @@ pub async fn verify(
     _: SignedIn,
     Body(known): Body<AuditKnown>,
 ) -> Result<Json<AuditVerified>> {
+    for head in &known.heads {
+        let digits =
+            head.hash.len() == 64 && head.hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !digits || i64::try_from(head.number).map_or(true, |n| n < 1) {
+            let detail = format!(
+                "row {} of {} with the hash {:?} is none; give `heads` of an earlier check",
+                head.number, head.strand, head.hash
+            );
+            return Err(ApiError::invalid(detail));
+        }
+    }
     let verified = app.store.verify_audit(&known.heads).await?;
     for fault in &verified.faults {
         tracing::error!(fault, "the audit log is not as it was written");

@@ -4,7 +4,7 @@ use super::caller::{COOKIE, Peer, SignedIn};
 use super::extract::Body;
 use super::problem::{ApiError, Result};
 use crate::app::App;
-use crate::auth::names::LONGEST_PASSWORD;
+use crate::auth::names::check_length;
 use crate::secret;
 use axum::Json;
 use axum::extract::State;
@@ -19,9 +19,7 @@ use std::sync::Arc;
 const LIVES: RangeInclusive<u32> = 60..=366 * 86_400;
 
 async fn verify(app: &App, peer: Peer, c: &Credentials) -> Result<User> {
-    if c.password.len() > LONGEST_PASSWORD {
-        return Err(ApiError::invalid(format!("a password has at most {LONGEST_PASSWORD} bytes")));
-    }
+    check_length(&c.password).map_err(ApiError::invalid)?;
     let id = app.verify(&c.name, &c.password, peer.ip()).await?;
     Ok(app.store.user(&id.to_string()).await?)
 }

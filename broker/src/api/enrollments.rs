@@ -73,7 +73,7 @@ pub async fn list(
 
 /// Take a permission back, or forget one that was used.
 #[utoipa::path(delete, path = "/enrollments/{id}", tag = "enrollments", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The permission's id")), responses(
+    params(("id" = String, Path, format = "uuid", description = "The permission's id")), responses(
     (status = 204, description = "Its token is good for nothing"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "enrollment_not_found"),

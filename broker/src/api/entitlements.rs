@@ -57,7 +57,7 @@ pub async fn remove_user(
 
 /// Let the members of a group use a pool; the group is made when there is none.
 #[utoipa::path(put, path = "/pools/{pool}/groups/{group}", tag = "entitlements", security(("cookie" = []), ("token" = [])),
-    params(("pool" = String, Path, description = "Name or id"), ("group" = String, Path, description = "Name; `everyone` is all users")), responses(
+    params(("pool" = String, Path, description = "Name or id"), ("group" = String, Path, pattern = "^[a-z][a-z0-9._-]{0,31}$", description = "Name; `everyone` is all users")), responses(
     (status = 204, description = "So it is"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),

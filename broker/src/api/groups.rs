@@ -29,7 +29,7 @@ pub async fn list(
 
 /// Put a user into a group, which is made when there is none.
 #[utoipa::path(put, path = "/users/{user}/groups/{group}", tag = "groups", security(("cookie" = []), ("token" = [])),
-    params(("user" = String, Path, description = "Name or id"), ("group" = String, Path, description = "Name; `everyone` is all users")), responses(
+    params(("user" = String, Path, description = "Name or id"), ("group" = String, Path, pattern = "^[a-z][a-z0-9._-]{0,31}$", description = "Name; `everyone` is all users")), responses(
     (status = 204, description = "So it is"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),

@@ -87,9 +87,9 @@ pub async fn fence(
 
 /// What somebody gives as a reason.
 fn words<'a>(text: &'a str, otherwise: &str) -> Result<&'a str> {
-    let text = text.trim();
-    match (3..=500).contains(&text.chars().count()) {
-        true => Ok(text),
+    let trimmed = text.trim();
+    match text.chars().count() <= 500 && trimmed.chars().count() >= 3 {
+        true => Ok(trimmed),
         false => Err(ApiError::invalid(otherwise.to_owned())),
     }
 }

@@ -1,7 +1,7 @@
 //! `/images`: what hosts have in their stores.
 
 use super::caller::SignedIn;
-use super::extract::{InPath, InQuery, Paging, after, limit, page};
+use super::extract::{ImagePaging, InPath, InQuery, after, limit, page};
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use axum::Json;
@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// All images.
 #[utoipa::path(get, path = "/images", tag = "images", security(("cookie" = []), ("token" = [])),
-    params(Paging), responses(
+    params(ImagePaging), responses(
     (status = 200, body = Page<Image>),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
     _: SignedIn,
-    InQuery(paging): InQuery<Paging>,
+    InQuery(paging): InQuery<ImagePaging>,
 ) -> Result<Json<Page<Image>>> {
     let n = limit(paging.limit)?;
     Ok(page(app.store.images(after(&paging.after)?, n + 1).await?, n, |i| i.digest.to_string()))

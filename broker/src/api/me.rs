@@ -17,8 +17,10 @@ use utoipa::ToSchema;
 #[derive(Deserialize, ToSchema)]
 pub struct OwnPassword {
     /// The present one.
+    #[schema(max_length = 1024)]
     current: String,
     /// The new one, at least 8 characters.
+    #[schema(min_length = 8, max_length = 1024)]
     password: String,
 }
 
@@ -26,6 +28,7 @@ pub struct OwnPassword {
 #[utoipa::path(get, path = "/me", tag = "me", security(("cookie" = []), ("token" = [])), responses(
     (status = 200, body = User),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_a_user: the local administrator, whose user was deleted"),
 ))]
 pub async fn me(State(app): State<Arc<App>>, caller: SignedIn) -> Result<Json<User>> {
     Ok(Json(app.store.user(&caller.user()?.to_string()).await?))
@@ -37,6 +40,8 @@ pub async fn me(State(app): State<Arc<App>>, caller: SignedIn) -> Result<Json<Us
     (status = 204, description = "Changed"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in, bad_credentials"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_a_user: the local administrator, whose user was deleted"),
+    (status = 429, body = Problem, content_type = "application/problem+json", description = "too_many_attempts"),
 ))]
 pub async fn password(
     State(app): State<Arc<App>>,
@@ -46,6 +51,7 @@ pub async fn password(
 ) -> Result<StatusCode> {
     let user = app.store.user(&caller.user()?.to_string()).await?;
     names::check_password(&change.password).map_err(ApiError::invalid)?;
+    names::check_length(&change.current).map_err(ApiError::invalid)?;
     app.auth.verify(&user.name, &change.current, peer.ip()).await?;
     let hash = app.auth.hash(&change.password).await?;
     app.store.set_password(&caller.0.name, user.id, &hash, caller.0.login.as_deref()).await?;

@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 pub mod caller;
 mod desktops;
+mod document;
 mod enrollments;
 mod entitlements;
 mod explain;
@@ -15,6 +16,7 @@ mod extract;
 mod groups;
 mod health;
 mod hosts;
+mod idempotency;
 mod images;
 mod me;
 mod pools;
@@ -28,6 +30,7 @@ mod thumbnail;
 mod trace;
 mod users;
 mod viewer_password;
+mod whole;
 
 use crate::app::App;
 use crate::{metrics, web};
@@ -36,15 +39,8 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Router, routing};
 use std::sync::Arc;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// The largest request body, bytes. The largest real one, a new pool with its entitlements, is far below.
-const LARGEST_BODY: usize = 64 << 10;
-
-/// The same where all pools come at once: a thousand of them with some hundred names each.
-const LARGEST_POOLS: usize = 4 << 20;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -101,29 +97,14 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(enrollments::delete))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
-        .merge(
-            OpenApiRouter::new().routes(routes!(apply::apply)).layer(DefaultBodyLimit::max(LARGEST_POOLS)),
-        );
+        .routes(routes!(apply::apply));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
 }
 
 /// The OpenAPI 3.1 document of this build.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = routes().into_openapi();
-    for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            // Handlers are called alike in each file; the tag makes their names unique, such as `pools_list`.
-            let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
-            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
-        }
-    }
-    let components = document.components.get_or_insert_default();
-    let cookie = ApiKey::Cookie(ApiKeyValue::new(caller::COOKIE));
-    components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));
-    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-    document
+    document::complete(routes().into_openapi())
 }
 
 /// Everything that is served over HTTP.
@@ -134,6 +115,8 @@ pub fn router(app: Arc<App>) -> Result<Router, serde_json::Error> {
     let document: Arc<str> = openapi().to_json()?.into();
     let (router, _) = routes().split_for_parts();
     Ok(router
+        // Around what the document has, and nothing else.
+        .route_layer(from_fn_with_state(Arc::clone(&app), idempotency::layer))
         .route(
             "/api/v1/openapi.json",
             routing::get(move || async move {
@@ -144,7 +127,9 @@ pub fn router(app: Arc<App>) -> Result<Router, serde_json::Error> {
         .route("/api/{*rest}", routing::any(problem::no_such_path))
         .fallback(web::serve)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        // What is too large is said by `whole`.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(Arc::clone(&app), whole::read))
         .layer(from_fn(security::guard))
         .layer(from_fn_with_state(Arc::clone(&app), metrics::observe))
         .with_state(app))

@@ -1,7 +1,7 @@
 //! `/pools`: sets of like desktops.
 
 use super::caller::SignedIn;
-use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
+use super::extract::{Body, InPath, InQuery, Paging, after, limit, page, rewrite};
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use crate::auth::names::check_name;
@@ -12,8 +12,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use lucarne_control::api::{NewPool, Page, Pool, Problem};
+use lucarne_control::object::Object;
 use lucarne_core::Change;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use utoipa::IntoParams;
 
@@ -42,6 +44,31 @@ pub fn faults(new: &NewPool) -> Vec<(&'static str, String)> {
     faults
 }
 
+/// A pool as it is written, and what in it means nothing: a word that is not known would be a wish that nobody fulfils.
+///
+/// # Errors
+/// When it is no pool.
+pub fn read(written: &Value) -> Result<(NewPool, Vec<String>), serde_json::Error> {
+    let (mut written, mut found) = (written.clone(), Vec::new());
+    rewrite(&mut written);
+    let Object(new) = serde_json::from_value::<Object<NewPool>>(written.clone())?;
+    unknown(&written, &serde_json::to_value(&new)?, "", &mut found);
+    let why = |field| format!("there is no field {field}; the API's description names all that there are");
+    Ok((new, found.into_iter().map(why).collect()))
+}
+
+/// Collects what in `written` is not in what was understood of it.
+fn unknown(written: &Value, understood: &Value, at: &str, found: &mut Vec<String>) {
+    let (Value::Object(written), Value::Object(understood)) = (written, understood) else { return };
+    for (name, value) in written {
+        let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+        match understood.get(name) {
+            Some(understood) => unknown(value, understood, &path, found),
+            None => found.push(path),
+        }
+    }
+}
+
 /// Make a pool; hosts that have the image begin to make its template.
 #[utoipa::path(post, path = "/pools", tag = "pools", security(("cookie" = []), ("token" = [])),
     request_body = NewPool, responses(
@@ -54,9 +81,10 @@ pub fn faults(new: &NewPool) -> Vec<(&'static str, String)> {
 pub async fn create(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
-    Body(new): Body<NewPool>,
+    Body(written): Body<Map<String, Value>>,
 ) -> Result<impl IntoResponse> {
-    if let Some((_, why)) = faults(&new).into_iter().next() {
+    let (new, strange) = read(&Value::Object(written)).map_err(|e| ApiError::invalid(e.to_string()))?;
+    if let Some(why) = strange.into_iter().chain(faults(&new).into_iter().map(|(_, why)| why)).next() {
         return Err(ApiError::invalid(why));
     }
     let image = app.store.resolve_image(&new.image).await?;

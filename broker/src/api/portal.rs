@@ -16,6 +16,7 @@ use std::sync::Arc;
 #[utoipa::path(get, path = "/portal", tag = "portal", security(("cookie" = []), ("token" = [])), responses(
     (status = 200, body = Vec<Card>),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_a_user: the local administrator, whose user was deleted"),
 ))]
 pub async fn portal(State(app): State<Arc<App>>, caller: SignedIn) -> Result<Json<Vec<Card>>> {
     let user = caller.user()?;

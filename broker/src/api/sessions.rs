@@ -43,7 +43,7 @@ pub(super) const STREAM: &str = "/api/v1/stream";
     (status = 202, body = Connection, description = "Not ready: the desktop is the caller's; ask again"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_entitled"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_a_user, not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "pool_full, too_many_viewers"),
     (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended: logged off meanwhile"),
@@ -110,8 +110,10 @@ fn session(assigned: &Assigned) -> Result<&Session> {
 pub struct Listing {
     /// `next` of the page before; the first page when left out.
     #[serde(default)]
+    #[param(pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$")]
     after: String,
     /// Rows, 1 to 500; 100 when left out.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
     /// For administrators: everyone's.
     #[serde(default)]
@@ -126,6 +128,7 @@ pub struct Listing {
     params(Listing), responses(
     (status = 200, body = Page<Session>),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_a_user: the local administrator, whose user was deleted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -184,7 +187,7 @@ pub async fn own_live(app: &App, caller: &SignedIn, id: SessionId) -> Result<(Se
 
 /// One session and its viewers.
 #[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id")), responses(
+    params(("id" = String, Path, format = "uuid", description = "The session's id")), responses(
     (status = 200, body = Session),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),
@@ -208,7 +211,7 @@ pub struct Wish {
 
 /// Reconnect to the session's desktop: a new ticket.
 #[utoipa::path(post, path = "/sessions/{id}/ticket", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id"), Wish), responses(
+    params(("id" = String, Path, format = "uuid", description = "The session's id"), Wish), responses(
     (status = 201, body = Connection, description = "The same desktop; redeem the ticket within 30 s"),
     (status = 202, body = Connection, description = "Not ready; ask again"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
@@ -233,7 +236,7 @@ pub async fn ticket(
 
 /// Log off: the desktop is destroyed with everything in it. When this answers, that is decided and on record.
 #[utoipa::path(delete, path = "/sessions/{id}", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id"), Wait), responses(
+    params(("id" = String, Path, format = "uuid", description = "The session's id"), Wait), responses(
     (status = 204, description = "Logged off; with `wait` the desktop is gone, confirmed by its host"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),

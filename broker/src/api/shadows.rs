@@ -24,7 +24,7 @@ const LONGEST_REASON: usize = 200;
 /// Watch a session, as the pool's policy allows. With `with_consent` the user is asked, and this answers when they did, within
 /// 30 s; closing the request takes the question back.
 #[utoipa::path(post, path = "/sessions/{id}/shadow", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id")), request_body = NewShadow, responses(
+    params(("id" = String, Path, format = "uuid", description = "The session's id")), request_body = NewShadow, responses(
     (status = 201, body = Connection, description = "Redeem the ticket within 30 s; it opens a view-only stream, or one with control"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted, shadow_off, shadow_control_off, shadow_denied, shadow_unanswered"),
@@ -65,7 +65,7 @@ pub async fn shadow(
 
 /// Answer an administrator's question to watch the caller's session; its id came in a `Notice`.
 #[utoipa::path(post, path = "/sessions/{id}/shadows/{shadow}", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id"), ("shadow" = String, Path, description = "The question's id")),
+    params(("id" = String, Path, format = "uuid", description = "The session's id"), ("shadow" = String, Path, format = "uuid", description = "The question's id")),
     request_body = ShadowAnswer, responses(
     (status = 204, description = "Answered"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
@@ -88,7 +88,7 @@ pub async fn answer(
 
 /// End one viewer of a session, by its user or an administrator: a shadow above all. The desktop runs on.
 #[utoipa::path(delete, path = "/sessions/{id}/viewers/{viewer}", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id"), ("viewer" = u64, Path, description = "The viewer's id")),
+    params(("id" = String, Path, format = "uuid", description = "The session's id"), ("viewer" = u64, Path, description = "The viewer's id")),
     responses(
     (status = 204, description = "Ended"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),

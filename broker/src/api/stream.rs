@@ -40,6 +40,7 @@ fn ticket(headers: &HeaderMap) -> Option<&str> {
     (status = 101, description = "The stream follows"),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request: not a WebSocket"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "ticket_invalid: missing, used, expired, or its session has ended"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "foreign_origin"),
 ))]
 pub async fn stream(
     State(app): State<Arc<App>>,

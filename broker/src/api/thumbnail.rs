@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[into_params(parameter_in = Query)]
 pub struct Size {
     /// At most this wide, 16 to 1920 pixels; 480 when left out.
+    #[param(minimum = 16, maximum = 1920)]
     width: Option<u32>,
 }
 

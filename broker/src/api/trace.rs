@@ -35,12 +35,13 @@ const MOST: u32 = 256;
 #[into_params(parameter_in = Query)]
 pub struct Last {
     /// Updates of each viewer to list, 0 to 256; 10 when left out. The stages' times are always of all that are remembered.
+    #[param(maximum = 256)]
     last: Option<u32>,
 }
 
 /// What the last updates of the session's viewers cost, stage by stage from a key to its present.
 #[utoipa::path(get, path = "/sessions/{id}/trace", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id"), Last), responses(
+    params(("id" = String, Path, format = "uuid", description = "The session's id"), Last), responses(
     (status = 200, body = Trace),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),

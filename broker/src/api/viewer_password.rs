@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// that was not used yet. What such a viewer shows and what is typed into it goes over the network unencrypted, so servers
 /// offer this only if they were told to.
 #[utoipa::path(post, path = "/sessions/{id}/viewer-password", tag = "sessions", security(("cookie" = []), ("token" = [])),
-    params(("id" = String, Path, description = "The session's id")), responses(
+    params(("id" = String, Path, format = "uuid", description = "The session's id")), responses(
     (status = 201, body = ViewerPassword, description = "Use it within a minute, once"),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_entitled"),

@@ -28,6 +28,7 @@ pub struct Credentials {
     /// The user's name.
     pub name: String,
     /// The password.
+    #[schema(max_length = 1024)]
     pub password: String,
 }
 
@@ -43,6 +44,7 @@ pub struct TokenRequest {
     pub permissions: Option<Vec<Permission>>,
     /// How long it works, seconds, from a minute to a year; 30 days when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 60, maximum = 31_622_400)]
     pub valid_for: Option<u32>,
 }
 
@@ -68,18 +70,26 @@ pub struct User {
     pub created_at: i64,
 }
 
+/// The name of a user, a pool or a group, in the API's document.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^[a-z][a-z0-9._-]{0,31}$")]
+pub struct Name(#[allow(dead_code, reason = "it is only in the document")] String);
+
 /// A new user.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct NewUser {
     /// Unique name: a lower-case letter, then letters, digits, `.`, `_` or `-`, at most 32.
+    #[schema(pattern = "^[a-z][a-z0-9._-]{0,31}$")]
     pub name: String,
     /// At least 8 characters.
+    #[schema(min_length = 8, max_length = 1024)]
     pub password: String,
     /// `user` when left out.
     #[serde(default)]
     pub role: Option<Role>,
     /// Names of groups to be in; created when they do not exist.
     #[serde(default)]
+    #[schema(value_type = Vec<Name>)]
     pub groups: Vec<String>,
 }
 
@@ -87,6 +97,7 @@ pub struct NewUser {
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct NewPassword {
     /// At least 8 characters.
+    #[schema(min_length = 8, max_length = 1024)]
     pub password: String,
 }
 
@@ -184,14 +195,16 @@ pub struct PoolTemplate {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NewPool {
     /// Unique name, same rule as users'.
+    #[schema(pattern = "^[a-z][a-z0-9._-]{0,31}$")]
     pub name: String,
     /// One line for users.
     #[serde(default)]
+    #[schema(max_length = 500)]
     pub description: String,
     /// An image's digest, a unique prefix of one (8 digits or more), or an image's name (the newest version).
     pub image: String,
     /// The default shape when left out.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::object::maybe")]
     pub machine: Option<MachineShape>,
     /// What desktops may reach.
     #[serde(default)]
@@ -209,16 +222,18 @@ pub struct NewPool {
     #[serde(default)]
     pub clipboard: ClipboardPolicy,
     /// Whether sessions are recorded; not, when left out.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::object::one")]
     pub recording: RecordingPolicy,
     /// At most this many desktops at once; 16 when left out.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 100_000)]
     pub max_desktops: Option<u32>,
     /// Names of users who may use it.
     #[serde(default)]
     pub entitled_users: Vec<String>,
     /// Names of groups whose members may use it; `everyone` is all users.
     #[serde(default)]
+    #[schema(value_type = Vec<Name>)]
     pub entitled_groups: Vec<String>,
 }
 
@@ -307,6 +322,7 @@ pub struct NewSession {
     pub pool: String,
     /// Longest wait for the picture, milliseconds; 20,000 when left out, 60,000 at most.
     #[serde(default)]
+    #[schema(maximum = 60_000)]
     pub wait_ms: Option<u32>,
     /// What happens to the viewers that are there already.
     #[serde(default)]
@@ -480,9 +496,11 @@ pub struct PastDesktop {
 pub struct NewEnrollment {
     /// Only as the host of this name, which may be known already: then it is the same host with a new key.
     #[serde(default)]
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,253}$")]
     pub host: Option<String>,
     /// Seconds for which the token is good, 60 to 604800; 3600 when left out.
     #[serde(default)]
+    #[schema(minimum = 60, maximum = 604_800)]
     pub valid_s: Option<u32>,
 }
 
@@ -520,6 +538,7 @@ pub struct GivenEnrollment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DenyHost {
     /// For the audit log: 3 to 500 characters.
+    #[schema(max_length = 500, pattern = "\\S[\\s\\S]+\\S")]
     pub reason: String,
 }
 
@@ -548,8 +567,10 @@ pub struct AuditHead {
     #[schema(value_type = String, format = "uuid")]
     pub strand: uuid::Uuid,
     /// The row's number in it, from 1.
+    #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807i64)]
     pub number: u64,
     /// Its sha256, 64 lower-case hexadecimal digits.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub hash: String,
 }
 
@@ -559,6 +580,7 @@ pub struct DeadHost {
     /// The host's `epoch`, as whoever says it saw it: where its agent has been connected since, it is not dead.
     pub epoch: u64,
     /// What they saw or did, at least a few words; it is kept in the audit log.
+    #[schema(max_length = 500, pattern = "\\S[\\s\\S]+\\S")]
     pub evidence: String,
 }
 
@@ -566,7 +588,7 @@ pub struct DeadHost {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditKnown {
     /// `heads` of an earlier check.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::object::each")]
     pub heads: Vec<AuditHead>,
 }
 

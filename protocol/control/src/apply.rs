@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ApplyPools {
     /// Each pool in full, at most 1,000. A field that is not known is refused.
+    #[schema(max_items = 1000)]
     pub pools: Vec<NewPool>,
     /// Delete the pools that are not listed; without, they are left alone.
     #[serde(default)]

@@ -11,6 +11,7 @@ pub mod desktop;
 pub mod enroll;
 pub mod ids;
 pub mod link;
+pub mod object;
 pub mod spec;
 pub mod trace;
 pub mod viewer;

@@ -69,12 +69,16 @@ impl fmt::Debug for ImageDigest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct MachineShape {
     /// Guest memory, MiB.
+    #[schema(minimum = 256, maximum = 1_048_576)]
     pub memory_mib: u32,
     /// Virtual processors.
+    #[schema(minimum = 1, maximum = 64)]
     pub vcpus: u32,
     /// Width of the display at boot, pixels.
+    #[schema(minimum = 640, maximum = 7680)]
     pub width: u32,
     /// Height of the display at boot, pixels.
+    #[schema(minimum = 400, maximum = 4320)]
     pub height: u32,
 }
 
@@ -208,8 +212,10 @@ pub struct RecordingPolicy {
     /// Whether.
     pub mode: RecordingMode,
     /// Days that a recording is kept for; for ever when left out.
+    #[schema(minimum = 1)]
     pub days: Option<u32>,
     /// MiB that all recordings of the pool may take on one host, the oldest going first; no limit when left out.
+    #[schema(minimum = 1, maximum = 1_099_511_627_776i64)]
     pub mib: Option<u64>,
 }
 

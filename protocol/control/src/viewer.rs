@@ -85,6 +85,7 @@ pub struct NewShadow {
     pub control: bool,
     /// What for, shown to the user and put on record; at most 200 characters.
     #[serde(default)]
+    #[schema(max_length = 200, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub reason: String,
 }
 

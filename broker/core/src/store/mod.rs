@@ -16,6 +16,7 @@ mod error;
 mod explain;
 mod figures;
 mod hosts;
+mod idempotency;
 mod images;
 mod launch;
 mod links;
@@ -38,6 +39,7 @@ pub use enroll::{Enrolled, Invitation};
 pub use entitle::Holder;
 pub use error::{Error, Obstacle, Result};
 pub use figures::{Figures, HostFigures, PoolFigures};
+pub use idempotency::Claim;
 pub use links::{Link, Origin};
 pub use logins::{Caller, NewToken};
 pub use pools::PoolRow;
@@ -90,6 +92,8 @@ impl Store {
 
 #[cfg(test)]
 mod apply_tests;
+#[cfg(test)]
+mod idempotency_tests;
 #[cfg(test)]
 mod tests;
 

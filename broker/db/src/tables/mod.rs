@@ -5,11 +5,13 @@
 mod desktops;
 mod hosts;
 mod people;
+mod requests;
 mod sessions;
 
 pub use desktops::{Assignment, Desktop, Placement, Pool, PoolPolicy};
 pub use hosts::{Authority, Broker, Enrollment, Host, HostImage, HostPulse, HostTemplate, Image};
 pub use people::{Entitlement, Group, HolderKind, Login, LoginKind, Membership, User};
+pub use requests::IdempotencyKey;
 pub use sessions::{Session, Shadow, ShadowState, Ticket};
 
 use crate::table::table;
@@ -82,6 +84,7 @@ pub const ALL: &[&crate::table::Table] = {
         Ticket::TABLE,
         Shadow::TABLE,
         Login::TABLE,
+        IdempotencyKey::TABLE,
         Audit::TABLE,
         Counter::TABLE,
     ]
