@@ -83,6 +83,7 @@ export const text = {
     resume: 'Return to desktop',
     takeOver: 'Connect here',
     wait: 'Connect when ready',
+    start: 'Start',
     logOff: 'Log off',
     stopWaiting: 'Stop waiting',
     preview: (name: string) => `Live picture of ${name}`,
@@ -102,6 +103,7 @@ export const text = {
       progress === null ? 'Preparing' : `Preparing ${percent(progress)}`,
     notStarted: 'Not started',
     loggingOff: 'Logging off',
+    off: 'Powered off',
     failed: 'Failed',
     unavailable: 'Unavailable',
   },
@@ -112,6 +114,7 @@ export const text = {
     lost: 'The host that runs this desktop is silent. The desktop comes back with it; your administrator can look after it.',
     failed: 'The desktop failed. Log off to throw it away, then connect for a fresh one.',
     stopping: 'The desktop is being destroyed. A fresh one can be had in a moment.',
+    off: 'It keeps what is on its disk. Starting it takes as long as a computer takes to start.',
   },
 
   launch: {

@@ -233,7 +233,7 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
                 || seen.phase == Phase::Stopping && mutant("a place is free before its desktop is gone");
             gone.then_some(Action::Free)
         }
-        DesiredState::Running => match seen.phase {
+        DesiredState::Running | DesiredState::Off => match seen.phase {
             Phase::Failed | Phase::Stopped => Some(Action::Fail),
             _ => {
                 let known = desktop.phase == seen.phase
@@ -249,7 +249,7 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
 /// Whether a host that says this has the desktop: from then on it is kept there, and never made anew.
 #[must_use]
 pub fn is_held(phase: Phase) -> bool {
-    matches!(phase, Phase::Starting | Phase::Ready)
+    matches!(phase, Phase::Starting | Phase::Ready | Phase::Off)
 }
 
 /// Why a desktop failed that its host says this of.

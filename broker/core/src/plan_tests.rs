@@ -11,6 +11,7 @@ fn observed(phase: Phase, generation: u64) -> DesktopObserved {
     DesktopObserved {
         desktop: DesktopId(Uuid::nil()),
         generation,
+        wish: 1,
         phase,
         detail: "no space left".to_owned(),
         endpoint: None,

@@ -382,14 +382,34 @@ impl Run {
                     }
                     changes.push(gone(d.generation));
                 }
-                DesiredState::Running if state.desktops.contains_key(&d.desktop) => {}
-                DesiredState::Running if !d.fresh => changes.push(gone(d.generation)),
+                DesiredState::Running | DesiredState::Off
+                    if !d.fresh && !state.desktops.contains_key(&d.desktop) =>
+                {
+                    changes.push(gone(d.generation));
+                }
+                DesiredState::Off => {
+                    let off =
+                        DesktopObserved { wish: d.wish, ..observed(d.desktop, d.generation, Phase::Off) };
+                    let fake = Fake { observed: off.clone(), socket: tokio::spawn(async {}).abort_handle() };
+                    if let Some(before) = state.desktops.insert(d.desktop, fake) {
+                        before.socket.abort();
+                        if before.observed.phase == Phase::Off {
+                            continue;
+                        }
+                    }
+                    changes.push(off);
+                }
+                DesiredState::Running
+                    if state.desktops.get(&d.desktop).is_some_and(|f| f.observed.phase != Phase::Off) => {}
                 DesiredState::Running if b.template != TemplateState::Ready => {
                     changes.push(observed(d.desktop, d.generation, Phase::Preparing));
                 }
                 DesiredState::Running => {
                     let mut o = observed(d.desktop, d.generation, Phase::Starting);
+                    o.wish = d.wish;
                     let path = self.dir.join(d.desktop.to_string());
+                    // It was powered off before.
+                    let _ = std::fs::remove_file(&path);
                     let listener = UnixListener::bind(&path).unwrap();
                     let expected = (d.desktop, d.generation);
                     let name = d.identity.hostname.clone();
@@ -430,7 +450,7 @@ impl Run {
 
 fn observed(desktop: DesktopId, generation: u64, phase: Phase) -> DesktopObserved {
     let timings = ForkTimings::default();
-    DesktopObserved { desktop, generation, phase, detail: String::new(), endpoint: None, timings }
+    DesktopObserved { desktop, generation, wish: 0, phase, detail: String::new(), endpoint: None, timings }
 }
 
 async fn send(ws: &mut Ws, message: &FromAgent) -> Option<()> {

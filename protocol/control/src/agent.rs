@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The version of these messages; a broker refuses an agent whose major version differs.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// From the agent to the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +158,12 @@ pub struct DesktopDesired {
     pub generation: u64,
     /// What is wanted.
     pub state: DesiredState,
+    /// Rises with each change of what is wanted: a guest that ended by itself is started again only for a later wish.
+    #[serde(default)]
+    pub wish: u64,
+    /// It outlives its guest: one that ends or dies is powered off, and only [`DesiredState::Absent`] destroys its disk.
+    #[serde(default)]
+    pub persistent: bool,
     /// It may be made when it is not there. Without, it has been here, and is kept or reported as gone.
     #[serde(default = "yes")]
     pub fresh: bool,
@@ -241,6 +247,9 @@ pub struct DesktopObserved {
     pub desktop: DesktopId,
     /// The generation that is seen.
     pub generation: u64,
+    /// The wish ([`DesktopDesired::wish`]) that this is about.
+    #[serde(default)]
+    pub wish: u64,
     /// What is seen. `Stopped` means: gone, with its data, and confirmed.
     pub phase: Phase,
     /// What is going on, or why it failed.

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! unplaced → placing → preparing → starting → ready → stopping → stopped
-//!                          │           │        │
-//!                          └───────────┴────────┴──→ failed(reason)      lost: the host is silent
+//!                          │         ↑ │        │
+//!                          │         │ └────────┤
+//!                          │        off ←───────┤                        off: only what persists
+//!                          └────────────────────┴──→ failed(reason)      lost: the host is silent
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use utoipa::ToSchema;
 pub enum DesiredState {
     /// It should run.
     Running,
+    /// It should be powered off, and keep its disk.
+    Off,
     /// It should be destroyed with all its data.
     Absent,
 }
@@ -33,8 +37,10 @@ pub enum Phase {
     Starting,
     /// It runs, has its own identity and takes input.
     Ready,
-    /// It is being destroyed.
+    /// It is being powered off or destroyed.
     Stopping,
+    /// It is powered off; its disk is kept.
+    Off,
     /// It is gone, and its data with it.
     Stopped,
     /// The host that runs it is silent: it may or may not run.
@@ -54,6 +60,7 @@ impl Phase {
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Stopping => "stopping",
+            Self::Off => "off",
             Self::Stopped => "stopped",
             Self::Lost => "lost",
             Self::Failed => "failed",

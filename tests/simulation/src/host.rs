@@ -154,7 +154,7 @@ fn seen(desktop: DesktopId, generation: u64, phase: Phase, detail: &str) -> Desk
     let endpoint = matches!(phase, Phase::Starting | Phase::Ready)
         .then(|| Endpoint::Unix { path: format!("/{desktop}/{generation}") });
     let timings = ForkTimings::default();
-    DesktopObserved { desktop, generation, phase, detail: detail.to_owned(), endpoint, timings }
+    DesktopObserved { desktop, generation, wish: 0, phase, detail: detail.to_owned(), endpoint, timings }
 }
 
 impl World {

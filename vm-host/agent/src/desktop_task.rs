@@ -95,6 +95,7 @@ impl DesktopTask {
         (self.report)(DesktopObserved {
             desktop,
             generation,
+            wish: 0,
             phase,
             detail: detail.into(),
             endpoint,

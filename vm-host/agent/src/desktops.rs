@@ -106,6 +106,8 @@ impl Desktops {
                             desktop: id,
                             generation: config.generation,
                             state: DesiredState::Running,
+                            wish: 0,
+                            persistent: false,
                             fresh: false,
                             template: template.unwrap_or_else(|| unknown_template(&config.template)),
                             identity: config.identity,
@@ -170,6 +172,7 @@ impl Desktops {
                     let seen = DesktopObserved {
                         desktop: desktop.desktop,
                         generation: desktop.generation,
+                        wish: desktop.wish,
                         phase: Phase::Failed,
                         detail: "its host's agent is ending".to_owned(),
                         endpoint: None,

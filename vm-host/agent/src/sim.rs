@@ -138,7 +138,7 @@ impl Pretended {
         };
         let endpoint = shown.then(|| Endpoint::Unix { path: self.display.clone() });
         let detail = "simulated".to_owned();
-        let seen = DesktopObserved { desktop, generation, phase, detail, endpoint, timings };
+        let seen = DesktopObserved { desktop, generation, wish: 0, phase, detail, endpoint, timings };
         let orders = self.hub.desktop(seen);
         self.obey(orders);
     }

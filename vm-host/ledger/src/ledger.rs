@@ -82,6 +82,7 @@ fn sight(desktop: DesktopId, generation: u64, phase: Phase, detail: &str) -> Des
     DesktopObserved {
         desktop,
         generation,
+        wish: 0,
         phase,
         detail: detail.to_owned(),
         endpoint: None,

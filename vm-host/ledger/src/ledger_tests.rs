@@ -16,6 +16,8 @@ fn asked(n: u128, generation: u64, state: DesiredState, fresh: bool) -> DesktopD
         desktop: id(n),
         generation,
         state,
+        wish: 0,
+        persistent: false,
         fresh,
         template: TemplateSpec { image, machine: MachineShape::default() },
         identity: Identity { hostname: "d".into(), machine_id: "m".into(), mac: "a".into() },

@@ -18,7 +18,7 @@ export interface User {
 
 /** What is seen of a desktop; the life cycle is unplaced → placing → preparing → starting → ready → stopping → stopped. */
 export type Phase =
-  'unplaced' | 'placing' | 'preparing' | 'starting' | 'ready' | 'stopping' | 'stopped' | 'lost' | 'failed';
+  'unplaced' | 'placing' | 'preparing' | 'starting' | 'ready' | 'stopping' | 'off' | 'stopped' | 'lost' | 'failed';
 
 export interface Desktop {
   id: string;

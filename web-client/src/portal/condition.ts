@@ -76,6 +76,10 @@ export function conditionOf(card: Card): Condition {
       const words = { chip: text.chip.loggingOff, detail: text.card.stopping };
       return { ...base, ...words, tone: 'busy', connect: null, canLogOff: false, moving: true };
     }
+    case 'off': {
+      const words = { chip: text.chip.off, detail: desktop.detail || text.card.off };
+      return { ...base, ...words, tone: 'calm', connect: text.portal.start };
+    }
     case 'lost': {
       const words = { chip: text.chip.unavailable, detail: desktop.detail || text.card.lost };
       return { ...running, ...words, tone: 'bad', connect: null };

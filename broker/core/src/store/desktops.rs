@@ -75,6 +75,7 @@ impl DesktopRow {
             phase => Sight::Seen(DesktopObserved {
                 desktop: self.id,
                 generation: self.generation,
+                wish: 0,
                 phase,
                 detail: self.detail.clone(),
                 endpoint: self.endpoint.clone(),

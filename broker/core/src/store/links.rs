@@ -192,6 +192,8 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
             desktop: d.id,
             generation: d.generation,
             state: d.desired,
+            wish: d.desired_gen.unsigned_abs(),
+            persistent: false,
             fresh: !d.held || mutant("a host is told to make anew what it has lost"),
             template: pool.template(),
             identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },

@@ -140,6 +140,7 @@ impl Scene {
         let seen = DesktopObserved {
             desktop,
             generation: 1,
+            wish: 1,
             phase,
             detail: String::new(),
             endpoint: None,
