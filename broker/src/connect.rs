@@ -119,6 +119,7 @@ pub async fn connect(
             .await;
     let assigned = assigned.inspect_err(|_| app.metrics.connected("", "refused", watch.elapsed()))?;
     let (pool, fresh) = (assigned.desktop.pool.clone(), assigned.fresh);
+    let (prepared, powered_on) = (assigned.prepared, assigned.powered_on);
     let claimed = watch.claimed(&assigned);
     let outcome = wait_for_picture(app, assigned, wait).await;
     let picture = matches!(outcome, Ok(Outcome::Ready { .. }));
@@ -127,6 +128,8 @@ pub async fn connect(
     }
     let how = match &outcome {
         Ok(Outcome::Ready { .. }) if fresh => "fresh",
+        Ok(Outcome::Ready { .. }) if prepared => "prepared",
+        Ok(Outcome::Ready { .. }) if powered_on => "powered_on",
         Ok(Outcome::Ready { .. }) => "existing",
         Ok(Outcome::Waiting { .. }) => "waiting",
         Err(_) => "failed",

@@ -21,6 +21,7 @@ pub mod database;
 mod enroll;
 mod gateway;
 mod launch;
+mod limits;
 mod metrics;
 mod names;
 mod retransmit;
@@ -31,6 +32,7 @@ mod shadow;
 mod throttle;
 mod tls;
 mod trust;
+mod upkeep;
 mod view;
 pub mod viewers;
 mod watch;
@@ -300,6 +302,8 @@ impl Broker {
         let stop = self.app.shutdown.clone();
         tasks.spawn(watch::run(Arc::clone(&self.app), self.changes, self.others, stop.clone()));
         tasks.spawn(watch::keep_looking(Arc::clone(&self.app), stop.clone()));
+        tasks.spawn(upkeep::run(Arc::clone(&self.app), stop.clone()));
+        tasks.spawn(limits::run(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(agents::listen(Arc::clone(&self.app), self.agents, stop.clone()));
         if let Some(hosts) = self.hosts {
             tasks.spawn(agents::listen_on_network(Arc::clone(&self.app), hosts, stop.clone()));

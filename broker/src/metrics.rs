@@ -273,10 +273,13 @@ fn of_record(figures: &Figures) -> prometheus::Result<Vec<MetricFamily>> {
         prometheus::Result::Ok(gauge)
     };
     let desktops = gauge("lucarne_pool_desktops", "Live desktops of the pool.", "pool")?;
+    let waiting =
+        gauge("lucarne_pool_waiting_desktops", "Desktops of the pool that wait for users.", "pool")?;
     let most = gauge("lucarne_pool_max_desktops", "Desktops that the pool may have.", "pool")?;
     for pool in &figures.pools {
         desktops.with_label_values(&[&pool.name]).set(pool.desktops.into());
         most.with_label_values(&[&pool.name]).set(pool.max_desktops.into());
+        waiting.with_label_values(&[&pool.name]).set(pool.waiting.into());
     }
     let online = gauge("lucarne_host_online", "1 while the host is linked to a broker.", "host")?;
     let drained = gauge("lucarne_host_drained", "1 while no new desktops go to the host.", "host")?;

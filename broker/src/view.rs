@@ -18,6 +18,7 @@ pub fn desktop(row: DesktopRow, fleet: &Fleet) -> Desktop {
         phase: row.phase,
         detail: row.detail,
         user: row.user.map(|(_, name)| name),
+        persistent: row.persistent,
         mac: row.mac,
         timings: row.timings,
         created_at: row.created_at,
@@ -35,10 +36,17 @@ pub fn desktop(row: DesktopRow, fleet: &Fleet) -> Desktop {
             shown.detail = format!("its host {} is not connected", host.name);
         }
         Sight::NotYet if row.desired == DesiredState::Running => shown.phase = Phase::Placing,
+        Sight::NotYet if row.desired == DesiredState::Off => {}
         Sight::NotYet => shown.phase = Phase::Stopping,
         Sight::Seen(seen) => {
-            if row.desired == DesiredState::Running {
+            // What became of an earlier wish is not what is wanted now.
+            let off = seen.phase == Phase::Off;
+            if row.desired == DesiredState::Running && !off {
                 (shown.phase, shown.detail) = (seen.phase, seen.detail);
+            } else if row.desired == DesiredState::Running {
+                shown.phase = Phase::Placing;
+            } else if row.desired == DesiredState::Off && off {
+                shown.phase = Phase::Off;
             } else {
                 shown.phase = Phase::Stopping;
             }
@@ -73,10 +81,16 @@ pub async fn pool(row: PoolRow, app: &App) -> store::Result<Pool> {
         audio: row.policy.audio,
         clipboard: row.policy.clipboard,
         recording: row.policy.recording,
+        kind: row.rules.kind,
+        ready: row.rules.ready,
+        limits: row.rules.limits,
+        power: row.rules.power,
+        placement: row.rules.placement,
         max_desktops: row.max_desktops,
         entitled_users: row.entitled_users,
         entitled_groups: row.entitled_groups,
         desktops: row.desktops,
+        waiting: row.waiting,
         templates,
         created_at: row.created_at,
     })

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::viewers::End;
 use lucarne_control::SessionId;
 use lucarne_control::viewer::ViewerRole;
-use lucarne_core::store::{self, BEAT, Ended, Over};
+use lucarne_core::store::{self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, Over, UNUSED};
 use lucarne_core::{Change, Looked};
 use lucarne_db::wakes::{Wake, Wakes};
 use std::sync::Arc;
@@ -16,9 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The way to the other brokers, where there can be any.
 pub type Others = Option<(Wakes, UnboundedReceiver<Wake>)>;
-
-/// A session that ended for this reason was logged off.
-const LOGGED_OFF: &str = "logged off";
 
 /// Tells everyone concerned that desktops ended: viewers here first, then the hosts that destroy them, and other brokers.
 pub fn tell<'a>(app: &App, ended: impl IntoIterator<Item = &'a Ended>, why: &End) {
@@ -150,7 +147,9 @@ async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
         Ok(over) => {
             for (session, why) in over {
                 let end = match why {
-                    Over::Ended(why) if why == LOGGED_OFF => End::LoggedOff,
+                    Over::Ended(why) if why == LOGGED_OFF || why == LEFT => End::LoggedOff,
+                    Over::Ended(why) if why == LASTED => End::Lasted,
+                    Over::Ended(why) if why == UNUSED => End::PoweredOff,
                     Over::Ended(_) => End::DesktopEnded,
                     Over::Elsewhere => End::Elsewhere,
                     Over::HostDenied | Over::NotEntitled => End::Withdrawn,

@@ -14,7 +14,7 @@ use lucarne_mutants::mutant;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Looks in a row that a broker was there itself, before it says of others that they are not.
 const STEADY: u32 = 3;
@@ -43,6 +43,8 @@ pub struct Control {
     /// Links that were on record at the last look, and were not there.
     ghosts: Mutex<BTreeMap<HostId, u64>>,
     me: RwLock<BrokerId>,
+    /// Pools are to be looked after at once, and not only the next time.
+    pub upkeep: Notify,
     changes: mpsc::UnboundedSender<Change>,
 }
 
@@ -68,6 +70,7 @@ impl Control {
                 beats: AtomicU32::new(0),
                 ghosts: Mutex::default(),
                 me,
+                upkeep: Notify::new(),
                 changes,
             },
             changed,
@@ -93,7 +96,10 @@ impl Control {
     pub fn follow(&self, change: Change) {
         match change {
             Change::Host(host) => self.links.push(host),
-            Change::Hosts => self.links.push_all(),
+            Change::Hosts => {
+                self.links.push_all();
+                self.upkeep.notify_one();
+            }
             Change::Images
             | Change::Link(_)
             | Change::Denied(_)
@@ -118,11 +124,28 @@ impl Control {
     /// As [`Store::connect`].
     pub async fn assign(&self, request: ConnectRequest) -> Result<Assigned, store::Error> {
         let assigned = self.store.connect(request, Arc::clone(&self.fleet) as Arc<dyn World>).await?;
-        if let Some(host) = assigned.desktop.host.as_ref().filter(|_| assigned.fresh) {
+        let told = assigned.fresh || assigned.powered_on;
+        if let Some(host) = assigned.desktop.host.as_ref().filter(|_| told) {
             self.changed([Change::Host(host.id)]);
+        }
+        if assigned.prepared {
+            self.upkeep.notify_one();
         }
         self.ended(&assigned.replaced);
         Ok(assigned)
+    }
+
+    /// Has desktops wait for users, and does what is due at this time: of what ended, the viewers here are the caller's to tell.
+    ///
+    /// # Errors
+    /// A database fault; the next time may do better.
+    pub async fn keep_up(&self) -> Result<Vec<Ended>, store::Error> {
+        let mut ended = self.store.ring().await?;
+        let prepared = self.store.prepare(Arc::clone(&self.fleet) as Arc<dyn World>).await?;
+        self.changed(prepared.hosts.into_iter().collect::<HashSet<_>>().into_iter().map(Change::Host));
+        ended.extend(prepared.ended);
+        self.ended(&ended);
+        Ok(ended)
     }
 
     /// What a user would get of a pool now, and why.

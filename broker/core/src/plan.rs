@@ -7,21 +7,19 @@
 //! desired   observed                        action
 //! running   anything else than on record    Note
 //! running   failed, stopped                 Fail   → desired becomes absent
+//! running   off, by this wish               Rest   → desired becomes off
+//! off       failed, stopped                 Fail
 //! absent    stopped                         Free   → the placement is freed
 //! any       nothing, another generation     nothing: only a confirmed stop frees a placement
 //! ```
 
-use lucarne_control::agent::{DesktopObserved, TemplateState};
+use lucarne_control::agent::{DesktopObserved, HostFacts, TemplateState};
 use lucarne_control::desktop::{DesiredState, Phase};
+use lucarne_control::pool::PlacementStrategy;
 use lucarne_control::spec::TemplateSpec;
 use lucarne_control::{DesktopId, HostId};
-use lucarne_db::tables::{Desktop, Host};
+use lucarne_db::tables::{Desktop, Host, Pool};
 use lucarne_mutants::mutant;
-
-/// Guests may be promised this many times the host's memory. Clones share with their template what they have not
-/// written (an idle one writes some 100 MiB of 1 GiB). Too high: guests in full use push the host into swap. Too low:
-/// desktops are refused that would have fitted. What is really free is looked at besides.
-pub const MEMORY_PROMISE: u64 = 2;
 
 /// Memory that a fresh clone needs at once, as a part of its size: one in this many bytes has to be available.
 const FIRST_WRITES: u64 = 8;
@@ -45,19 +43,76 @@ pub trait World: Send + Sync {
     fn failure(&self, desktop: DesktopId, generation: u64) -> Option<String>;
 }
 
+/// What a desktop needs of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub vcpus: u64,
+    /// Of its memory a host may promise so much, percent. Clones share with their template what they have not written (an idle
+    /// one writes some 100 MiB of 1 GiB). Too high: guests in full use push the host into swap. Too low: desktops are refused
+    /// that would have fitted. What is really free is looked at besides.
+    pub memory_percent: u64,
+    /// Of its logical processors, percent.
+    pub cpu_percent: u64,
+    /// Which host is preferred.
+    pub strategy: PlacementStrategy,
+}
+
+impl Demand {
+    /// That of a pool's desktops.
+    #[must_use]
+    pub fn of(pool: &Pool) -> Self {
+        let (machine, placement) = (pool.machine.0, &pool.rules.0.placement);
+        Self {
+            memory_mib: u64::from(machine.memory_mib),
+            vcpus: u64::from(machine.vcpus),
+            memory_percent: placement.memory_percent(),
+            cpu_percent: placement.cpu_percent(),
+            strategy: placement.strategy,
+        }
+    }
+
+    /// Why it does not fit beside what a host has promised; of a host that does not tell of its processors only the memory
+    /// counts.
+    #[must_use]
+    pub fn too_much(&self, facts: &HostFacts, promised_mib: u64, promised_vcpus: u64) -> Option<String> {
+        let memory = facts.memory_mib * self.memory_percent / 100;
+        let vcpus = u64::from(facts.cpus) * self.cpu_percent / 100;
+        if promised_mib + self.memory_mib > memory {
+            Some(format!(
+                "{promised_mib} of {memory} MiB are promised to desktops, and {} MiB more do not fit",
+                self.memory_mib
+            ))
+        } else if facts.cpus > 0 && promised_vcpus + self.vcpus > vcpus {
+            Some(format!(
+                "its desktops have {promised_vcpus} of {vcpus} virtual processors, and {} more do not fit",
+                self.vcpus
+            ))
+        } else {
+            None
+        }
+    }
+}
+
 /// A host that might take a desktop.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct Candidate<'a> {
     /// Which.
     pub host: HostId,
     /// Its name, for people.
-    pub name: String,
-    /// Its memory, MiB.
-    pub memory_mib: u64,
+    pub name: &'a str,
+    /// What it has.
+    pub facts: &'a HostFacts,
     /// Memory that its desktops were promised, MiB.
     pub promised_mib: u64,
+    /// Virtual processors that they have.
+    pub promised_vcpus: u64,
     /// The image is in its store.
     pub has_image: bool,
+    /// The label that the pool asks for and that it has not, `name=value`.
+    pub lacks: Option<String>,
     /// No new desktops go there.
     pub drained: bool,
     /// What else is known.
@@ -77,7 +132,8 @@ pub enum NoChoice {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
     template_missing: bool,
-    /// Of the host's memory, in billionths: one desktop more on a large host counts.
+    /// Of the host's memory, in billionths: one desktop more on a large host counts. What is left of it where hosts are to be
+    /// filled one after the other.
     promised: u128,
     host: HostId,
 }
@@ -104,16 +160,20 @@ pub struct Verdict {
     pub says: String,
 }
 
-fn score(c: &Candidate) -> Score {
+fn score(c: &Candidate<'_>, strategy: PlacementStrategy) -> Score {
+    let promised = u128::from(c.promised_mib) * 1_000_000_000 / u128::from(c.facts.memory_mib.max(1));
     Score {
         template_missing: !matches!(c.seen.template, Some((TemplateState::Ready, _))),
-        promised: u128::from(c.promised_mib) * 1_000_000_000 / u128::from(c.memory_mib.max(1)),
+        promised: match strategy {
+            PlacementStrategy::Spread => promised,
+            PlacementStrategy::Pack => u128::MAX - promised,
+        },
         host: c.host,
     }
 }
 
 /// Why its template keeps it from taking a desktop.
-fn template_failed(c: &Candidate) -> Option<&str> {
+fn template_failed<'a>(c: &'a Candidate<'_>) -> Option<&'a str> {
     match &c.seen.template {
         Some((TemplateState::Failed, detail)) => Some(detail),
         _ => None,
@@ -121,8 +181,8 @@ fn template_failed(c: &Candidate) -> Option<&str> {
 }
 
 /// What speaks for a host that fits.
-fn merits(c: &Candidate) -> String {
-    let share = c.promised_mib * 100 / c.memory_mib.max(1);
+fn merits(c: &Candidate<'_>) -> String {
+    let share = c.promised_mib * 100 / c.facts.memory_mib.max(1);
     let template = match &c.seen.template {
         Some((TemplateState::Ready, _)) => "",
         Some(_) => "; its template is being made",
@@ -131,26 +191,26 @@ fn merits(c: &Candidate) -> String {
     format!("{share} % of its memory is promised{template}")
 }
 
-/// Chooses the host for a desktop of `memory_mib`.
+/// Chooses the host for a desktop.
 ///
 /// # Errors
 /// [`NoChoice`] with why each host was passed over, for people.
-pub fn choose_host(candidates: &[Candidate], memory_mib: u64) -> Result<Choice, NoChoice> {
+pub fn choose_host(candidates: &[Candidate<'_>], demand: &Demand) -> Result<Choice, NoChoice> {
     if candidates.is_empty() {
         return Err(NoChoice::NoHost("no host has ever connected; start a host agent".to_owned()));
     }
     let mut reasons = Vec::new();
     let mut failures = Vec::new();
-    let mut best: Option<(Score, &Candidate)> = None;
+    let mut best: Option<(Score, &Candidate<'_>)> = None;
     let mut fit = 0;
     for c in candidates {
-        if let Some(reason) = passed_over(c, memory_mib) {
+        if let Some(reason) = passed_over(c, demand) {
             reasons.push(format!("{}: {reason}", c.name));
         } else if let Some(detail) = template_failed(c) {
             failures.push(format!("{}: {detail}", c.name));
         } else {
             fit += 1;
-            let score = score(c);
+            let score = score(c, demand.strategy);
             if best.as_ref().is_none_or(|(least, _)| score < *least) {
                 best = Some((score, c));
             }
@@ -167,37 +227,35 @@ pub fn choose_host(candidates: &[Candidate], memory_mib: u64) -> Result<Choice, 
     }
 }
 
-/// What is to be said of each host for a desktop of `memory_mib`: first those that fit, the preferred before the others.
+/// What is to be said of each host for a desktop: first those that fit, the preferred before the others.
 #[must_use]
-pub fn consider(candidates: &[Candidate], memory_mib: u64) -> Vec<Verdict> {
-    let verdict = |c: &Candidate| {
-        let (passed_over, failed) = (passed_over(c, memory_mib), template_failed(c));
+pub fn consider(candidates: &[Candidate<'_>], demand: &Demand) -> Vec<Verdict> {
+    let verdict = |c: &Candidate<'_>| {
+        let (passed_over, failed) = (passed_over(c, demand), template_failed(c));
         let template_failed = passed_over.is_none() && failed.is_some();
         let failed = failed.map(|detail| format!("its template could not be made: {detail}"));
         let against = passed_over.or(failed);
         let fits = against.is_none();
         let says = against.unwrap_or_else(|| merits(c));
-        Verdict { name: c.name.clone(), fits, template_failed, says }
+        Verdict { name: c.name.to_owned(), fits, template_failed, says }
     };
-    let mut considered: Vec<_> = candidates.iter().map(|c| (score(c), verdict(c))).collect();
+    let mut considered: Vec<_> = candidates.iter().map(|c| (score(c, demand.strategy), verdict(c))).collect();
     considered.sort_by(|a, b| (!a.1.fits, &a.0).cmp(&(!b.1.fits, &b.0)));
     considered.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
-fn passed_over(c: &Candidate, memory_mib: u64) -> Option<String> {
-    let promise = c.memory_mib * MEMORY_PROMISE;
-    let now = memory_mib * (1 << 20) / FIRST_WRITES;
+fn passed_over(c: &Candidate<'_>, demand: &Demand) -> Option<String> {
+    let now = demand.memory_mib * (1 << 20) / FIRST_WRITES;
     if !c.seen.online {
         Some("its agent is not connected".to_owned())
     } else if c.drained {
         Some("it is drained: an administrator lets no new desktops go there".to_owned())
+    } else if let Some(label) = &c.lacks {
+        Some(format!("it does not have the label {label}"))
     } else if !c.has_image {
         Some("it does not have the image".to_owned())
-    } else if c.promised_mib + memory_mib > promise {
-        Some(format!(
-            "{} of {promise} MiB are promised to desktops, and {memory_mib} MiB more do not fit",
-            c.promised_mib
-        ))
+    } else if let Some(why) = demand.too_much(c.facts, c.promised_mib, c.promised_vcpus) {
+        Some(why)
     } else {
         c.seen.memory_available.filter(|free| *free < now).map(|free| {
             format!("only {} MiB of memory are free, and {} are needed at once", free >> 20, now >> 20)
@@ -212,6 +270,8 @@ pub enum Action {
     Note,
     /// It could not be made, or died, or is lost: its session and its assignment end, and it is to be destroyed.
     Fail,
+    /// It is powered off by itself, and stays so until somebody connects.
+    Rest,
     /// It is gone with its data, as it should be: its place is free.
     Free,
 }
@@ -235,6 +295,9 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
         }
         DesiredState::Running | DesiredState::Off => match seen.phase {
             Phase::Failed | Phase::Stopped => Some(Action::Fail),
+            // What became of an earlier wish says nothing of this one.
+            Phase::Off if seen.wish < desktop.desired_gen.unsigned_abs() => None,
+            Phase::Off if desktop.desired == DesiredState::Running => Some(Action::Rest),
             _ => {
                 let known = desktop.phase == seen.phase
                     && desktop.detail == seen.detail

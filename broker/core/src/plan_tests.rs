@@ -5,6 +5,7 @@ use lucarne_control::PoolId;
 use lucarne_control::desktop::ForkTimings;
 use lucarne_db::value::Json;
 use proptest::prelude::*;
+use std::sync::LazyLock;
 use uuid::Uuid;
 
 fn observed(phase: Phase, generation: u64) -> DesktopObserved {
@@ -44,6 +45,8 @@ fn desktop(desired: DesiredState) -> Desktop {
         ended_at: None,
         launch: None,
         policy: None,
+        persistent: false,
+        taken_at: Some(1),
     }
 }
 
@@ -51,20 +54,31 @@ fn after(desired: DesiredState, phase: Phase, generation: u64) -> Option<Action>
     step(&desktop(desired), HERE, &observed(phase, generation))
 }
 
-fn host(name: &str, id: u128) -> Candidate {
+static FACTS: LazyLock<HostFacts> =
+    LazyLock::new(|| HostFacts { cpus: 2, memory_mib: 4096, ..HostFacts::default() });
+
+fn host(name: &'static str, id: u128) -> Candidate<'static> {
     Candidate {
         host: HostId(Uuid::from_u128(id)),
-        name: name.to_owned(),
-        memory_mib: 4096,
+        name,
+        facts: &FACTS,
         promised_mib: 0,
+        promised_vcpus: 0,
+        lacks: None,
         has_image: true,
         drained: false,
         seen: HostSeen { online: true, memory_available: None, template: None },
     }
 }
 
-fn chosen(hosts: &[Candidate], memory_mib: u64) -> Option<HostId> {
-    choose_host(hosts, memory_mib).ok().map(|choice| choice.host)
+/// What a desktop of that much memory and two processors needs.
+fn demand(memory_mib: u64) -> Demand {
+    let strategy = PlacementStrategy::Spread;
+    Demand { memory_mib, vcpus: 2, memory_percent: 200, cpu_percent: 1600, strategy }
+}
+
+fn chosen(hosts: &[Candidate<'_>], memory_mib: u64) -> Option<HostId> {
+    choose_host(hosts, &demand(memory_mib)).ok().map(|choice| choice.host)
 }
 
 #[test]
@@ -78,12 +92,13 @@ fn what_is_said_of_hosts_is_what_decides() {
         ..host("shed", 4)
     };
     let hosts = [drained.clone(), fuller, empty, broken];
-    let choice = choose_host(&hosts, 1024).unwrap();
+    let choice = choose_host(&hosts, &demand(1024)).unwrap();
     assert_eq!(
         choice.why,
         "0 % of its memory is promised; its template has to be made first, of 2 hosts that fit"
     );
-    let said: Vec<_> = consider(&hosts, 1024).into_iter().map(|v| (v.name, v.fits, v.says)).collect();
+    let said: Vec<_> =
+        consider(&hosts, &demand(1024)).into_iter().map(|v| (v.name, v.fits, v.says)).collect();
     let said: Vec<_> = said.iter().map(|(name, fits, says)| (name.as_str(), *fits, says.as_str())).collect();
     assert_eq!(said[0].0, "loft");
     assert_eq!(
@@ -96,7 +111,7 @@ fn what_is_said_of_hosts_is_what_decides() {
         "it is drained: an administrator lets no new desktops go there"
     )));
     assert!(said[2..].contains(&("shed", false, "its template could not be made: no disk")));
-    let Err(NoChoice::NoHost(why)) = choose_host(&[drained], 1024) else { panic!() };
+    let Err(NoChoice::NoHost(why)) = choose_host(&[drained], &demand(1024)) else { panic!() };
     assert!(why.contains("attic: it is drained"), "{why}");
 }
 
@@ -165,10 +180,55 @@ fn a_refusal_names_each_host_and_its_reason() {
     full.promised_mib = 8192;
     let mut bare = host("porch", 3);
     bare.has_image = false;
-    let Err(NoChoice::NoHost(reason)) = choose_host(&[offline, full, bare], 1024) else { panic!() };
+    let Err(NoChoice::NoHost(reason)) = choose_host(&[offline, full, bare], &demand(1024)) else { panic!() };
     for part in ["attic: its agent is not connected", "cellar: 8192 of 8192 MiB", "porch: it does not have"] {
         assert!(reason.contains(part), "{reason}");
     }
+}
+
+#[test]
+fn where_hosts_are_packed_the_fullest_that_fits_is_chosen() {
+    let mut full = host("full", 1);
+    full.promised_mib = 8000;
+    let mut half = host("half", 2);
+    half.promised_mib = 4096;
+    let pack = Demand { strategy: PlacementStrategy::Pack, ..demand(1024) };
+    let hosts = [full, half.clone(), host("empty", 3)];
+    assert_eq!(choose_host(&hosts, &pack).unwrap().host, half.host);
+    assert_eq!(consider(&hosts, &pack)[0].name, "half");
+}
+
+#[test]
+fn processors_are_promised_as_often_as_the_pool_says() {
+    let mut busy = host("busy", 1);
+    busy.promised_vcpus = 31;
+    let Err(NoChoice::NoHost(why)) = choose_host(&[busy.clone()], &demand(256)) else { panic!() };
+    assert_eq!(why, "busy: its desktops have 31 of 32 virtual processors, and 2 more do not fit");
+    let more = Demand { cpu_percent: 1700, ..demand(256) };
+    assert!(choose_host(&[busy], &more).is_ok());
+    let less = Demand { memory_percent: 100, ..demand(4097) };
+    let Err(NoChoice::NoHost(why)) = choose_host(&[host("small", 1)], &less) else { panic!() };
+    assert!(why.contains("0 of 4096 MiB"), "{why}");
+}
+
+#[test]
+fn a_host_without_the_label_is_passed_over() {
+    let lacking = Candidate { lacks: Some("site=north".to_owned()), ..host("south", 1) };
+    let Err(NoChoice::NoHost(why)) = choose_host(&[lacking], &demand(1024)) else { panic!() };
+    assert_eq!(why, "south: it does not have the label site=north");
+}
+
+#[test]
+fn what_is_powered_off_by_itself_rests_and_what_is_of_an_earlier_wish_says_nothing() {
+    let of = |desired, wish| {
+        let seen = DesktopObserved { wish, ..observed(Phase::Off, 3) };
+        step(&desktop(desired), HERE, &seen)
+    };
+    assert_eq!(of(DesiredState::Running, 7), Some(Action::Rest));
+    assert_eq!(of(DesiredState::Running, 6), None, "it is being powered on");
+    assert_eq!(of(DesiredState::Off, 7), Some(Action::Note));
+    assert_eq!(of(DesiredState::Absent, 7), None);
+    assert_eq!(after(DesiredState::Off, Phase::Stopped, 3), Some(Action::Fail), "its disk is gone");
 }
 
 #[test]
@@ -176,7 +236,7 @@ fn a_failed_template_is_told_apart_from_a_missing_host() {
     let mut failed = host("attic", 1);
     failed.seen.template = Some((TemplateState::Failed, "the disk is full".to_owned()));
     assert_eq!(
-        choose_host(&[failed], 1024),
+        choose_host(&[failed], &demand(1024)),
         Err(NoChoice::TemplateFailed("attic: the disk is full".to_owned()))
     );
 }
@@ -191,13 +251,13 @@ proptest! {
             h.promised_mib = *p;
             h
         }).collect();
-        let first = choose_host(&hosts, size);
+        let first = choose_host(&hosts, &demand(size));
         let len = hosts.len();
         hosts.rotate_left(turn % len);
-        prop_assert_eq!(first.clone().ok(), choose_host(&hosts, size).ok());
+        prop_assert_eq!(first.clone().ok(), choose_host(&hosts, &demand(size)).ok());
         if let Ok(chosen) = first {
             let h = hosts.iter().find(|h| h.host == chosen.host).expect("the choice is a candidate");
-            prop_assert!(h.promised_mib + size <= h.memory_mib * MEMORY_PROMISE);
+            prop_assert!(h.promised_mib + size <= h.facts.memory_mib * 2);
         }
     }
 }

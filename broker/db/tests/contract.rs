@@ -49,6 +49,7 @@ fn user(name: &str) -> User {
         name: name.to_owned(),
         role: Role::User,
         password_hash: String::new(),
+        max_desktops: None,
         created_at: 5,
         deleted_at: None,
     }
@@ -77,6 +78,8 @@ fn desktop(name: &str, pool: PoolId) -> Desktop {
         ended_at: None,
         launch: None,
         policy: Some(Json(PoolPolicy { audio: false, ..PoolPolicy::default() })),
+        persistent: true,
+        taken_at: None,
     }
 }
 
@@ -182,6 +185,7 @@ async fn what_must_not_be_double_is_not(db: Db) {
         generation,
         host_id: host,
         memory_mib: 1,
+        vcpus: 1,
         created_at: 1,
         freed_at,
         reason: None,
@@ -389,7 +393,7 @@ async fn no_share_is_held_while_another_changes_the_row(db: Db) {
             .write(move |tx| {
                 let id = lucarne_control::GroupId(tx.uuid());
                 let name = format!("open-{round}");
-                tx.insert(&Group { id, name, created_at: 0 })?;
+                tx.insert(&Group { id, name, max_desktops: None, created_at: 0 })?;
                 Ok::<_, Fault>(id)
             })
             .await
@@ -498,6 +502,7 @@ async fn a_number_that_does_not_fit_is_kept_as_the_most_that_does(db: Db) {
         generation: u64::MAX,
         host_id: HostId::generate(),
         memory_mib: 1,
+        vcpus: 1,
         created_at: i64::MIN,
         freed_at: None,
         reason: None,

@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use lucarne_control::api::{Desktop, LaunchTimes, NewDesktop, Page, Permission, Problem};
+use lucarne_control::api::{Desktop, LaunchTimes, NewDesktop, NewPower, Page, Permission, Problem};
 use lucarne_core::store::{ConnectRequest, DesktopRow, Error};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use std::sync::Arc;
     (status = 201, body = Desktop),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted, not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found, user_not_found"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "already_assigned, pool_full"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "already_assigned, pool_full, quota_reached"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
 ))]
 pub async fn create(
@@ -38,7 +38,7 @@ pub async fn create(
         clock: std::time::Instant::now,
     };
     let assigned = connect::assign(&app, request).await?;
-    if !assigned.fresh {
+    if !assigned.fresh && !assigned.prepared {
         let d = assigned.desktop;
         return Err(Error::AlreadyAssigned { user: user.name, pool: d.pool, desktop: d.name }.into());
     }
@@ -128,5 +128,31 @@ pub async fn destroy(
         until_gone(&app, desktop).await?;
         return Ok(StatusCode::NO_CONTENT);
     }
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Power a personal desktop on or off. Its user's session ends when it is powered off; its disk stays.
+#[utoipa::path(put, path = "/desktops/{id}/power", tag = "desktops", security(("cookie" = []), ("token" = [])),
+    params(("id" = String, Path, description = "The desktop's id, or a live one's name")), request_body = NewPower, responses(
+    (status = 202, description = "Decided and on record"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "desktop_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "not_personal"),
+))]
+pub async fn power(
+    State(app): State<Arc<App>>,
+    caller: SignedIn,
+    InPath(id): InPath<String>,
+    Body(new): Body<NewPower>,
+) -> Result<StatusCode> {
+    let row = app.store.desktop(&id).await?;
+    if !caller.may_as(Permission::DesktopsWrite, row.user.as_ref().map(|(id, _)| *id)) {
+        return Err(Error::NotFound { what: "desktop", name: id }.into());
+    }
+    let changed = match new.on {
+        true => app.store.power_on(&caller.0.name, row.id).await?,
+        false => app.store.power_off(&caller.0.name, row.id).await?,
+    };
+    watch::tell(&app, &changed, &End::PoweredOff);
     Ok(StatusCode::ACCEPTED)
 }

@@ -2,14 +2,15 @@
 
 use super::caller::SignedIn;
 use super::entitlements::withdrawn;
-use super::extract::{InPath, InQuery, Paging, after, limit, page};
+use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
+use super::users::check_quota;
 use crate::app::App;
 use crate::auth::names::check_name;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use lucarne_control::api::{Group, Page, Problem};
+use lucarne_control::api::{Group, NewQuota, Page, Problem};
 use std::sync::Arc;
 
 /// All groups.
@@ -62,4 +63,22 @@ pub async fn leave(
     app.store.leave_group(&caller.name, &user, &group).await?;
     withdrawn(&app).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Set how many desktops the members of a group may have at once, together. Those that they have stay, and count.
+#[utoipa::path(put, path = "/groups/{group}/quota", tag = "groups", security(("cookie" = []), ("token" = [])),
+    params(("group" = String, Path, description = "Name; `everyone` is all users")), request_body = NewQuota, responses(
+    (status = 200, body = Group),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "group_not_found"),
+))]
+pub async fn quota(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    InPath(group): InPath<String>,
+    Body(new): Body<NewQuota>,
+) -> Result<Json<Group>> {
+    check_quota(new)?;
+    Ok(Json(app.store.set_group_quota(&caller.name, &group, new.max_desktops).await?))
 }

@@ -9,7 +9,8 @@ use crate::watch;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use lucarne_control::api::{DeadHost, DenyHost, Host, Page, Problem};
+use lucarne_control::api::{DeadHost, DenyHost, Host, NewLabels, Page, Problem};
+use lucarne_control::pool::check_labels;
 use lucarne_core::Change;
 use std::sync::Arc;
 
@@ -167,4 +168,24 @@ pub async fn resume(
     let host = app.store.host(&host).await?;
     app.store.drain_host(&caller.name, host.id, false).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Give a host labels, in the place of those that it has. Pools can ask for them; desktops that are there stay.
+#[utoipa::path(put, path = "/hosts/{host}/labels", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), request_body = NewLabels, responses(
+    (status = 200, body = Host),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+))]
+pub async fn label(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    InPath(host): InPath<String>,
+    Body(new): Body<NewLabels>,
+) -> Result<Json<Host>> {
+    check_labels(&new.labels).map_err(ApiError::invalid)?;
+    let host = app.store.host(&host).await?;
+    app.store.label_host(&caller.name, host.id, &new.labels).await?;
+    Ok(Json(app.store.host(&host.name).await?))
 }

@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use lucarne_control::api::{NewPool, Page, Pool, Problem};
 use lucarne_control::object::Object;
-use lucarne_core::Change;
+use lucarne_core::{Change, schedule};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -32,6 +32,10 @@ pub fn faults(new: &NewPool) -> Vec<(&'static str, String)> {
     check("name", check_name("pool", &new.name));
     check("machine", new.machine.unwrap_or_default().check());
     check("recording", new.recording.check());
+    check("ready", schedule::check(&new.ready));
+    check("limits", new.limits.check());
+    check("power", new.power.check(new.kind));
+    check("placement", new.placement.check());
     for group in &new.entitled_groups {
         check("entitled_groups", check_name("group", group));
     }

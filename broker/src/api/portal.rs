@@ -23,7 +23,7 @@ pub async fn portal(State(app): State<Arc<App>>, caller: SignedIn) -> Result<Jso
     let pools = app.store.pools_of(user).await?;
     // Those that are being destroyed are the user's no more.
     let mut desktops = app.store.desktops(Some(user), false, None, i64::MAX).await?;
-    desktops.retain(|d| d.desired == DesiredState::Running);
+    desktops.retain(|d| d.desired != DesiredState::Absent);
     let sessions = app.store.sessions(Some(user), false, None, i64::MAX).await?;
     let cards = pools.into_iter().map(|pool| {
         let desktop = desktops.iter().find(|d| d.pool == pool.name).cloned();
@@ -55,12 +55,15 @@ fn card(
     let (availability, detail, progress) = match &desktop {
         Some(d) if d.phase == Phase::Lost => (Availability::Unavailable, d.detail.clone(), None),
         Some(d) if d.phase != Phase::Preparing => (Availability::Available, String::new(), None),
-        _ => fresh(online, &templates, pool.desktops >= pool.max_desktops && desktop.is_none()),
+        _ => {
+            fresh(online, &templates, pool.desktops >= pool.max_desktops + pool.waiting && desktop.is_none())
+        }
     };
     Card {
         pool: pool.id,
         name: pool.name,
         description: pool.description,
+        kind: pool.rules.kind,
         desktop,
         session,
         availability,

@@ -90,6 +90,8 @@ pub fn of_store(e: &store::Error) -> (StatusCode, String) {
         | E::HostDenied { .. }
         | E::NotThatHost { .. }
         | E::TokenRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over"),
+        E::QuotaReached { .. } => (StatusCode::CONFLICT, "quota_reached"),
+        E::NotPersonal { .. } => (StatusCode::CONFLICT, "not_personal"),
         E::SessionEnded(_) => (StatusCode::GONE, "session_ended"),
     };
     (status, code.to_owned())

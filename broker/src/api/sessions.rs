@@ -228,8 +228,16 @@ pub async fn ticket(
 ) -> Result<Response> {
     let (row, desktop) = own_live(&app, &caller, id).await?;
     let template = app.store.pool(&row.session.pool).await?.template;
-    let assigned =
-        Assigned { desktop, session: Some(row), template, fresh: false, replaced: None, held_at: None };
+    let assigned = Assigned {
+        desktop,
+        session: Some(row),
+        template,
+        fresh: false,
+        prepared: false,
+        powered_on: false,
+        replaced: None,
+        held_at: None,
+    };
     let outcome = connect::wait_for_picture(&app, assigned, Duration::from_millis(WAIT.into())).await?;
     answer(&app, outcome, viewers).await
 }
@@ -251,7 +259,8 @@ pub async fn log_off(
     may_end(&app, &caller, id).await?;
     let (desktop, ended) = app.store.log_off(&caller.0.name, id).await?;
     watch::tell(&app, &ended, &End::LoggedOff);
-    if wait {
+    // A personal desktop stays.
+    if wait && !app.store.desktop(&desktop.to_string()).await?.persistent {
         until_gone(&app, desktop).await?;
     }
     Ok(StatusCode::NO_CONTENT)

@@ -12,7 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use lucarne_control::api::{NewPassword, NewRole, NewUser, Page, Problem, User};
+use lucarne_control::api::{NewPassword, NewQuota, NewRole, NewUser, Page, Problem, User};
 use std::sync::Arc;
 
 /// Add a user.
@@ -126,3 +126,34 @@ pub async fn role(
 ) -> Result<Json<User>> {
     Ok(Json(app.store.set_role(&caller.name, &user, new.role).await?))
 }
+
+/// Set how many desktops a user may have at once. Those that they have stay.
+#[utoipa::path(put, path = "/users/{user}/quota", tag = "users", security(("cookie" = []), ("token" = [])),
+    params(("user" = String, Path, description = "Name or id")), request_body = NewQuota, responses(
+    (status = 200, body = User),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "user_not_found"),
+))]
+pub async fn quota(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    InPath(user): InPath<String>,
+    Body(new): Body<NewQuota>,
+) -> Result<Json<User>> {
+    check_quota(new)?;
+    Ok(Json(app.store.set_user_quota(&caller.name, &user, new.max_desktops).await?))
+}
+
+/// Refuses a limit that nothing could reach.
+pub fn check_quota(new: NewQuota) -> Result<()> {
+    match new.max_desktops {
+        Some(n) if n > MOST_DESKTOPS => Err(ApiError::invalid(format!(
+            "max_desktops is from 0 to {MOST_DESKTOPS}, or null for no limit, not {n}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The highest limit of desktops that can be set.
+const MOST_DESKTOPS: u32 = 1_000_000;

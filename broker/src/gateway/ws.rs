@@ -8,7 +8,7 @@ use super::link;
 use super::splice::{self, Over};
 use crate::app::App;
 use crate::connect::{self, At};
-use crate::viewers::{End, Newcomer, Sight};
+use crate::viewers::{End, Ending, Newcomer, Sight};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -44,24 +44,41 @@ struct Told {
     you: u64,
     questions: bool,
     sight: watch::Receiver<Sight>,
+    /// What it knows.
+    known: Option<Notice>,
+    ending: Option<Ending>,
 }
 
 impl Told {
-    /// What is to be told now.
-    fn notice(&mut self) -> Notice {
-        let Sight { viewers, mut questions } = self.sight.borrow_and_update().clone();
+    /// What is to be told now, if anything.
+    fn notice(&mut self) -> Option<Notice> {
+        let Sight { viewers, mut questions, ending } = self.sight.borrow().clone();
         if !self.questions {
             questions.clear();
         }
-        Notice::Viewers { you: self.you, viewers, questions }
+        let all = Notice::Viewers { you: self.you, viewers, questions };
+        if self.known.as_ref() != Some(&all) {
+            self.known = Some(all.clone());
+            return Some(all);
+        }
+        if self.ending != ending {
+            self.ending = ending;
+            return Some(Notice::Ending { ending });
+        }
+        None
     }
 
     /// Waits for something new.
     async fn next(&mut self) -> Notice {
-        match self.sight.changed().await {
-            Ok(()) => self.notice(),
+        loop {
+            self.sight.mark_unchanged();
+            if let Some(notice) = self.notice() {
+                return notice;
+            }
             // The session's viewers are all gone, this one too: its end comes another way.
-            Err(_) => std::future::pending().await,
+            if self.sight.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
@@ -82,6 +99,8 @@ pub async fn run(app: &App, socket: WebSocket, redeemed: Redeemed, address: IpAd
                     you: place.id,
                     questions: entry.role() == ViewerRole::Owner,
                     sight: place.sight.clone(),
+                    known: None,
+                    ending: None,
                 });
                 let tx = &mut tx;
                 async move {
@@ -185,15 +204,13 @@ async fn downward(
     tx: &mut SplitSink<WebSocket, Message>,
     mut told: Option<Told>,
 ) -> Over {
-    let mut first = told.as_mut().and_then(|told| message(&told.notice()));
     let mut ping = interval_at(Instant::now() + PING, PING);
     let mut buffer = vec![0; BUFFER];
     loop {
         let next = async {
-            match (first.take(), &mut told) {
-                (Some(first), _) => Some(first),
-                (None, Some(told)) => message(&told.next().await),
-                (None, None) => std::future::pending().await,
+            match &mut told {
+                Some(told) => message(&told.next().await),
+                None => std::future::pending().await,
             }
         };
         let message = tokio::select! {

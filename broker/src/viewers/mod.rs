@@ -9,6 +9,7 @@ mod tests;
 
 pub use room::MOST;
 
+pub use lucarne_control::viewer::Ending;
 use lucarne_control::viewer::{ShadowQuestion, Viewer, ViewerKind};
 use lucarne_control::{SessionId, ShadowId};
 use lucarne_core::Entry;
@@ -38,6 +39,12 @@ pub enum End {
     Unseen,
     /// An administrator took away the user's right to it, or its host's.
     Withdrawn,
+    /// Nothing was typed for as long as that may be; the session goes on.
+    Idle,
+    /// The session has lasted for as long as it may.
+    Lasted,
+    /// The personal desktop was powered off.
+    PoweredOff,
 }
 
 impl End {
@@ -51,6 +58,9 @@ impl End {
             Self::Full => 4005,
             Self::Unseen => 4006,
             Self::Withdrawn => 4007,
+            Self::Idle => 4008,
+            Self::Lasted => 4009,
+            Self::PoweredOff => 4010,
         }
     }
 }
@@ -72,6 +82,9 @@ impl fmt::Display for End {
             Self::Full => write!(f, "the session has {MOST} viewers, which is as many as it may have"),
             Self::Unseen => f.write_str("the user's viewer does not show any more that somebody watches"),
             Self::Withdrawn => f.write_str("an administrator has withdrawn this desktop"),
+            Self::Idle => f.write_str("disconnected because nothing was typed"),
+            Self::Lasted => f.write_str("the session has lasted for as long as it may"),
+            Self::PoweredOff => f.write_str("the desktop was powered off"),
         }
     }
 }
@@ -100,6 +113,8 @@ pub struct Sight {
     pub viewers: Vec<Viewer>,
     /// What the owner is asked.
     pub questions: Vec<ShadowQuestion>,
+    /// It is about to end.
+    pub ending: Option<Ending>,
 }
 
 /// The user's answer to a question: whose, and whether they allow it.
@@ -130,6 +145,7 @@ struct Session {
     ends: HashMap<u64, oneshot::Sender<End>>,
     answers: HashMap<ShadowId, oneshot::Sender<Answer>>,
     sight: watch::Sender<Sight>,
+    ending: Option<Ending>,
 }
 
 impl Session {
@@ -144,7 +160,8 @@ impl Session {
         for id in change.dropped {
             self.answers.remove(&id);
         }
-        let now = Sight { viewers: self.room.viewers(), questions: self.room.questions().to_vec() };
+        let (viewers, questions) = (self.room.viewers(), self.room.questions().to_vec());
+        let now = Sight { viewers, questions, ending: self.ending };
         self.sight.send_if_modified(|seen| {
             let changed = *seen != now;
             *seen = now;
@@ -233,6 +250,16 @@ impl Viewers {
             let change = s.room.clear(why);
             s.apply(change);
         });
+    }
+
+    /// Tells a session's viewers that it is about to end, or that it is not any more.
+    pub fn warn(&self, session: SessionId, ending: Option<Ending>) {
+        if let Some(s) = self.lock().sessions.get_mut(&session)
+            && s.ending != ending
+        {
+            s.ending = ending;
+            s.apply(Change::default());
+        }
     }
 
     /// Ends one viewer; says whether it was there.

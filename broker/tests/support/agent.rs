@@ -7,7 +7,7 @@ use lucarne_control::agent::{
     TemplateObserved, TemplateState, ToAgent,
 };
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
-use lucarne_control::link::{Open, Opened, Purpose};
+use lucarne_control::link::{Idle, Open, Opened, Purpose};
 use lucarne_control::spec::{ImageDigest, ImageInfo};
 use lucarne_control::{DesktopId, SessionId};
 use lucarne_relay::Identity;
@@ -38,6 +38,8 @@ pub struct Behaviour {
     /// Destructions are put off.
     pub keeps: bool,
     pub memory_mib: u64,
+    /// For how long nobody typed, milliseconds.
+    pub idle_ms: u64,
 }
 
 impl Default for Behaviour {
@@ -49,6 +51,7 @@ impl Default for Behaviour {
             fork_fails: None,
             keeps: false,
             memory_mib: 16384,
+            idle_ms: 0,
         }
     }
 }
@@ -413,7 +416,8 @@ impl Run {
                     let listener = UnixListener::bind(&path).unwrap();
                     let expected = (d.desktop, d.generation);
                     let name = d.identity.hostname.clone();
-                    let socket = tokio::spawn(display(listener, expected, name)).abort_handle();
+                    let socket = tokio::spawn(display(listener, expected, name, Arc::clone(&self.behaviour)))
+                        .abort_handle();
                     if let Some(why) = &b.fork_fails {
                         o.phase = Phase::Failed;
                         o.detail = why.clone();
@@ -459,9 +463,14 @@ async fn send(ws: &mut Ws, message: &FromAgent) -> Option<()> {
 
 /// A desktop process: checks who is meant; then a thumbnail, or RFB with security None and, after a greeting, an
 /// echo of what viewers with control type.
-async fn display(listener: UnixListener, expected: (DesktopId, u64), name: String) {
+async fn display(
+    listener: UnixListener,
+    expected: (DesktopId, u64),
+    name: String,
+    behaviour: Arc<Mutex<Behaviour>>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
-        let name = name.clone();
+        let (name, idle) = (name.clone(), Arc::clone(&behaviour));
         tokio::spawn(async move {
             let mut stream = BufReader::new(stream);
             let mut line = String::new();
@@ -478,6 +487,10 @@ async fn display(listener: UnixListener, expected: (DesktopId, u64), name: Strin
                 _ if !meant => Ok(()),
                 Purpose::Thumbnail { .. } => stream.write_all(JPEG).await,
                 Purpose::View { view_only, .. } => view(stream, &name, view_only).await,
+                Purpose::Idle => {
+                    let idle = Idle { idle_ms: idle.lock().unwrap().idle_ms };
+                    stream.write_all(&serde_json::to_vec(&idle).unwrap()).await
+                }
                 Purpose::Trace { last } => stream.write_all(&trace(open.session, last)).await,
             }
         });

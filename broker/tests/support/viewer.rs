@@ -3,7 +3,7 @@
 use super::{LIMIT, Server};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::api::Connection;
-use lucarne_control::viewer::{Notice, ShadowQuestion, Viewer};
+use lucarne_control::viewer::{Ending, Notice, ShadowQuestion, Viewer};
 use lucarne_rfb::client::{Handshake, HandshakeError, HandshakeEvent, Want, write};
 use lucarne_rfb::security::eax::Channel;
 use lucarne_rfb::security::{Password, Subtype};
@@ -169,16 +169,25 @@ impl Browser {
     pub async fn asked(&mut self) -> ShadowQuestion {
         let question = |notice: &Notice| match notice {
             Notice::Viewers { questions, .. } => questions.first().cloned(),
-            Notice::TakenOver { .. } => None,
+            Notice::Ending { .. } | Notice::TakenOver { .. } => None,
         };
         self.notice(question).await
+    }
+
+    /// Waits until it is told of its end, or that there is none any more.
+    pub async fn ending(&mut self) -> Option<Ending> {
+        let ending = |notice: &Notice| match notice {
+            Notice::Ending { ending } => Some(*ending),
+            _ => None,
+        };
+        self.notice(ending).await
     }
 
     /// Waits until no question is open.
     pub async fn unasked(&mut self) {
         let none = |notice: &Notice| match notice {
             Notice::Viewers { questions, .. } => questions.is_empty().then_some(()),
-            Notice::TakenOver { .. } => None,
+            Notice::Ending { .. } | Notice::TakenOver { .. } => None,
         };
         self.notice(none).await;
     }

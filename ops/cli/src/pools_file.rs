@@ -3,10 +3,12 @@
 //! What a table does not say is the default, so that the file alone says what a pool is. Knows nothing of servers.
 
 use lucarne_control::api::{Image, NewPool, Pool};
+use lucarne_control::pool::{PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
 use lucarne_control::spec::{ClipboardPolicy, MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy};
 use lucarne_control::viewer::ShadowPolicy;
-use serde::de::IntoDeserializer;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Range;
@@ -49,6 +51,16 @@ struct Written {
     clipboard: ClipboardPolicy,
     #[serde(default)]
     recording: Recording,
+    #[serde(default)]
+    kind: PoolKind,
+    #[serde(default)]
+    ready: Strict<ReadyPolicy>,
+    #[serde(default)]
+    limits: Strict<SessionLimits>,
+    #[serde(default)]
+    power: Strict<PowerPolicy>,
+    #[serde(default)]
+    placement: Strict<PlacementPolicy>,
     max_desktops: Option<u32>,
     #[serde(default)]
     entitled_users: Vec<String>,
@@ -73,6 +85,41 @@ struct Recording {
     mode: RecordingMode,
     days: Option<u32>,
     mib: Option<u64>,
+}
+
+/// What is read with all of its words understood: one that is not known would be a wish that nobody fulfils.
+#[derive(Default)]
+struct Strict<T>(T);
+
+impl<'de, T: Serialize + DeserializeOwned> Deserialize<'de> for Strict<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Value::deserialize(deserializer)?;
+        let read: T = serde_json::from_value(written.clone()).map_err(D::Error::custom)?;
+        let understood = serde_json::to_value(&read).map_err(D::Error::custom)?;
+        match unknown(&written, &understood) {
+            Some((field, known)) => {
+                Err(D::Error::custom(format!("unknown field `{field}`, expected one of {known}")))
+            }
+            None => Ok(Self(read)),
+        }
+    }
+}
+
+/// The first word that was not understood, and those that would have been. Names of labels are people's own.
+fn unknown(written: &Value, understood: &Value) -> Option<(String, String)> {
+    match (written, understood) {
+        (Value::Object(written), Value::Object(understood)) => written.iter().find_map(|(name, value)| {
+            let known = || understood.keys().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ");
+            match understood.get(name) {
+                Some(inner) => unknown(value, inner),
+                None => Some((name.clone(), known())),
+            }
+        }),
+        (Value::Array(written), Value::Array(understood)) => {
+            written.iter().zip(understood).find_map(|(value, inner)| unknown(value, inner))
+        }
+        _ => None,
+    }
 }
 
 impl From<Machine> for MachineShape {
@@ -101,6 +148,11 @@ impl From<Written> for NewPool {
             audio: written.audio,
             clipboard: written.clipboard,
             recording: RecordingPolicy { mode, days, mib },
+            kind: written.kind,
+            ready: written.ready.0,
+            limits: written.limits.0,
+            power: written.power.0,
+            placement: written.placement.0,
             max_desktops: written.max_desktops,
             entitled_users: written.entitled_users,
             entitled_groups: written.entitled_groups,
@@ -207,6 +259,11 @@ pub fn write(pools: &[Pool], images: &[Image]) -> String {
             ("audio", value(pool.audio)),
             ("clipboard", value(pool.clipboard)),
             ("recording", recording + " }"),
+            ("kind", value(pool.kind)),
+            ("ready", value(&pool.ready)),
+            ("limits", value(pool.limits)),
+            ("power", value(pool.power)),
+            ("placement", value(&pool.placement)),
             ("shadow", value(pool.shadow)),
             ("shadow_control", value(pool.shadow_control)),
             ("entitled_users", value(&pool.entitled_users)),
@@ -224,6 +281,7 @@ pub fn write(pools: &[Pool], images: &[Image]) -> String {
 mod tests {
     use super::*;
     use lucarne_control::PoolId;
+    use lucarne_control::pool::{ReadyWindow, Weekday};
     use lucarne_control::spec::ImageDigest;
 
     fn faults(text: &str) -> Vec<String> {
@@ -272,6 +330,14 @@ recording = { mode = \"sometimes\" }
 name = \"five\"
 image = \"debian\"
 max_desktops = -1
+[[pool]]
+name = \"six\"
+image = \"debian\"
+[[pool.ready.windows]]
+from = \"08:00\"
+to = \"18:00\"
+mins = 4
+min = 4
 ";
         let told = faults(text);
         let parts = [
@@ -285,6 +351,7 @@ max_desktops = -1
                 "pool \"four\": unknown variant `sometimes`, expected one of `off`, `on`, `required`",
             ),
             ("24:16: ", "pool \"five\": invalid value: integer `-1`, expected u32"),
+            ("28:", "pool \"six\": unknown field `mins`, expected one of `days`, `from`, `min`, `to`"),
         ];
         assert_eq!(told.len(), parts.len(), "{told:#?}");
         for part in parts {
@@ -318,6 +385,26 @@ max_desktops = -1
             audio: false,
             clipboard: ClipboardPolicy::ToDesktop,
             recording: RecordingPolicy { mode: RecordingMode::Required, days: Some(30), mib: None },
+            kind: PoolKind::Personal,
+            ready: ReadyPolicy {
+                min: 2,
+                windows: vec![ReadyWindow {
+                    days: vec![Weekday::Mon, Weekday::Fri],
+                    from: "08:00".to_owned(),
+                    to: "18:00".to_owned(),
+                    min: 9,
+                }],
+                time_zone: Some("Europe/Berlin".to_owned()),
+                holidays: vec!["2026-12-25".to_owned()],
+                ..ReadyPolicy::default()
+            },
+            limits: SessionLimits { idle_s: Some(900), ..SessionLimits::default() },
+            power: PowerPolicy { off_after_s: Some(60) },
+            placement: PlacementPolicy {
+                labels: BTreeMap::from([("site".to_owned(), "north".to_owned())]),
+                ..PlacementPolicy::default()
+            },
+            waiting: 1,
             max_desktops: 7,
             entitled_users: vec!["ada".to_owned(), "ben".to_owned()],
             entitled_groups: Vec::new(),

@@ -4,9 +4,11 @@ pub use crate::access::{Permission, Role};
 use crate::agent::{HostFacts, TemplateObserved};
 use crate::desktop::{ForkTimings, LaunchStep, Phase};
 use crate::ids::{DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, UserId};
+use crate::pool::{PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
 use crate::spec::{ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// An error, RFC 9457 (`application/problem+json`).
@@ -66,6 +68,9 @@ pub struct User {
     pub role: Role,
     /// Names of the groups they are in.
     pub groups: Vec<String>,
+    /// At most so many desktops at once, of all pools together.
+    #[serde(default)]
+    pub max_desktops: Option<u32>,
     /// When they were created.
     pub created_at: i64,
 }
@@ -117,6 +122,25 @@ pub struct Group {
     pub id: GroupId,
     /// Unique name.
     pub name: String,
+    /// How many desktops its members may have at once, where there is a limit.
+    pub quota: Option<QuotaUse>,
+}
+
+/// A limit of desktops, and how far it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QuotaUse {
+    /// At most so many at once, of all pools together.
+    pub max_desktops: u32,
+    /// So many there are.
+    pub desktops: u32,
+}
+
+/// Another limit of desktops for a user or a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewQuota {
+    /// At most so many at once, of all pools together; no limit when it is null. Those that there are stay.
+    #[schema(maximum = 1_000_000)]
+    pub max_desktops: Option<u32>,
 }
 
 /// An image somewhere in the deployment.
@@ -167,6 +191,16 @@ pub struct Pool {
     pub clipboard: ClipboardPolicy,
     /// Whether sessions are recorded.
     pub recording: RecordingPolicy,
+    /// What becomes of its desktops when their users log off.
+    pub kind: PoolKind,
+    /// How many desktops wait for users.
+    pub ready: ReadyPolicy,
+    /// When sessions end by themselves.
+    pub limits: SessionLimits,
+    /// When personal desktops are powered off.
+    pub power: PowerPolicy,
+    /// Where its desktops go.
+    pub placement: PlacementPolicy,
     /// At most this many desktops at once.
     pub max_desktops: u32,
     /// Names of users who may use it.
@@ -175,6 +209,8 @@ pub struct Pool {
     pub entitled_groups: Vec<String>,
     /// Desktops that exist now.
     pub desktops: u32,
+    /// Those of them that wait for users.
+    pub waiting: u32,
     /// The template on each host that has or makes it.
     pub templates: Vec<PoolTemplate>,
     /// When it was created.
@@ -224,6 +260,21 @@ pub struct NewPool {
     /// Whether sessions are recorded; not, when left out.
     #[serde(default, deserialize_with = "crate::object::one")]
     pub recording: RecordingPolicy,
+    /// What becomes of its desktops when their users log off.
+    #[serde(default)]
+    pub kind: PoolKind,
+    /// How many desktops wait for users.
+    #[serde(default, deserialize_with = "crate::object::one")]
+    pub ready: ReadyPolicy,
+    /// When sessions end by themselves.
+    #[serde(default, deserialize_with = "crate::object::one")]
+    pub limits: SessionLimits,
+    /// When personal desktops are powered off.
+    #[serde(default, deserialize_with = "crate::object::one")]
+    pub power: PowerPolicy,
+    /// Where its desktops go.
+    #[serde(default, deserialize_with = "crate::object::one")]
+    pub placement: PlacementPolicy,
     /// At most this many desktops at once; 16 when left out.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 100_000)]
@@ -254,6 +305,9 @@ pub struct Desktop {
     pub detail: String,
     /// The name of the user it is assigned to.
     pub user: Option<String>,
+    /// It stays when its user logs off.
+    #[serde(default)]
+    pub persistent: bool,
     /// The address of its network card.
     pub mac: String,
     /// How long its fork took.
@@ -368,6 +422,9 @@ pub struct Card {
     pub name: String,
     /// One line.
     pub description: String,
+    /// What becomes of the desktop at log-off.
+    #[serde(default)]
+    pub kind: PoolKind,
     /// The user's desktop of this pool.
     pub desktop: Option<Desktop>,
     /// The user's live session on it.
@@ -425,6 +482,29 @@ pub struct Host {
     /// No new desktops go there: an administrator said so.
     #[serde(default)]
     pub drained: bool,
+    /// MiB of memory that desktops on it were promised.
+    #[serde(default)]
+    pub promised_mib: u64,
+    /// Virtual processors of the desktops on it.
+    #[serde(default)]
+    pub promised_vcpus: u64,
+    /// What pools can ask for.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Whether a personal desktop is to be powered on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewPower {
+    /// On; else off.
+    pub on: bool,
+}
+
+/// A host's labels, in the place of those that it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewLabels {
+    /// Names and values: letters, digits, `.`, `_`, `-` and `/`, at most 63 of them; at most 32 labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Why a user has the desktop of a pool that they have, or what they would get if they connected now.

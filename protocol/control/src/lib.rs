@@ -12,6 +12,7 @@ pub mod enroll;
 pub mod ids;
 pub mod link;
 pub mod object;
+pub mod pool;
 pub mod spec;
 pub mod trace;
 pub mod viewer;

@@ -2,8 +2,8 @@
 //!
 //! The gateway sends one JSON line, [`Open`]; the desktop process checks it against what it runs and answers with one
 //! JSON line, [`Opened`]. After `Opened::Ok` the stream is RFB 3.8 with security type None (for [`Purpose::View`]),
-//! a JPEG until end of file (for [`Purpose::Thumbnail`]), or a [`crate::trace::Trace`] as JSON until end of file (for
-//! [`Purpose::Trace`]).
+//! a JPEG until end of file (for [`Purpose::Thumbnail`]), or until end of file as JSON a [`crate::trace::Trace`] (for
+//! [`Purpose::Trace`]) or [`Idle`].
 
 use crate::ids::{DesktopId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,15 @@ pub enum Purpose {
         /// Updates of each viewer to list, at most.
         last: u32,
     },
+    /// For how long nothing was typed.
+    Idle,
+}
+
+/// For how long nobody has used a desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idle {
+    /// Since a viewer came, or since the last key, button, movement or text of one, milliseconds.
+    pub idle_ms: u64,
 }
 
 /// The desktop process's answer.

@@ -111,6 +111,25 @@ pub struct ShadowQuestion {
     pub answer_within_s: u32,
 }
 
+/// Why a stream is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndingReason {
+    /// Nothing is typed: the viewer is disconnected, and the session goes on.
+    Idle,
+    /// The session has lasted for as long as it may: the user is logged off.
+    SessionLimit,
+}
+
+/// An end that is near.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ending {
+    /// When, seconds since the epoch.
+    pub at: i64,
+    /// Why.
+    pub why: EndingReason,
+}
+
 /// What a browser's viewer is told beside the picture: a JSON text message of its WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "notice", rename_all = "snake_case")]
@@ -123,6 +142,11 @@ pub enum Notice {
         viewers: Vec<Viewer>,
         /// What the user is asked; for viewers of the role `owner` alone.
         questions: Vec<ShadowQuestion>,
+    },
+    /// The stream ends at that time, unless something is done where `why` is `idle`; none takes back what was said before.
+    Ending {
+        /// When and why.
+        ending: Option<Ending>,
     },
     /// Another viewer took over; the stream ends with code 4003.
     TakenOver {

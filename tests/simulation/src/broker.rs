@@ -133,6 +133,7 @@ impl World {
                 self.tasks.spawn(b, async move {
                     // A fault is met by the next time.
                     let _ = control.look_after().await;
+                    let _ = control.keep_up().await;
                     looking.replace(false);
                 });
             }

@@ -5,9 +5,9 @@ use crate::world::{HEALING, Ms, World};
 use lucarne_control::api::{NewPool, NewUser};
 use lucarne_control::desktop::Phase;
 use lucarne_control::{DesktopId, HostId, SessionId, UserId};
-use lucarne_core::plan::{LOST_AFTER, MEMORY_PROMISE};
+use lucarne_core::plan::LOST_AFTER;
 use lucarne_core::store::{Error, Store};
-use lucarne_db::tables::{Assignment, Broker, Desktop, Host, Placement, Pool, Session};
+use lucarne_db::tables::{Assignment, Broker, Desktop, Host, Placement, Pool, PoolRules, Session};
 use lucarne_db::{Db, Fault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -26,7 +26,11 @@ const MOST: u32 = 9;
 /// The store's.
 pub async fn prepare(store: &Store, name: &str) -> Result<UserId, Error> {
     let image = crate::host::image();
-    let pool = serde_json::json!({ "name": POOL, "image": image.name, "max_desktops": MOST, "entitled_groups": ["everyone"] });
+    let pool = serde_json::json!({
+        "name": POOL, "image": image.name, "max_desktops": MOST, "entitled_groups": ["everyone"],
+        // Fewer than there are users: some get one that waits, and some have one made.
+        "ready": { "min": 2, "max_starting": 1 }, "limits": { "disconnected_s": 60 },
+    });
     if let Ok(pool) = serde_json::from_value::<NewPool>(pool) {
         match store.create_pool("admin", &pool, &image.digest).await {
             Ok(_) | Err(Error::NameTaken { .. }) => {}
@@ -185,6 +189,13 @@ impl Rows {
     fn add_up(&self) -> Result<(), String> {
         for host in &self.hosts {
             let here = || self.placements.iter().filter(|p| p.host_id == host.id);
+            let vcpus: u64 = here().map(|p| u64::from(p.vcpus)).sum();
+            holds!(
+                host.promised_vcpus == vcpus,
+                "{} counts {} processors, and has {vcpus}",
+                host.name,
+                host.promised_vcpus
+            );
             let promised: u64 = here().map(|p| p.memory_mib).sum();
             let (name, counted) = (&host.name, (host.desktops as usize, host.promised_mib));
             holds!(
@@ -192,7 +203,7 @@ impl Rows {
                 "{name} counts {counted:?}, and has {} and {promised}",
                 here().count()
             );
-            let most = host.facts.0.memory_mib * MEMORY_PROMISE;
+            let most = host.facts.0.memory_mib * PoolRules::default().placement.memory_percent() / 100;
             holds!(promised <= most, "{name} is promised {promised} of {most} MiB");
         }
         for pool in &self.pools {
@@ -218,6 +229,10 @@ impl Rows {
             let desktop = self.desktop(session.desktop_id).filter(|d| d.is_wanted() && d.assigned);
             let fits = desktop.is_some_and(|d| d.user_id == Some(session.user_id));
             holds!(fits, "{} is live on {}, which is not its user's", session.id, session.desktop_id);
+        }
+        for d in self.desktops.iter().filter(|d| d.is_wanted()) {
+            let (waits, given) = (d.taken_at.is_none(), d.assigned && d.user_id.is_some());
+            holds!(waits != given, "{} waits for a user and has one, or neither", d.id);
         }
         for a in &self.assignments {
             let desktop = self.desktop(a.desktop_id).filter(|d| d.is_wanted() && d.assigned);

@@ -9,6 +9,7 @@
 //!
 //! It holds state and starts nothing.
 
+use crate::activity::Activity;
 use crate::audio::Audio;
 use crate::clipboard::Clipboard;
 use crate::config::DesktopConfig;
@@ -39,6 +40,7 @@ pub(crate) struct Desktop {
     /// What the guest plays, where the pool's policy lets viewers hear it.
     pub(crate) audio: Option<Arc<Audio>>,
     pub(crate) traces: Traces,
+    pub(crate) activity: Activity,
     pub(crate) recording: Recording,
     vm: watch::Sender<Option<Arc<dyn Vm>>>,
     status: watch::Sender<Status>,
@@ -64,6 +66,7 @@ impl Desktop {
             clipboard: Arc::new(Clipboard::new(config.clipboard)),
             audio: config.audio.then(Arc::default),
             traces: Traces::default(),
+            activity: Activity::default(),
             recording: Recording::new(config.recording),
             vm: watch::Sender::new(None),
             status: watch::Sender::new(status),

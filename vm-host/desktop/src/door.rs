@@ -9,7 +9,7 @@
 
 use crate::desktop::Desktop;
 use crate::viewer;
-use lucarne_control::link::{MAX_LINE, Open, Opened, Purpose};
+use lucarne_control::link::{Idle, MAX_LINE, Open, Opened, Purpose};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,12 +92,20 @@ async fn serve_connection(mut stream: UnixStream, desktop: Arc<Desktop>) {
     }
     match open.purpose {
         Purpose::View { view_only, shadow } => {
+            desktop.activity.now();
             let rights = viewer::Rights { input: !view_only, sharing: !view_only && !shadow };
             viewer::serve(stream, desktop, open.session, rights).await;
         }
         Purpose::Thumbnail { width } => {
             if let Err(error) = send_thumbnail(&mut stream, &desktop, width).await {
                 tracing::warn!(%error, "a thumbnail was not sent");
+            }
+        }
+        Purpose::Idle => {
+            let idle = Idle { idle_ms: desktop.activity.idle_ms() };
+            let line = serde_json::to_vec(&idle).unwrap_or_default();
+            if let Err(error) = send(&mut stream, &line).await {
+                tracing::warn!(%error, "how long nothing was typed was not told");
             }
         }
         Purpose::Trace { last } => {

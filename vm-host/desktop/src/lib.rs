@@ -10,6 +10,7 @@
 //! Everything but [`launch`]'s QEMU part works on any `lucarne_driver::Vm`. This crate knows nothing of the broker, of
 //! users, of TLS, and of how pixels are encoded.
 
+mod activity;
 mod agents;
 mod audio;
 mod clipboard;

@@ -14,7 +14,7 @@ use lucarne_control::PoolId;
 use lucarne_control::api::NewPool;
 use lucarne_control::apply::{FieldChange, PlanAction, PoolPlan};
 use lucarne_control::spec::{ImageDigest, MachineShape};
-use lucarne_db::tables::{EVERYONE, Group, Image, Pool, PoolPolicy, User};
+use lucarne_db::tables::{EVERYONE, Group, Image, Pool, PoolPolicy, PoolRules, User};
 use lucarne_db::value::Json;
 use lucarne_db::{Locked, Tx};
 use serde::Serialize;
@@ -63,6 +63,8 @@ struct Settings {
     machine: MachineShape,
     #[serde(flatten)]
     policy: PoolPolicy,
+    #[serde(flatten)]
+    rules: PoolRules,
     max_desktops: u32,
     entitled_users: BTreeSet<String>,
     entitled_groups: BTreeSet<String>,
@@ -75,6 +77,7 @@ impl Settings {
             image,
             machine: new.machine.unwrap_or_default(),
             policy: pools::policy(new),
+            rules: pools::rules(new),
             max_desktops: pools::max_desktops(new),
             entitled_users: new.entitled_users.iter().cloned().collect(),
             entitled_groups: new.entitled_groups.iter().cloned().collect(),
@@ -105,6 +108,7 @@ impl From<PoolRow> for Settings {
             image: row.template.image,
             machine: row.template.machine,
             policy: row.policy,
+            rules: row.rules,
             max_desktops: row.max_desktops,
             entitled_users: row.entitled_users.into_iter().collect(),
             entitled_groups: row.entitled_groups.into_iter().collect(),
@@ -326,6 +330,7 @@ fn change(tx: &mut Tx<'_>, actor: &str, id: PoolId, now: &Settings, then: &Setti
     if !said.is_empty() {
         pool.description.clone_from(&then.description);
         pool.policy = Json(then.policy);
+        pool.rules = Json(then.rules.clone());
         pool.max_desktops = then.max_desktops;
         tx.update(&pool)?;
         tx.audit(actor, "pool.changed", &pool.name, &said.join(", "))?;

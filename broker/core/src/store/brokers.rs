@@ -4,10 +4,10 @@
 //! linked, and what it may still try is refused ([`Error::LinkLost`], [`Error::BrokerEnded`]), since it may only have been
 //! slow: it starts over under a new id.
 
-use super::{Error, Result, Store, all};
+use super::{Error, Result, Store, all, timers};
 use lucarne_control::api::SessionState;
 use lucarne_control::{BrokerId, HostId};
-use lucarne_db::tables::{Broker, Host, Session, Shadow};
+use lucarne_db::tables::{Broker, Host, Pool, Session, Shadow};
 use lucarne_db::{Locked, Tx};
 use lucarne_mutants::mutant;
 
@@ -37,6 +37,9 @@ pub(super) fn end(tx: &mut Tx<'_>, mut broker: Locked<Broker>, why: &str) -> Res
                 session.state = SessionState::Disconnected;
             }
             tx.update(&session)?;
+            if let Some(pool) = tx.peek(Pool::key(&session.pool_id))? {
+                timers::left(tx, &session, &pool)?;
+            }
         }
     }
     for shadow in all(tx, || Shadow::through(&id), |shadow| shadow.id)? {

@@ -2,19 +2,19 @@
 
 use super::places::Places;
 use super::sessions::{self, SessionRow};
-use super::{DesktopHost, DesktopRow, Ended, Error, Result, Store, desktops, end, pools};
+use super::{
+    DesktopHost, DesktopRow, Ended, Error, Result, Store, desktops, end, make, pools, power, quotas, timers,
+    waiting,
+};
 use crate::plan::{self, World};
 use lucarne_control::api::SessionState;
-use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::spec::TemplateSpec;
-use lucarne_control::{DesktopId, PoolId, SessionId, UserId};
-use lucarne_db::tables::{Assignment, Desktop, Host, Placement, Pool, Session, User};
-use lucarne_db::value::Json;
+use lucarne_control::{PoolId, SessionId, UserId};
+use lucarne_db::tables::{Assignment, Desktop, Host, Pool, Session, User};
 use lucarne_db::{Locked, Tx};
 use lucarne_mutants::mutant;
 use std::sync::Arc;
 use std::time::Instant;
-use uuid::Uuid;
 
 /// Who wants a desktop of which pool.
 #[derive(Clone, Debug)]
@@ -42,6 +42,10 @@ pub struct Assigned {
     pub template: TemplateSpec,
     /// It was made just now.
     pub fresh: bool,
+    /// It was waiting for a user, and is theirs from now on.
+    pub prepared: bool,
+    /// It was powered off: its host has to be told.
+    pub powered_on: bool,
     /// Dead desktops that it replaces: their hosts have to be told.
     pub replaced: Option<Ended>,
     /// When its pool was held for it, if it was made just now: what came before was waiting for others.
@@ -73,7 +77,7 @@ fn connect(
     world: &dyn World,
     places: &Places,
 ) -> Result<Assigned> {
-    let user = tx.share(User::key(&request.user))?.filter(|user| user.deleted_at.is_none());
+    let user = quotas::hold(tx, request.user)?.filter(|user| user.deleted_at.is_none());
     let user = user.ok_or_else(|| Error::not_found("user", request.user))?;
     let id = pools::find(tx, &request.pool)?.id;
     if !pools::entitled(tx, user.id, id)? {
@@ -96,6 +100,10 @@ fn connect(
         lost = failure(&desktop, world).is_none();
         let reason = if lost { out_of_reach(tx, &desktop)? } else { failure(&desktop, world) };
         let Some(reason) = reason else { return reuse(tx, request, user, id, desktop) };
+        // What is on its disk is nowhere else: it is waited for, until somebody says that its host is dead.
+        if lost && desktop.persistent && !mutant("a personal desktop is given up with its host") {
+            return reuse(tx, request, user, id, desktop);
+        }
         // A desktop that is out of reach is given up only for one that is not.
         if lost && !places.any(tx, &pool, world)? {
             return reuse(tx, request, user, id, desktop);
@@ -108,6 +116,18 @@ fn connect(
             return Err(tx.again("the desktop's host is back").into());
         }
     }
+    quotas::check(tx, &user)?;
+    if let Some((mut desktop, at)) = waiting::take(tx, &pool, world)? {
+        let claim = Claim { request, pool: pool.into_row(), user };
+        make::assign(tx, &mut desktop, claim.user.id, claim.pool.id)?;
+        let detail = format!(
+            "a desktop of {} that waited on {} for whoever comes: {} did",
+            claim.pool.name, at.name, claim.user.name
+        );
+        tx.audit(&request.actor, "desktop.assigned", &desktop.name, &detail)?;
+        let done = finish(tx, &claim, desktop.into_row(), Some(at))?;
+        return Ok(Assigned { prepared: true, replaced, ..done });
+    }
     // The place of one that is lost is not free, and its user has none the less.
     if pool.desktops >= pool.max_desktops && !lost && !mutant("a pool gives more than it may") {
         return Err(Error::PoolFull { pool: pool.name.clone(), max: i64::from(pool.max_desktops) });
@@ -118,7 +138,12 @@ fn connect(
     tx.update(&pool)?;
     let claim = Claim { request, pool: pool.into_row(), user };
     let earlier = earlier_failure(tx, &claim)?;
-    let desktop = insert(tx, &claim, host, &why)?;
+    let desktop = make::desktop(tx, &claim.pool, host, &why)?;
+    let Some(mut desktop) = tx.lock(Desktop::key(&desktop.id))? else {
+        return Err(tx.again("a desktop was made and is not there").into());
+    };
+    make::assign(tx, &mut desktop, claim.user.id, claim.pool.id)?;
+    let desktop = desktop.into_row();
     let mut detail =
         format!("a fresh desktop of {} for {} on {}: {why}", claim.pool.name, claim.user.name, at.name);
     if let Some(earlier) = earlier {
@@ -153,7 +178,7 @@ fn healthy(
     // Only looked at before: one that died is held after its pool.
     let fine = |d: &Desktop| d.is_wanted() && d.assigned && failure(d, world).is_none();
     match tx.peek(Desktop::key(&assignment.desktop_id))? {
-        Some(desktop) if fine(&desktop) && out_of_reach(tx, &desktop)?.is_none() => {}
+        Some(desktop) if fine(&desktop) && (desktop.persistent || out_of_reach(tx, &desktop)?.is_none()) => {}
         _ => return Ok(None),
     }
     Ok(tx.lock(Desktop::key(&assignment.desktop_id))?.filter(|desktop| fine(desktop)))
@@ -165,12 +190,14 @@ fn reuse(
     request: &ConnectRequest,
     user: User,
     pool: PoolId,
-    desktop: Locked<Desktop>,
+    mut desktop: Locked<Desktop>,
 ) -> Result<Assigned> {
+    let powered_on = power::on(tx, &request.actor, &mut desktop)?;
     let pool = tx.peek(Pool::key(&pool))?.ok_or_else(|| Error::not_found("pool", &request.pool))?;
     let host = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
     let host = host.map(DesktopHost::from);
-    finish(tx, &Claim { request, pool, user }, desktop.into_row(), host)
+    let done = finish(tx, &Claim { request, pool, user }, desktop.into_row(), host)?;
+    Ok(Assigned { powered_on, ..done })
 }
 
 /// The user's last desktop of the pool, when it died: the audit log tells why there is a fresh one.
@@ -179,74 +206,6 @@ fn earlier_failure(tx: &mut Tx<'_>, claim: &Claim<'_>) -> Result<Option<String>>
     let last = tx.find(last)?.filter(|last| last.end_reason.as_deref() == Some(end::FAILED));
     let desktop = last.map(|last| tx.peek(Desktop::key(&last.desktop_id))).transpose()?.flatten();
     Ok(desktop.map(|desktop| format!("{}, which failed: {}", desktop.name, desktop.detail)))
-}
-
-/// Inserts the desktop with its identity, its placement and its assignment.
-fn insert(tx: &mut Tx<'_>, claim: &Claim<'_>, mut host: Locked<Host>, why: &str) -> Result<Desktop> {
-    let (id, now) = (DesktopId(tx.uuid()), tx.now());
-    let random = tx.random();
-    let bytes = tx.random().into_bytes();
-    let memory_mib = u64::from(claim.pool.machine.0.memory_mib);
-    let desktop = Desktop {
-        id,
-        pool_id: claim.pool.id,
-        name: hostname(&claim.pool.name, &random),
-        machine_id: random.simple().to_string(),
-        // Locally administered, unicast (IEEE 802, section 8.2): never the address of a real card.
-        mac: format!("52:54:{:02x}:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2], bytes[3]),
-        desired: DesiredState::Running,
-        desired_gen: 1,
-        phase: Phase::Placing,
-        detail: String::new(),
-        timings: Json::default(),
-        launch: None,
-        host_id: Some(host.id),
-        generation: 1,
-        placed: true,
-        held: false,
-        endpoint: None,
-        user_id: Some(claim.user.id),
-        assigned: true,
-        created_at: now,
-        ended_at: None,
-        policy: Some(claim.pool.policy),
-    };
-    tx.insert(&desktop)?;
-    tx.insert(&Placement {
-        desktop_id: id,
-        generation: desktop.generation,
-        host_id: host.id,
-        memory_mib,
-        created_at: now,
-        freed_at: None,
-        reason: Some(why.to_owned()),
-    })?;
-    host.revision += 1;
-    host.desktops += 1;
-    host.promised_mib += memory_mib;
-    tx.update(&host)?;
-    let assignment = Assignment {
-        id: tx.uuid(),
-        desktop_id: id,
-        user_id: claim.user.id,
-        pool_id: claim.pool.id,
-        created_at: now,
-        ended_at: None,
-        end_reason: None,
-    };
-    tx.insert(&assignment)?;
-    Ok(desktop)
-}
-
-/// A DNS label (RFC 1123) from the pool's name and six random characters without look-alikes.
-fn hostname(pool: &str, random: &Uuid) -> String {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut label: String =
-        pool.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-    label.truncate(40);
-    label.push('-');
-    label.extend(random.as_bytes()[..6].iter().map(|b| char::from(LETTERS[usize::from(b % 32)])));
-    label
 }
 
 /// The live session on the desktop, or a new one.
@@ -266,6 +225,7 @@ fn session(tx: &mut Tx<'_>, claim: &Claim<'_>, desktop: &Desktop) -> Result<Sess
                 end_reason: None,
             };
             tx.insert(&session)?;
+            timers::began(tx, session.id, desktop, &claim.pool)?;
             let subject = format!("{} of {}", session.id, claim.user.name);
             tx.audit(&claim.request.actor, "session.created", &subject, &format!("on {}", desktop.id))?;
             session
@@ -287,5 +247,14 @@ fn finish(
     };
     let template = claim.pool.template();
     let desktop = desktops::row(desktop, claim.pool.name.clone(), host, Some(claim.user.name.clone()));
-    Ok(Assigned { desktop, session, template, fresh: false, replaced: None, held_at: None })
+    Ok(Assigned {
+        desktop,
+        session,
+        template,
+        fresh: false,
+        prepared: false,
+        powered_on: false,
+        replaced: None,
+        held_at: None,
+    })
 }

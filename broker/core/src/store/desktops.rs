@@ -32,6 +32,8 @@ pub struct DesktopRow {
     pub detail: String,
     /// The user that it is, or was, assigned to.
     pub user: Option<(UserId, String)>,
+    /// It stays when its user logs off.
+    pub persistent: bool,
     /// The address of its network card.
     pub mac: String,
     /// How long its fork took, once recorded.
@@ -126,6 +128,7 @@ pub(super) fn row(d: Desktop, pool: String, host: Option<DesktopHost>, user: Opt
         endpoint: d.endpoint.map(|endpoint| endpoint.0),
         detail: d.detail,
         user: d.user_id.zip(user),
+        persistent: d.persistent,
         mac: d.mac,
         timings: d.timings.0,
         launch: d.launch.map(|launch| launch.0),

@@ -4,7 +4,7 @@
 //! can reach it, whatever happens to the broker. The placement stays until the host confirms the destruction.
 
 use super::links::Link;
-use super::{Error, Result, Store};
+use super::{Error, Result, Store, power, quotas, timers};
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::{DesktopId, HostId, SessionId};
@@ -21,6 +21,8 @@ pub struct Ended {
     pub host: Option<HostId>,
     /// The session that ended with it.
     pub session: Option<SessionId>,
+    /// Why, where that is one of this store's own reasons.
+    pub why: &'static str,
 }
 
 /// Ends a wanted desktop; nothing when it is wanted absent already.
@@ -47,6 +49,58 @@ pub(super) fn failed(
     Ok(Some(ended))
 }
 
+/// Why a session ended that lasted for as long as it may.
+pub const LASTED: &str = "the session has lasted for as long as it may";
+
+/// Why a session ended that nobody came back to.
+pub const LEFT: &str = "nobody was connected for as long as that may be";
+
+/// Why a session ended whose user logged off.
+pub const LOGGED_OFF: &str = "logged off";
+
+/// The reason, if it is one of those that viewers are told in words of their own; empty otherwise.
+pub(super) fn own(reason: &str) -> &'static str {
+    let own = [LASTED, LEFT, LOGGED_OFF, power::UNUSED];
+    own.into_iter().find(|own| *own == reason).unwrap_or_default()
+}
+
+/// Ends a live session that `due` says is to end: with its desktop, unless that is personal.
+pub(super) fn session(
+    tx: &mut Tx<'_>,
+    actor: &str,
+    id: SessionId,
+    reason: &str,
+    due: impl Fn(&Session) -> bool,
+) -> Result<Option<Ended>> {
+    let Some(row) = tx.peek(Session::key(&id))?.filter(|row| row.ended_at.is_none()) else { return Ok(None) };
+    let Some(desktop_row) = tx.lock(Desktop::key(&row.desktop_id))?.filter(|d| d.is_wanted()) else {
+        return Ok(None);
+    };
+    // Held with its desktop: nobody comes or goes meanwhile.
+    if !tx.lock(Session::key(&id))?.is_some_and(|row| row.ended_at.is_none() && due(&row)) {
+        return Ok(None);
+    }
+    if !desktop_row.persistent {
+        return desktop(tx, actor, desktop_row.id, reason);
+    }
+    let session = close_session(tx, &desktop_row, reason)?;
+    tx.audit(actor, "session.ended", &format!("{id} on {}", desktop_row.name), reason)?;
+    Ok(Some(Ended { desktop: desktop_row.id, host: None, session, why: own(reason) }))
+}
+
+/// Ends the live session on a desktop that is held, if there is one.
+pub(super) fn close_session(tx: &mut Tx<'_>, desktop: &Desktop, reason: &str) -> Result<Option<SessionId>> {
+    let Some(mut session) = tx.lock_first(Session::live_on(&desktop.id))? else { return Ok(None) };
+    session.ended_at = Some(tx.now());
+    session.end_reason = Some(reason.to_owned());
+    (session.state, session.broker_id) = (SessionState::Ended, None);
+    tx.update(&session)?;
+    if let Some(pool) = tx.peek(Pool::key(&desktop.pool_id))? {
+        timers::over(tx, session.id, desktop, &pool)?;
+    }
+    Ok(Some(session.id))
+}
+
 /// Why the assignment of a desktop ended that failed.
 pub(super) const FAILED: &str = "failed";
 
@@ -65,6 +119,7 @@ fn end(
     desktop.detail = detail.to_owned();
     desktop.endpoint = None;
     desktop.assigned = false;
+    desktop.taken_at.get_or_insert(now);
     tx.update(&desktop)?;
     let assignment = tx.lock_first(Assignment::of_desktop(&id))?;
     if let Some(mut assignment) = assignment.filter(|a| a.ended_at.is_none())
@@ -73,6 +128,7 @@ fn end(
         assignment.ended_at = Some(now);
         assignment.end_reason = Some(reason.to_owned());
         tx.update(&assignment)?;
+        quotas::discharge(tx, assignment.id)?;
     }
     if let Some(mut session) = tx.lock_first(Session::live_on(&id))?
         && !mutant("the session of a desktop that ended lives on")
@@ -94,7 +150,7 @@ fn end(
         row.revision += 1;
         tx.update(&row)?;
     }
-    Ok(Ended { desktop: id, host, session })
+    Ok(Ended { desktop: id, host, session, why: own(reason) })
 }
 
 /// Frees the place of a desktop that is gone, if that is `due` by its row: by a host's word, only while that comes by its link,
@@ -126,18 +182,19 @@ pub(super) fn free(
     let mut freed = None;
     if let Some(mut placement) = tx.lock_first(Placement::live(&id))? {
         placement.freed_at = Some(now);
-        freed = Some((placement.host_id, placement.memory_mib));
+        freed = Some((placement.host_id, placement.memory_mib, placement.vcpus));
         tx.update(&placement)?;
     }
     let host = match (by, freed) {
         (Some(link), _) => Some(link.lock(tx)?),
-        (None, Some((host, _))) => tx.lock(Host::key(&host))?,
+        (None, Some((host, ..))) => tx.lock(Host::key(&host))?,
         (None, None) => None,
     };
     if let Some(mut host) = host {
         host.revision += 1;
-        if let Some((_, memory_mib)) = freed {
+        if let Some((_, memory_mib, vcpus)) = freed {
             host.desktops = host.desktops.saturating_sub(1);
+            host.promised_vcpus = host.promised_vcpus.saturating_sub(u64::from(vcpus));
             if !mutant("the memory of a desktop that is gone stays promised") {
                 host.promised_mib = host.promised_mib.saturating_sub(memory_mib);
             }
@@ -158,7 +215,7 @@ impl Store {
         self.write(move |tx| desktop(tx, &actor, id, &reason)).await
     }
 
-    /// Ends a session by log-off, with its desktop; nothing when it has ended before.
+    /// Ends a session by log-off, with its desktop unless that is personal; nothing when it has ended before.
     ///
     /// # Errors
     /// [`Error::NotFound`], or a database fault.
@@ -166,10 +223,7 @@ impl Store {
         let actor = actor.to_owned();
         self.write(move |tx| {
             let row = tx.peek(Session::key(&session))?.ok_or_else(|| Error::not_found("session", session))?;
-            let ended = match row.ended_at {
-                None => desktop(tx, &actor, row.desktop_id, "logged off")?,
-                Some(_) => None,
-            };
+            let ended = self::session(tx, &actor, session, LOGGED_OFF, |_| true)?;
             Ok((row.desktop_id, ended))
         })
         .await

@@ -102,6 +102,7 @@ fn enroll(tx: &mut Tx<'_>, hash: &[u8], name: &str, public_key: &[u8]) -> Result
                 revision: 1,
                 desktops: 0,
                 promised_mib: 0,
+                promised_vcpus: 0,
                 created_at: now,
                 last_seen: now,
                 epoch: 0,
@@ -111,6 +112,7 @@ fn enroll(tx: &mut Tx<'_>, hash: &[u8], name: &str, public_key: &[u8]) -> Result
                 address: None,
                 denied_at: None,
                 drained_at: None,
+                labels: Json::default(),
             };
             tx.insert(&host)?;
             host.id

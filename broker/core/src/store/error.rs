@@ -48,6 +48,24 @@ pub enum Error {
         /// The limit.
         max: i64,
     },
+    /// The user, or a group of theirs, has as many desktops as it may have.
+    #[error(
+        "the {what} {name} has {max} desktop(s), which is as many as it may have at once; log off from one first, or ask an administrator to raise the limit"
+    )]
+    QuotaReached {
+        /// `user` or `group`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The limit.
+        max: u32,
+    },
+    /// The desktop is destroyed when its user logs off, and not powered off.
+    #[error("{desktop} is no personal desktop, and cannot be powered off; log its user off, or destroy it")]
+    NotPersonal {
+        /// The desktop's name.
+        desktop: String,
+    },
     /// No host can take the desktop.
     #[error("no host can run a desktop of the pool {pool:?}: {reason}")]
     NoHost {

@@ -1,7 +1,7 @@
 //! What a user would get of a pool, and why: every rule and every host that a connect asks, and what each says. Nothing is changed.
 
 use super::places::Places;
-use super::{Error, Result, Store, connect, pools, seconds, users};
+use super::{Error, Result, Store, connect, pools, quotas, seconds, users, waiting};
 use crate::plan::World;
 use lucarne_control::GroupId;
 use lucarne_control::api::{ExplainedHost, ExplainedRule, Explanation, PastDesktop};
@@ -68,6 +68,7 @@ fn present(
     let Some(desktop) = tx.peek(Desktop::key(&assignment.desktop_id))? else { return Ok(None) };
     let against = match connect::failure(&desktop, world) {
         Some(why) => Some(why),
+        None if desktop.persistent => None,
         None => connect::out_of_reach(tx, &desktop)?,
     };
     Ok(Some((desktop, against)))
@@ -128,6 +129,22 @@ fn explain(
             ));
         }
         None => e.rules.push(rule("desktop", true, "they have none, so one is made")),
+    }
+    if let Some(refused) = quotas::obstacle(tx, user)? {
+        e.rules.push(rule("quota", false, refused.to_string()));
+        end(&mut e, "quota_reached", refused.to_string());
+        return Ok(e);
+    }
+    let waiting = waiting::good(tx, pool, world)?;
+    if waiting > 0 {
+        e.rules.push(rule(
+            "waiting",
+            true,
+            format!("{waiting} desktop(s) of the pool wait for whoever comes"),
+        ));
+        let says = format!("{} gets a desktop that waits for whoever comes", user.name);
+        end(&mut e, "desktop_waiting", says);
+        return Ok(e);
     }
     let used = format!("{} of {} desktops are in use", pool.desktops, pool.max_desktops);
     if pool.desktops >= pool.max_desktops && !given_up {

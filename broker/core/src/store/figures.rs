@@ -20,6 +20,8 @@ pub struct PoolFigures {
     pub name: String,
     /// Live desktops.
     pub desktops: u32,
+    /// Those of them that wait for users.
+    pub waiting: u32,
     /// At most.
     pub max_desktops: u32,
 }
@@ -55,6 +57,10 @@ impl Store {
     pub async fn figures(&self) -> Result<Figures> {
         self.read(|tx| {
             let pools = all(tx, Pool::present, |pool| pool.id)?;
+            let mut waiting = HashMap::new();
+            for pool in &pools {
+                waiting.insert(pool.id, super::waiting::count(tx, pool.id)?);
+            }
             let hosts: Vec<Host> = all(tx, Host::all, |host| host.id)?;
             let mut pulses = HashMap::new();
             for some in hosts.chunks(super::PAGE) {
@@ -65,6 +71,7 @@ impl Store {
                 name: pool.name,
                 desktops: pool.desktops,
                 max_desktops: pool.max_desktops,
+                waiting: waiting.get(&pool.id).copied().unwrap_or_default(),
             };
             let host = |host: Host| HostFigures {
                 online: host.is_online(),

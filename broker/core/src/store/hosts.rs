@@ -7,7 +7,7 @@ use lucarne_control::api;
 use lucarne_control::spec::TemplateSpec;
 use lucarne_db::Tx;
 use lucarne_db::tables::{Broker, Host, HostImage, HostPulse, HostTemplate, Placement};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 fn views(tx: &mut Tx<'_>, hosts: Vec<Host>) -> Result<Vec<api::Host>> {
     let pulses = tx.peek_all(hosts.iter().map(|host| HostPulse::key(&host.id)))?;
@@ -27,6 +27,9 @@ fn views(tx: &mut Tx<'_>, hosts: Vec<Host>) -> Result<Vec<api::Host>> {
         address: host.address,
         denied: host.denied_at.is_some(),
         drained: host.drained_at.is_some(),
+        promised_mib: host.promised_mib,
+        promised_vcpus: host.promised_vcpus,
+        labels: host.labels.0,
     };
     Ok(hosts.into_iter().map(view).collect())
 }
@@ -130,6 +133,30 @@ impl Store {
             tx.update(&row)?;
             let action = if drain { "host.drained" } else { "host.resumed" };
             Ok(tx.audit(&actor, action, &row.name, "")?)
+        })
+        .await
+    }
+
+    /// Gives a host these labels, in the place of those that it has. What is there stays.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or a database fault.
+    pub async fn label_host(
+        &self,
+        actor: &str,
+        host: HostId,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let (actor, labels) = (actor.to_owned(), labels.clone());
+        self.write(move |tx| {
+            let mut row = tx.lock(Host::key(&host))?.ok_or_else(|| Error::not_found("host", host))?;
+            if row.labels.0 == labels {
+                return Ok(());
+            }
+            row.labels.0.clone_from(&labels);
+            tx.update(&row)?;
+            let said: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            Ok(tx.audit(&actor, "host.labelled", &row.name, &said.join(", "))?)
         })
         .await
     }

@@ -155,6 +155,7 @@ fn link(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin, broker: BrokerId) -> Re
                 revision: 1,
                 desktops: 0,
                 promised_mib: 0,
+                promised_vcpus: 0,
                 created_at: now,
                 last_seen: now,
                 // One that another database knew goes on from there.
@@ -165,6 +166,7 @@ fn link(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin, broker: BrokerId) -> Re
                 address: None,
                 denied_at: None,
                 drained_at: None,
+                labels: Json::default(),
             };
             tx.insert(&host)?;
             (host.id, host.epoch)
@@ -193,7 +195,7 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
             generation: d.generation,
             state: d.desired,
             wish: d.desired_gen.unsigned_abs(),
-            persistent: false,
+            persistent: d.persistent,
             fresh: !d.held || mutant("a host is told to make anew what it has lost"),
             template: pool.template(),
             identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },

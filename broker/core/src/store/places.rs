@@ -4,7 +4,7 @@
 //! sees when it holds the host's row, which alone decides. Before anybody is refused all are read afresh.
 
 use super::{Error, Result, all};
-use crate::plan::{self, Candidate, HostSeen, NoChoice, Verdict, World};
+use crate::plan::{self, Candidate, Demand, HostSeen, NoChoice, Verdict, World};
 use lucarne_control::HostId;
 use lucarne_control::agent::TemplateState;
 use lucarne_control::spec::ImageDigest;
@@ -43,7 +43,7 @@ struct Templates {
 }
 
 impl Remembered {
-    fn candidates(&self, pool: &Pool, world: &dyn World, cut: &[HostId]) -> Vec<Candidate> {
+    fn candidates(&self, pool: &Pool, world: &dyn World, cut: &[HostId]) -> Vec<Candidate<'_>> {
         let template = pool.template();
         let with_image = self.images.get(&template.image);
         let templates = self.templates.get(&template.key());
@@ -58,16 +58,24 @@ impl Remembered {
             Some(seen) => seen,
             None => on_record(host),
         };
-        let candidate = |host: &Host| Candidate {
+        let labels = &pool.rules.0.placement.labels;
+        let lacks = |host: &Host| {
+            let has = &host.labels.0;
+            let missing = labels.iter().find(|(name, value)| has.get(*name) != Some(*value));
+            missing.map(|(name, value)| format!("{name}={value}"))
+        };
+        let candidates = self.hosts.iter().map(|host| Candidate {
             host: host.id,
-            name: host.name.clone(),
-            memory_mib: host.facts.0.memory_mib,
+            name: &host.name,
+            facts: &host.facts.0,
             promised_mib: host.promised_mib,
+            promised_vcpus: host.promised_vcpus,
             drained: host.drained_at.is_some(),
+            lacks: lacks(host),
             has_image: with_image.is_some_and(|hosts| hosts.contains(&host.id)),
             seen: seen(host),
-        };
-        self.hosts.iter().map(candidate).collect()
+        });
+        candidates.collect()
     }
 
     fn of(&mut self, id: HostId) -> Option<&mut Host> {
@@ -113,8 +121,8 @@ impl Places {
     pub fn any(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<bool> {
         self.read(tx)?;
         self.read_templates(tx, &pool.template().key())?;
-        let candidates = self.lock().candidates(pool, world, &[]);
-        Ok(plan::choose_host(&candidates, u64::from(pool.machine.0.memory_mib)).is_ok())
+        let remembered = self.lock();
+        Ok(plan::choose_host(&remembered.candidates(pool, world, &[]), &Demand::of(pool)).is_ok())
     }
 
     /// What is to be said of each host for a desktop of the pool now.
@@ -124,8 +132,8 @@ impl Places {
     pub fn consider(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<Vec<Verdict>> {
         self.read(tx)?;
         self.read_templates(tx, &pool.template().key())?;
-        let candidates = self.lock().candidates(pool, world, &[]);
-        Ok(plan::consider(&candidates, u64::from(pool.machine.0.memory_mib)))
+        let remembered = self.lock();
+        Ok(plan::consider(&remembered.candidates(pool, world, &[]), &Demand::of(pool)))
     }
 
     /// The best host for a desktop of the pool and why, held until the end of the transaction, with room for it.
@@ -133,7 +141,7 @@ impl Places {
     /// # Errors
     /// [`Error::NoHost`], [`Error::TemplateFailed`], or a database fault.
     pub fn choose(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<(Locked<Host>, String)> {
-        let needed = u64::from(pool.machine.0.memory_mib);
+        let demand = Demand::of(pool);
         let template = pool.template().key();
         let mut fresh = self.lock().until <= tx.now();
         if fresh {
@@ -144,10 +152,11 @@ impl Places {
             self.read_templates(tx, &template)?;
             let chosen = {
                 let mut remembered = self.lock();
-                let chosen = plan::choose_host(&remembered.candidates(pool, world, &cut), needed);
+                let chosen = plan::choose_host(&remembered.candidates(pool, world, &cut), &demand);
                 // Counted before it is certain, so that who comes next prefers another and does not wait for this one.
                 if let Some(host) = chosen.as_ref().ok().and_then(|choice| remembered.of(choice.host)) {
-                    host.promised_mib += needed;
+                    host.promised_mib += demand.memory_mib;
+                    host.promised_vcpus += demand.vcpus;
                 }
                 chosen
             };
@@ -169,9 +178,11 @@ impl Places {
                 self.lock().hosts.retain(|host| host.id != id);
                 continue;
             };
-            let room = host.promised_mib + needed <= host.facts.0.memory_mib * plan::MEMORY_PROMISE;
+            let room = demand.too_much(&host.facts.0, host.promised_mib, host.promised_vcpus).is_none();
             let open = host.is_online() && host.drained_at.is_none();
-            if open && room || mutant("a place is taken as it was remembered") {
+            let wanted = &pool.rules.0.placement.labels;
+            let labelled = wanted.iter().all(|(name, value)| host.labels.0.get(name) == Some(value));
+            if open && room && labelled || mutant("a place is taken as it was remembered") {
                 return Ok((host, why));
             }
             // Others gave out more there, or it is cut off.

@@ -1,13 +1,13 @@
 //! Pools: what their desktops are made of, and who may use them.
 
-use super::{Ended, Error, Result, Store, changed_everywhere, end, rows, seconds, users};
+use super::{Ended, Error, Result, Store, changed_everywhere, end, rows, seconds, users, waiting};
 use lucarne_control::api::NewPool;
 use lucarne_control::spec::{ImageDigest, TemplateSpec};
 use lucarne_control::viewer::ShadowPolicy;
 use lucarne_control::{DesktopId, GroupId, PoolId, UserId};
 use lucarne_db::tables::{
     Assignment, Desktop, EVERYONE, EVERYONE_ID, Entitlement, Group, HolderKind, Image, Membership, Pool,
-    PoolPolicy, User,
+    PoolPolicy, PoolRules, User,
 };
 use lucarne_db::value::{Json, ToValue};
 use lucarne_db::{Fault, Locked, Tx};
@@ -28,6 +28,8 @@ pub struct PoolRow {
     pub template: TemplateSpec,
     /// What its desktops let people do.
     pub policy: PoolPolicy,
+    /// How they live.
+    pub rules: PoolRules,
     /// At most this many desktops at once.
     pub max_desktops: u32,
     /// Names of users.
@@ -36,6 +38,8 @@ pub struct PoolRow {
     pub entitled_groups: Vec<String>,
     /// Live desktops.
     pub desktops: u32,
+    /// Those of them that wait for users.
+    pub waiting: u32,
     /// Seconds since the epoch.
     pub created_at: i64,
 }
@@ -111,16 +115,19 @@ pub(super) fn view(tx: &mut Tx<'_>, pool: Pool, with_entitlements: bool) -> Resu
         entitled_users.sort();
         entitled_groups.sort();
     }
+    let waiting = waiting::count(tx, pool.id)?;
     Ok(PoolRow {
         template: pool.template(),
         id: pool.id,
         name: pool.name,
         description: pool.description,
         policy: pool.policy.0,
+        rules: pool.rules.0,
         max_desktops: pool.max_desktops,
         entitled_users,
         entitled_groups,
         desktops: pool.desktops,
+        waiting,
         created_at: seconds(pool.created_at),
     })
 }
@@ -144,6 +151,17 @@ pub(super) fn policy(new: &NewPool) -> PoolPolicy {
     }
 }
 
+/// How the desktops of a new pool live.
+pub(super) fn rules(new: &NewPool) -> PoolRules {
+    PoolRules {
+        kind: new.kind,
+        ready: new.ready.clone(),
+        limits: new.limits,
+        power: new.power,
+        placement: new.placement.clone(),
+    }
+}
+
 /// How many desktops a new pool may have.
 pub(super) fn max_desktops(new: &NewPool) -> u32 {
     new.max_desktops.unwrap_or(16)
@@ -164,6 +182,8 @@ pub(super) fn insert(tx: &mut Tx<'_>, actor: &str, new: &NewPool, image: &ImageD
         image: image.clone(),
         machine: Json(machine),
         policy: Json(policy(new)),
+        rules: Json(rules(new)),
+        preparation: Json::default(),
         max_desktops: max_desktops(new),
         desktops: 0,
         created_at: tx.now(),
@@ -275,6 +295,11 @@ impl Store {
                 audio: None,
                 clipboard: Default::default(),
                 recording: Default::default(),
+                kind: Default::default(),
+                ready: Default::default(),
+                limits: Default::default(),
+                power: Default::default(),
+                placement: Default::default(),
                 max_desktops: None,
                 entitled_users: Vec::new(),
                 entitled_groups: vec![EVERYONE.to_owned()],

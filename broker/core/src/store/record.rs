@@ -1,7 +1,7 @@
 //! What hosts say of their desktops and templates, put on record, and what follows from it.
 
 use super::links::Link;
-use super::{Ended, Error, Result, Store, all, end};
+use super::{Ended, Error, Result, Store, all, end, power};
 use crate::plan::{self, Action};
 use lucarne_control::DesktopId;
 use lucarne_control::agent::{DesktopObserved, Observed, TemplateObserved};
@@ -122,6 +122,20 @@ impl Store {
                         end::failed(tx, o.desktop, &plan::failure(&o), Some(&link))
                     });
                     recorded.ended.extend(ended.await?);
+                }
+                Action::Rest => {
+                    let rested = self.write(move |tx| {
+                        let Some(row) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(None) };
+                        if plan::step(&row, link.host, &o) != Some(Action::Rest) {
+                            return Ok(None);
+                        }
+                        let why =
+                            if o.detail.is_empty() { "it was powered off from within" } else { &o.detail };
+                        let ended = power::rest(tx, "system", row, Phase::Off, why)?;
+                        link.share(tx)?;
+                        Ok(Some(ended))
+                    });
+                    recorded.ended.extend(rested.await?);
                 }
                 Action::Free => {
                     let desktop = o.desktop;

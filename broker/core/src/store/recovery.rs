@@ -70,6 +70,11 @@ impl Store {
                 tx.remove(Ticket::key(&ticket.hash))?;
             }
             for desktop in all(tx, Desktop::live, |desktop| desktop.id)? {
+                let waited = desktop.taken_at.is_none() && desktop.is_wanted();
+                if waited && !mutant("a desktop that waited when a backup was made is given away after it") {
+                    let why = "it waited for a user when the backup was made, and may have had one since";
+                    end::desktop(tx, &actor, desktop.id, why)?;
+                }
                 let Some(mut desktop) = tx.lock(Desktop::key(&desktop.id))? else { continue };
                 if !mutant("a database that was put back has desktops made anew") {
                     desktop.held = true;

@@ -1,6 +1,6 @@
 //! Sessions: one user's use of one desktop.
 
-use super::{Error, PlacedDesktop, Result, Store, pools, rows, seconds};
+use super::{Error, PlacedDesktop, Result, Store, pools, rows, seconds, timers};
 use lucarne_control::api::{self, SessionState};
 use lucarne_control::spec::RecordingMode;
 use lucarne_control::{BrokerId, SessionId, UserId};
@@ -192,6 +192,9 @@ impl Store {
             if session.state != SessionState::Connected || session.broker_id != Some(broker) {
                 (session.state, session.broker_id) = (SessionState::Connected, Some(broker));
                 tx.update(&session)?;
+                if let Some(pool) = tx.peek(Pool::key(&session.pool_id))? {
+                    timers::used(tx, &session, &pool)?;
+                }
             }
             Ok(())
         })
@@ -207,7 +210,11 @@ impl Store {
             let here = |s: &Session| s.ended_at.is_none() && s.broker_id == Some(broker);
             let Some(mut session) = tx.lock(Session::key(&id))?.filter(|s| here(s)) else { return Ok(()) };
             (session.state, session.broker_id) = (SessionState::Disconnected, None);
-            Ok(tx.update(&session)?)
+            tx.update(&session)?;
+            match tx.peek(Pool::key(&session.pool_id))? {
+                Some(pool) => timers::left(tx, &session, &pool),
+                None => Ok(()),
+            }
         })
         .await
     }

@@ -11,7 +11,8 @@ pub(super) fn group(tx: &mut Tx<'_>, name: &str) -> Result<GroupId> {
     if let Some(group) = tx.find(Group::named(name))? {
         return Ok(group.id);
     }
-    let group = Group { id: GroupId(tx.uuid()), name: name.to_owned(), created_at: tx.now() };
+    let group =
+        Group { id: GroupId(tx.uuid()), name: name.to_owned(), max_desktops: None, created_at: tx.now() };
     tx.insert(&group)?;
     Ok(group.id)
 }
@@ -30,13 +31,13 @@ pub(super) fn find(tx: &mut Tx<'_>, name_or_id: &str) -> Result<User> {
 }
 
 /// As [`find`], for change.
-fn lock(tx: &mut Tx<'_>, name_or_id: &str) -> Result<Locked<User>> {
+pub(super) fn lock(tx: &mut Tx<'_>, name_or_id: &str) -> Result<Locked<User>> {
     let id = find(tx, name_or_id)?.id;
     let user = tx.lock(User::key(&id))?.filter(|user| user.deleted_at.is_none());
     user.ok_or_else(|| Error::not_found("user", name_or_id))
 }
 
-fn view(tx: &mut Tx<'_>, user: User) -> Result<api::User> {
+pub(super) fn view(tx: &mut Tx<'_>, user: User) -> Result<api::User> {
     let memberships = tx.list(Membership::of(&user.id))?;
     let mut groups: Vec<Group> = tx.peek_all(memberships.iter().map(|m| Group::key(&m.group_id)))?;
     groups.sort_by(|a, b| a.name.cmp(&b.name));
@@ -45,6 +46,7 @@ fn view(tx: &mut Tx<'_>, user: User) -> Result<api::User> {
         name: user.name,
         role: user.role,
         groups: groups.into_iter().map(|g| g.name).collect(),
+        max_desktops: user.max_desktops,
         created_at: seconds(user.created_at),
     })
 }
@@ -65,6 +67,7 @@ impl Store {
                 name: new.name.clone(),
                 role: new.role.unwrap_or(Role::User),
                 password_hash: hash.clone(),
+                max_desktops: None,
                 created_at: tx.now(),
                 deleted_at: None,
             };
@@ -205,22 +208,6 @@ impl Store {
             let detail = format!("{} desktop(s) will be destroyed", ended.len());
             tx.audit(&actor, "user.deleted", &user.name, &detail)?;
             Ok(ended)
-        })
-        .await
-    }
-
-    /// At most `limit` groups after this one, oldest first.
-    ///
-    /// # Errors
-    /// A database fault.
-    pub async fn groups(&self, after: Option<GroupId>, limit: i64) -> Result<Vec<api::Group>> {
-        self.read(move |tx| {
-            let select = Group::all().limit(rows(limit));
-            let groups = tx.list(match after {
-                Some(after) => select.after(&after),
-                None => select,
-            })?;
-            Ok(groups.into_iter().map(|group| api::Group { id: group.id, name: group.name }).collect())
         })
         .await
     }

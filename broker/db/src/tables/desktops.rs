@@ -3,6 +3,7 @@
 use crate::table::table;
 use crate::value::{Json, words};
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Launch, Phase};
+use lucarne_control::pool::{PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
 use lucarne_control::spec::{
     ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy, TemplateSpec,
 };
@@ -44,6 +45,34 @@ impl Default for PoolPolicy {
     }
 }
 
+/// How a pool's desktops live. It counts as it is now, for all of them, but for the kind, which is settled when a desktop is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolRules {
+    /// What becomes of them when their users log off.
+    pub kind: PoolKind,
+    /// How many wait for users.
+    pub ready: ReadyPolicy,
+    /// When their sessions end by themselves.
+    pub limits: SessionLimits,
+    /// When they are powered off.
+    pub power: PowerPolicy,
+    /// Where they go.
+    pub placement: PlacementPolicy,
+}
+
+/// How the making of desktops that wait for users goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preparation {
+    /// Those that were made last.
+    pub last: Vec<DesktopId>,
+    /// How often in a row they failed.
+    pub failures: u32,
+    /// None is made before then.
+    pub not_before: i64,
+}
+
 table! {
     /// A set of like desktops.
     Pool in "pools" {
@@ -59,6 +88,10 @@ table! {
         machine: Json<MachineShape>,
         /// What its desktops let people do.
         policy: Json<PoolPolicy>,
+        /// How they live.
+        rules: Json<PoolRules>,
+        /// How the making of those goes that wait for users.
+        preparation: Json<Preparation>,
         /// At most this many live desktops.
         max_desktops: u32,
         /// So many there are.
@@ -127,6 +160,10 @@ table! {
         launch: Option<Json<Launch>>,
         /// What its pool let people do when it was made; what it lets them now where an earlier version made it.
         policy: Option<Json<PoolPolicy>>,
+        /// It stays when its user logs off.
+        persistent: bool,
+        /// Since when it does not wait for a user: it was given to one, or is to be destroyed.
+        taken_at: Option<i64>,
     }
     key (id: DesktopId);
     unique named (name: str) where ended_at is null;
@@ -135,6 +172,7 @@ table! {
     index live () then (id) where ended_at is null;
     index live_of_pool (pool_id: PoolId) then (id) where ended_at is null;
     index live_on (host_id: HostId) then (id) where ended_at is null;
+    index waiting (pool_id: PoolId) then (id) where taken_at is null;
     index of_user (user_id: UserId) then (id);
 }
 
@@ -163,6 +201,8 @@ table! {
         host_id: HostId,
         /// The memory that it takes there.
         memory_mib: u64,
+        /// The virtual processors.
+        vcpus: u32,
         /// When.
         created_at: i64,
         /// When its host confirmed that it is not there any more.

@@ -5,6 +5,7 @@ use crate::value::{Json, words};
 use lucarne_control::agent::{HostFacts, TemplateObserved};
 use lucarne_control::spec::ImageDigest;
 use lucarne_control::{BrokerId, EnrollmentId, HostId};
+use std::collections::BTreeMap;
 
 words!(BrokerId, EnrollmentId, HostId, ImageDigest);
 
@@ -41,6 +42,8 @@ table! {
         desktops: u32,
         /// MiB of memory that these were promised.
         promised_mib: u64,
+        /// Virtual processors that they have.
+        promised_vcpus: u64,
         /// When.
         created_at: i64,
         /// When a link to it was last made or lost.
@@ -59,6 +62,8 @@ table! {
         denied_at: Option<i64>,
         /// Since when no new desktops go there.
         drained_at: Option<i64>,
+        /// What pools can ask for.
+        labels: Json<BTreeMap<String, String>>,
     }
     key (id: HostId);
     unique named (name: str);

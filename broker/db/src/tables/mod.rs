@@ -7,12 +7,14 @@ mod hosts;
 mod people;
 mod requests;
 mod sessions;
+mod timers;
 
-pub use desktops::{Assignment, Desktop, Placement, Pool, PoolPolicy};
+pub use desktops::{Assignment, Desktop, Placement, Pool, PoolPolicy, PoolRules, Preparation};
 pub use hosts::{Authority, Broker, Enrollment, Host, HostImage, HostPulse, HostTemplate, Image};
-pub use people::{Entitlement, Group, HolderKind, Login, LoginKind, Membership, User};
+pub use people::{Charge, Entitlement, Group, HolderKind, Login, LoginKind, Membership, User};
 pub use requests::IdempotencyKey;
 pub use sessions::{Session, Shadow, ShadowState, Ticket};
+pub use timers::{Timer, TimerKind};
 
 use crate::table::table;
 use crate::value::words;
@@ -80,11 +82,13 @@ pub const ALL: &[&crate::table::Table] = {
         Desktop::TABLE,
         Placement::TABLE,
         Assignment::TABLE,
+        Charge::TABLE,
         Session::TABLE,
         Ticket::TABLE,
         Shadow::TABLE,
         Login::TABLE,
         IdempotencyKey::TABLE,
+        Timer::TABLE,
         Audit::TABLE,
         Counter::TABLE,
     ]
@@ -102,7 +106,7 @@ pub const REVISION: &str = "revision";
 /// What a new database has in it; migrations write the same.
 pub(crate) fn first_rows() -> Vec<(&'static crate::table::Table, Vec<crate::value::Value>)> {
     use crate::table::Row;
-    let everyone = Group { id: EVERYONE_ID, name: EVERYONE.to_owned(), created_at: 0 };
+    let everyone = Group { id: EVERYONE_ID, name: EVERYONE.to_owned(), max_desktops: None, created_at: 0 };
     let revision = Counter { name: REVISION.to_owned(), value: 1 };
     vec![(Group::TABLE, everyone.to_values()), (Counter::TABLE, revision.to_values())]
 }

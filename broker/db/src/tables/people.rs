@@ -40,6 +40,8 @@ table! {
         role: Role,
         /// In PHC form; empty when they cannot sign in with one.
         password_hash: String,
+        /// At most this many live desktops at once, of all pools together.
+        max_desktops: Option<u32>,
         /// When.
         created_at: i64,
         /// When.
@@ -58,11 +60,27 @@ table! {
         id: GroupId,
         /// Unique.
         name: String,
+        /// At most this many live desktops of all members together.
+        max_desktops: Option<u32>,
         /// When.
         created_at: i64,
     }
     key (id: GroupId);
     unique named (name: str);
+}
+
+table! {
+    /// A live assignment that counts for a group which has a limit: because its user was a member when it began, or when the
+    /// limit was set.
+    Charge in "charges" {
+        /// The group.
+        group_id: GroupId,
+        /// The assignment.
+        assignment_id: Uuid,
+    }
+    key (group_id: GroupId, assignment_id: Uuid);
+    index of_group (group_id: GroupId);
+    index of_assignment (assignment_id: Uuid) then (group_id);
 }
 
 table! {

@@ -49,6 +49,16 @@ pub enum DesktopCommand {
         #[arg(long)]
         wait: bool,
     },
+    /// Power a personal desktop on.
+    PowerOn {
+        /// Id, or a live one's name.
+        id: String,
+    },
+    /// Power a personal desktop off: its user's session ends, its disk stays.
+    PowerOff {
+        /// Id, or a live one's name.
+        id: String,
+    },
     /// Destroy a desktop with its data.
     Delete {
         /// Id.

@@ -7,7 +7,9 @@ mod apply;
 mod audit;
 mod database;
 mod desktop;
+mod group;
 mod image;
+mod life;
 mod pool;
 mod recording;
 mod server;
@@ -19,6 +21,7 @@ pub use apply::{Apply, Export};
 pub use audit::{Audit, AuditCommand};
 pub use database::{Database, DatabaseCommand};
 pub use desktop::{Desktop, DesktopCommand};
+pub use group::{Group, GroupCommand};
 pub use image::{Image, ImageCommand, ImageFormat};
 pub use pool::{Holders, Pool, PoolCommand};
 pub use recording::{Recording, RecordingCommand};
@@ -55,6 +58,8 @@ pub enum Command {
     Export(Export),
     /// Users.
     User(User),
+    /// Groups of users, and how many desktops they may have.
+    Group(Group),
     /// Desktops.
     Desktop(Desktop),
     /// Sessions.

@@ -1,6 +1,7 @@
 //! `lucarne pool`.
 
 use super::Remote;
+use super::life::Life;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use lucarne_control::spec::{ClipboardPolicy, RecordingMode};
 use lucarne_control::viewer::ShadowPolicy;
@@ -156,6 +157,8 @@ pub enum PoolCommand {
         /// MiB that the pool's recordings may take on a host, the oldest going first; no limit when left out.
         #[arg(long)]
         recording_mib: Option<u64>,
+        #[command(flatten)]
+        life: Box<Life>,
         /// Most desktops at once.
         #[arg(long, default_value_t = 16)]
         max_desktops: u32,

@@ -45,7 +45,7 @@ fn address(text: &str) -> Result<String, String> {
 }
 
 /// A number with `s`, `m`, `h` or `d` becomes seconds.
-fn duration(text: &str) -> Result<u32, String> {
+pub fn duration(text: &str) -> Result<u32, String> {
     let wrong = || format!("{text:?} is no time; write it as 30m, 2h or 7d");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
@@ -201,6 +201,14 @@ pub enum HostCommand {
         /// Why; it is kept in the audit log.
         #[arg(long)]
         reason: String,
+    },
+    /// Give a host labels that pools can ask for, in the place of those that it has; none takes them away.
+    Label {
+        /// Name or id.
+        host: String,
+        /// NAME=VALUE.
+        #[arg(value_parser = super::life::label)]
+        labels: Vec<(String, String)>,
     },
     /// Let no new desktops go to a host, such as before maintenance; those that are there stay until their users log off.
     Drain {

@@ -1,6 +1,7 @@
 //! `lucarne user`.
 
 use super::Remote;
+use super::group::Quota;
 use clap::{Args as ClapArgs, Subcommand};
 use lucarne_control::api::Role;
 
@@ -48,6 +49,13 @@ pub enum UserCommand {
         name: String,
         /// administrator, operator, help_desk, auditor or user.
         role: Role,
+    },
+    /// Say how many desktops a user may have at once; those that they have stay.
+    Quota {
+        /// Name or id.
+        name: String,
+        #[command(flatten)]
+        quota: Quota,
     },
     /// Put a user into a group, which is made when there is none of that name.
     Join {

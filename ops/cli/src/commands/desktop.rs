@@ -5,7 +5,7 @@ use crate::client::{Client, escape};
 use crate::commands::{block_on, launch};
 use crate::output::{self, Row};
 use anyhow::{Result, bail};
-use lucarne_control::api::{self, NewDesktop};
+use lucarne_control::api::{self, NewDesktop, NewPower};
 use lucarne_control::desktop::Phase;
 use std::time::Duration;
 
@@ -40,7 +40,9 @@ pub fn run(args: Desktop) -> Result<()> {
                 look(&client, command, remote.output).await
             })
         }
-        _ => bail!("say what to do: lucarne desktop list, show, launch, create or delete"),
+        _ => {
+            bail!("say what to do: lucarne desktop list, show, launch, create, power-on, power-off or delete")
+        }
     }
 }
 
@@ -72,6 +74,12 @@ async fn look(client: &Client, command: DesktopCommand, output: Output) -> Resul
                 desktop = client.get(&path(&desktop.id.to_string())).await?;
             }
             output::show(&desktop, output)
+        }
+        DesktopCommand::PowerOn { id } => {
+            Ok(client.put(&format!("{}/power", path(&id)), &NewPower { on: true }).await?)
+        }
+        DesktopCommand::PowerOff { id } => {
+            Ok(client.put(&format!("{}/power", path(&id)), &NewPower { on: false }).await?)
         }
         DesktopCommand::Delete { id, wait } => {
             Ok(client.delete(&format!("{}?wait={wait}", path(&id))).await?)

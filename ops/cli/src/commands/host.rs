@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 impl Row for api::Host {
     const TITLES: &'static [&'static str] =
-        &["NAME", "ONLINE", "DESKTOPS", "ACCEL", "DRIVER", "MEMORY FREE", "DISK FREE"];
+        &["NAME", "ONLINE", "DESKTOPS", "ACCEL", "DRIVER", "MEMORY FREE", "DISK FREE", "LABELS"];
     fn cells(&self) -> Vec<String> {
         vec![
             self.name.clone(),
@@ -31,6 +31,7 @@ impl Row for api::Host {
             format!("{} {}", self.facts.driver, self.facts.driver_version),
             output::size(self.memory_available),
             output::size(self.disk_free),
+            self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "),
         ]
     }
 }
@@ -206,6 +207,10 @@ async fn look(args: Host) -> Result<()> {
         }
         HostCommand::Deny { host, reason } => {
             Ok(client.put(&of(&host, "/denial"), &api::DenyHost { reason }).await?)
+        }
+        HostCommand::Label { host, labels } => {
+            let labels = labels.into_iter().collect();
+            Ok(client.put(&of(&host, "/labels"), &api::NewLabels { labels }).await?)
         }
         HostCommand::Drain { host } => Ok(client.put(&of(&host, "/drain"), &()).await?),
         HostCommand::Resume { host } => Ok(client.delete(&of(&host, "/drain")).await?),

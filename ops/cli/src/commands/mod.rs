@@ -5,6 +5,7 @@ mod audit;
 mod database;
 mod desktop;
 mod export;
+mod group;
 mod host;
 pub mod image;
 mod import;
@@ -71,6 +72,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Apply(args) => block_on(apply::run(args)),
         Command::Export(args) => block_on(export::run(args)),
         Command::User(args) => block_on(user::run(args)),
+        Command::Group(args) => block_on(group::run(args)),
         Command::Desktop(args) => desktop::run(args),
         Command::Session(args) => block_on(session::run(args)),
         Command::Why(args) => block_on(why::run(args)),

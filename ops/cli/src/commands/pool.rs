@@ -12,7 +12,7 @@ use std::time::Duration;
 
 impl Row for api::Pool {
     const TITLES: &'static [&'static str] =
-        &["NAME", "IMAGE", "MEMORY", "VCPUS", "DESKTOPS", "MOST", "TEMPLATE", "FOR"];
+        &["NAME", "KIND", "IMAGE", "MEMORY", "VCPUS", "DESKTOPS", "WAITING", "MOST", "TEMPLATE", "FOR"];
     fn cells(&self) -> Vec<String> {
         let template = self.templates.iter().map(|t| match t.template.state {
             TemplateState::Ready => format!("{}: ready", t.host),
@@ -23,10 +23,12 @@ impl Row for api::Pool {
             self.entitled_groups.iter().map(|g| format!("@{g}")).chain(self.entitled_users.iter().cloned());
         vec![
             self.name.clone(),
+            self.kind.as_str().into(),
             self.image.short().into(),
             format!("{} MiB", self.machine.memory_mib),
             self.machine.vcpus.to_string(),
             self.desktops.to_string(),
+            self.waiting.to_string(),
             self.max_desktops.to_string(),
             template.collect::<Vec<_>>().join(", "),
             who.collect::<Vec<_>>().join(", "),
@@ -56,6 +58,7 @@ pub async fn run(args: Pool) -> Result<()> {
             recording,
             recording_days,
             recording_mib,
+            life,
             max_desktops,
             users,
             groups,
@@ -82,6 +85,11 @@ pub async fn run(args: Pool) -> Result<()> {
                     days: recording_days,
                     mib: recording_mib,
                 },
+                kind: life.kind(),
+                ready: life.ready(),
+                limits: life.limits(),
+                power: life.power(),
+                placement: life.placement(),
                 max_desktops: Some(max_desktops),
                 entitled_users: users,
                 entitled_groups: groups,

@@ -5,7 +5,7 @@ use crate::client::{Client, escape};
 use crate::commands::secret;
 use crate::output::{self, Row};
 use anyhow::Result;
-use lucarne_control::api::{self, NewPassword, NewRole, NewUser, Role};
+use lucarne_control::api::{self, NewPassword, NewQuota, NewRole, NewUser, Role};
 
 impl Row for api::User {
     const TITLES: &'static [&'static str] = &["NAME", "ROLE", "GROUPS", "CREATED"];
@@ -40,6 +40,10 @@ pub async fn run(args: User) -> Result<()> {
         }
         UserCommand::Role { name, role } => {
             Ok(client.put(&format!("{}/role", path(&name)), &NewRole { role }).await?)
+        }
+        UserCommand::Quota { name, quota } => {
+            let new = NewQuota { max_desktops: quota.max };
+            Ok(client.put(&format!("{}/quota", path(&name)), &new).await?)
         }
         UserCommand::Join { name, group } => {
             Ok(client.put(&format!("{}/groups/{}", path(&name), escape(&group)), &()).await?)

@@ -121,6 +121,7 @@ impl Scene {
             revision: 1,
             desktops: 0,
             promised_mib: 0,
+            promised_vcpus: 0,
             created_at: 1,
             last_seen: 1,
             epoch: 1,
@@ -130,6 +131,7 @@ impl Scene {
             address: None,
             denied_at: None,
             drained_at: None,
+            labels: Json::default(),
         };
         insert(db, scene.hosts.iter().enumerate().map(host).collect()).await?;
         let stored = |id: &HostId| HostImage { host_id: *id, digest: image.clone() };
@@ -141,6 +143,8 @@ impl Scene {
             image: image.clone(),
             machine: Json(MachineShape::default()),
             policy: Json(PoolPolicy::default()),
+            rules: Json::default(),
+            preparation: Json::default(),
             max_desktops: u32::MAX,
             desktops: 0,
             created_at: 1,
@@ -155,6 +159,7 @@ impl Scene {
             name: format!("user-{n}"),
             role: Role::User,
             password_hash: String::new(),
+            max_desktops: None,
             created_at: 1,
             deleted_at: None,
         };

@@ -138,7 +138,10 @@ impl Reader<'_> {
                     self.order(Order::Bell).await;
                 }
             }
-            ClientMessage::Clipboard(message) => self.order(Order::Clipboard(message)).await,
+            ClientMessage::Clipboard(message) => {
+                self.desktop.activity.now();
+                self.order(Order::Clipboard(message)).await;
+            }
             ClientMessage::Audio(request) => self.order(Order::Audio(request)).await,
             ClientMessage::CutTextTooLong { length } => {
                 tracing::warn!(length, "a viewer's clipboard was not taken: its text is too long");
@@ -147,6 +150,7 @@ impl Reader<'_> {
             input => {
                 self.flush_sync().await;
                 if self.rights.input {
+                    self.desktop.activity.now();
                     self.input(&input, read_at);
                 }
             }

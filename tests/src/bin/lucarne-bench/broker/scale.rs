@@ -136,6 +136,7 @@ async fn people(file: &Path, users: usize) -> Result<()> {
         name: format!("user-{n}"),
         role: Role::User,
         password_hash: String::new(),
+        max_desktops: None,
         created_at: 1,
         deleted_at: None,
     };

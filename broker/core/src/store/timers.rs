@@ -1,0 +1,181 @@
+//! What is done at a time: sessions that have lasted for as long as they may, that nobody came back to, and personal desktops that
+//! nobody uses. Any broker does it; the first to look takes the timer away.
+
+use super::{Ended, Result, Store, end, power};
+use lucarne_control::api::SessionState;
+use lucarne_control::pool::SessionLimits;
+use lucarne_control::{DesktopId, SessionId};
+use lucarne_db::Tx;
+use lucarne_db::tables::{Desktop, Pool, Session, Timer, TimerKind};
+use lucarne_mutants::mutant;
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// What a viewer may take to come to a fresh session, milliseconds: a slow start is not somebody's absence.
+const ARRIVAL: i64 = 15 * 60_000;
+
+/// Timers that one look takes.
+const AT_ONCE: usize = 200;
+
+fn ms(seconds: u32) -> i64 {
+    i64::from(seconds) * 1000
+}
+
+/// Has something done at that time, and not when it was to be done before.
+fn set(tx: &mut Tx<'_>, kind: TimerKind, subject: Uuid, at: i64) -> Result<()> {
+    match tx.lock(Timer::key(&kind, &subject))? {
+        Some(mut timer) => {
+            timer.at = at;
+            tx.update(&timer)?;
+        }
+        None => tx.insert(&Timer { kind, subject, at })?,
+    }
+    Ok(())
+}
+
+fn clear(tx: &mut Tx<'_>, kind: TimerKind, subject: Uuid) -> Result<()> {
+    tx.remove(Timer::key(&kind, &subject))?;
+    Ok(())
+}
+
+/// A session began, and nobody looks at it yet.
+pub(super) fn began(tx: &mut Tx<'_>, session: SessionId, desktop: &Desktop, pool: &Pool) -> Result<()> {
+    let (limits, now) = (pool.rules.0.limits, tx.now());
+    if let Some(longest) = limits.session_s {
+        set(tx, TimerKind::SessionOver, session.0, now + ms(longest))?;
+    }
+    if let Some(left) = limits.disconnected_s {
+        set(tx, TimerKind::SessionLeft, session.0, now + ms(left).max(ARRIVAL))?;
+    }
+    unused(tx, desktop, pool, ARRIVAL)
+}
+
+/// A desktop was powered on, and nobody looks at it yet.
+pub(super) fn arrival(tx: &mut Tx<'_>, desktop: &Desktop, pool: &Pool) -> Result<()> {
+    unused(tx, desktop, pool, ARRIVAL)
+}
+
+/// Nobody uses a desktop from now on, or from `least` milliseconds on.
+fn unused(tx: &mut Tx<'_>, desktop: &Desktop, pool: &Pool, least: i64) -> Result<()> {
+    if let Some(after) = pool.rules.0.power.off_after_s.filter(|_| desktop.persistent) {
+        let at = tx.now() + ms(after).max(least);
+        set(tx, TimerKind::DesktopUnused, desktop.id.0, at)?;
+    }
+    Ok(())
+}
+
+/// A session is used.
+pub(super) fn used(tx: &mut Tx<'_>, session: &Session, pool: &Pool) -> Result<()> {
+    if pool.rules.0.limits.disconnected_s.is_some() {
+        clear(tx, TimerKind::SessionLeft, session.id.0)?;
+    }
+    if pool.rules.0.power.off_after_s.is_some() {
+        clear(tx, TimerKind::DesktopUnused, session.desktop_id.0)?;
+    }
+    Ok(())
+}
+
+/// The last viewer of a session went.
+pub(super) fn left(tx: &mut Tx<'_>, session: &Session, pool: &Pool) -> Result<()> {
+    if let Some(after) = pool.rules.0.limits.disconnected_s {
+        let at = tx.now() + ms(after);
+        set(tx, TimerKind::SessionLeft, session.id.0, at)?;
+    }
+    if pool.rules.0.power.off_after_s.is_some()
+        && let Some(desktop) = tx.peek(Desktop::key(&session.desktop_id))?
+    {
+        unused(tx, &desktop, pool, 0)?;
+    }
+    Ok(())
+}
+
+/// A session is over.
+pub(super) fn over(tx: &mut Tx<'_>, session: SessionId, desktop: &Desktop, pool: &Pool) -> Result<()> {
+    if pool.rules.0.limits.session_s.is_some() {
+        clear(tx, TimerKind::SessionOver, session.0)?;
+    }
+    if pool.rules.0.limits.disconnected_s.is_some() {
+        clear(tx, TimerKind::SessionLeft, session.0)?;
+    }
+    unused(tx, desktop, pool, 0)
+}
+
+/// Does what a timer is for, which is due.
+fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Option<Ended>> {
+    let session = SessionId(timer.subject);
+    match timer.kind {
+        TimerKind::SessionOver => end::session(tx, "system", session, end::LASTED, |_| true),
+        TimerKind::SessionLeft => {
+            let alone =
+                |s: &Session| s.state != SessionState::Connected || mutant("who is connected counts as gone");
+            end::session(tx, "system", session, end::LEFT, alone)
+        }
+        TimerKind::DesktopUnused => power::off(tx, DesktopId(timer.subject)),
+    }
+}
+
+/// The limits of a live session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// Its viewers are disconnected when nothing was typed for so long, seconds.
+    pub idle_s: Option<u32>,
+    /// It lasts at most so long, seconds.
+    pub session_s: Option<u32>,
+    /// It is over in so many milliseconds, where it was to last only so long when it began.
+    pub left_ms: Option<i64>,
+}
+
+impl Store {
+    /// Does what is due; gives whom it concerns. What cannot be done now is tried again the next time.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn ring(&self) -> Result<Vec<Ended>> {
+        let due = self.read(|tx| {
+            let now = tx.now();
+            Ok(tx.list(Timer::due().up_to(&now).limit(AT_ONCE))?)
+        });
+        let mut ended = Vec::new();
+        for timer in due.await? {
+            let rung = self.write(move |tx| {
+                let now = tx.now();
+                let due = |timer: &Timer| timer.at <= now;
+                if !tx.peek(Timer::key(&timer.kind, &timer.subject))?.as_ref().is_some_and(due) {
+                    return Ok(None);
+                }
+                let ended = ring(tx, &timer)?;
+                // Its session is held by now, or it is nobody's: nobody sets it meanwhile.
+                clear(tx, timer.kind, timer.subject)?;
+                Ok(ended)
+            });
+            ended.extend(rung.await?);
+        }
+        Ok(ended)
+    }
+
+    /// Those of these sessions that have limits.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn limits(&self, sessions: Vec<SessionId>) -> Result<Vec<(SessionId, Limited)>> {
+        self.read(move |tx| {
+            let live = tx.peek_all(sessions.iter().map(Session::key))?;
+            let pools: BTreeSet<_> = live.iter().map(|session| session.pool_id).collect();
+            let pools = tx.peek_all(pools.iter().map(Pool::key))?;
+            let now = tx.now();
+            let mut limited = Vec::new();
+            for session in live.into_iter().filter(|session| session.ended_at.is_none()) {
+                let Some(pool) = pools.iter().find(|pool| pool.id == session.pool_id) else { continue };
+                let SessionLimits { idle_s, session_s, .. } = pool.rules.0.limits;
+                if idle_s.is_none() && session_s.is_none() {
+                    continue;
+                }
+                let timer = tx.peek(Timer::key(&TimerKind::SessionOver, &session.id.0))?;
+                let left_ms = timer.map(|timer| timer.at - now);
+                limited.push((session.id, Limited { idle_s, session_s, left_ms }));
+            }
+            Ok(limited)
+        })
+        .await
+    }
+}
