@@ -245,7 +245,7 @@ pub fn hello(name: &str, protocol: u32, memory_mib: u64) -> Hello {
         host: name.to_owned(),
         version: "0.1.0".to_owned(),
         facts: HostFacts {
-            cpus: 2,
+            cpus: 64,
             memory_mib,
             driver: "qemu".to_owned(),
             driver_version: "10.0.2".to_owned(),

@@ -103,6 +103,8 @@ mod apply_tests;
 #[cfg(test)]
 mod idempotency_tests;
 #[cfg(test)]
+mod life_tests;
+#[cfg(test)]
 mod tests;
 
 /// What should be on every host has changed; part of the transaction that changes it.

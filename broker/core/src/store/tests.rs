@@ -10,7 +10,9 @@ use lucarne_control::spec::{
 };
 use lucarne_control::viewer::{ShadowPolicy, ViewerWish};
 use lucarne_control::{BrokerId, DesktopId, HostId, SessionId, UserId};
-use lucarne_db::tables::{Assignment, Broker, Desktop, Host, Placement, Pool, Session, Ticket};
+use lucarne_db::tables::{
+    Assignment, Broker, Desktop, Host, Placement, Pool, Session, Ticket, Timer, TimerKind,
+};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -67,7 +69,7 @@ pub(super) struct Scene {
 
 fn hello(memory_mib: u64) -> Hello {
     let facts = HostFacts {
-        cpus: 2,
+        cpus: 64,
         memory_mib,
         driver: "qemu".to_owned(),
         driver_version: "10".to_owned(),
@@ -182,13 +184,35 @@ impl Scene {
         self.db.read(move |tx| tx.list(select())).await.unwrap()
     }
 
+    /// Something is to be done at that time.
+    pub async fn set_timer(&self, kind: TimerKind, subject: Uuid, at: i64) {
+        let set = self.db.write(move |tx| {
+            let Some(mut timer) = tx.lock(Timer::key(&kind, &subject))? else { return Ok(()) };
+            timer.at = at;
+            tx.update(&timer)
+        });
+        set.await.unwrap();
+    }
+
+    /// The host has been out of reach for long.
+    pub async fn lost_for_long(&self) {
+        let id = self.link.host;
+        let set = self.db.write(move |tx| {
+            let Some(mut host) = tx.lock(Host::key(&id))? else { return Ok(()) };
+            host.cut_at = Some(1);
+            tx.update(&host)
+        });
+        set.await.unwrap();
+    }
+
     /// What is counted beside the rows is what the rows say.
-    async fn check_counts(&self) {
+    pub async fn check_counts(&self) {
         let live: Vec<Placement> =
             self.all(Placement::all).await.into_iter().filter(|p: &Placement| p.freed_at.is_none()).collect();
         let host = self.all(Host::all).await.remove(0);
         let promised: u64 = live.iter().map(|p| p.memory_mib).sum();
         assert_eq!((host.desktops as usize, host.promised_mib), (live.len(), promised));
+        assert_eq!(host.promised_vcpus, live.iter().map(|p| u64::from(p.vcpus)).sum::<u64>());
         for pool in self.all(Pool::all).await {
             let id = pool.id;
             assert_eq!(pool.desktops as usize, self.all(move || Desktop::live_of_pool(&id)).await.len());

@@ -7,7 +7,6 @@ use lucarne_control::pool::SessionLimits;
 use lucarne_control::{DesktopId, SessionId};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Desktop, Pool, Session, Timer, TimerKind};
-use lucarne_mutants::mutant;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -106,8 +105,7 @@ fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Option<Ended>> {
     match timer.kind {
         TimerKind::SessionOver => end::session(tx, "system", session, end::LASTED, |_| true),
         TimerKind::SessionLeft => {
-            let alone =
-                |s: &Session| s.state != SessionState::Connected || mutant("who is connected counts as gone");
+            let alone = |s: &Session| s.state != SessionState::Connected;
             end::session(tx, "system", session, end::LEFT, alone)
         }
         TimerKind::DesktopUnused => power::off(tx, DesktopId(timer.subject)),

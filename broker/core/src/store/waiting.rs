@@ -9,7 +9,6 @@ use lucarne_control::pool::PoolKind;
 use lucarne_control::{HostId, PoolId};
 use lucarne_db::tables::{Desktop, Host, Pool};
 use lucarne_db::{Locked, Tx};
-use lucarne_mutants::mutant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -89,7 +88,7 @@ pub(super) fn take(
     };
     waiting.sort_by_key(|desktop| (rank(desktop), desktop.id));
     let fits = |desktop: &Desktop| {
-        let free = desktop.taken_at.is_none() || mutant("a desktop that waits is given to two");
+        let free = desktop.taken_at.is_none();
         free && desktop.is_wanted() && is_current(desktop, pool) && connect::failure(desktop, world).is_none()
     };
     for desktop in waiting.iter().filter(|desktop| fits(desktop)) {

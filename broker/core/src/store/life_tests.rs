@@ -1,0 +1,340 @@
+//! How desktops live, shown on every engine: those that wait, those that stay, what ends by itself, and quotas.
+
+use super::tests::{Scene, new_pool, scene};
+use super::*;
+use crate::plan::{HostSeen, World};
+use lucarne_control::agent::{DesktopObserved, Observed};
+use lucarne_control::api::NewPool;
+use lucarne_control::desktop::{DesiredState, Phase};
+use lucarne_control::pool::{PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
+use lucarne_control::spec::{ImageDigest, TemplateSpec};
+use lucarne_control::{DesktopId, HostId};
+use lucarne_db::tables::{Assignment, Charge, Desktop, Host, Session, Timer};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+lucarne_postgres::on_each_engine!(
+    scene:
+    as_many_desktops_wait_as_should_and_who_comes_gets_one_of_them,
+    who_come_at_once_get_a_waiting_desktop_each,
+    desktops_that_wait_go_when_their_pool_changes_or_fewer_are_to_wait,
+    desktops_that_fail_are_made_again_later_and_later,
+    a_personal_desktop_stays_with_its_user_and_is_powered_on_again,
+    a_personal_desktop_is_waited_for_when_its_host_is_lost,
+    what_is_powered_off_from_within_stays_so_until_somebody_connects,
+    what_is_due_is_done_once_and_not_to_who_came_back,
+    a_user_has_no_more_desktops_than_their_quota,
+    a_group_has_no_more_desktops_than_its_quota_however_many_ask_at_once,
+    a_pool_goes_only_to_hosts_with_its_labels,
+);
+
+/// Nothing has failed.
+#[derive(Debug)]
+struct Fine;
+
+impl World for Fine {
+    fn host(&self, _: HostId, _: &TemplateSpec) -> Option<HostSeen> {
+        None
+    }
+    fn failure(&self, _: DesktopId, _: u64) -> Option<String> {
+        None
+    }
+}
+
+impl Scene {
+    async fn pool_with(&self, new: NewPool) {
+        let digest = ImageDigest::try_from("ab".repeat(32)).unwrap();
+        self.store.create_pool("admin", &new, &digest).await.unwrap();
+    }
+
+    async fn prepare(&self) -> Prepared {
+        self.store.prepare(Arc::new(Fine)).await.unwrap()
+    }
+
+    async fn desktop(&self, id: DesktopId) -> Desktop {
+        self.all(move || Desktop::all().limit(100)).await.into_iter().find(|d: &Desktop| d.id == id).unwrap()
+    }
+
+    async fn waiting(&self, pool: &str) -> Vec<Desktop> {
+        let pool = self.store.pool(pool).await.unwrap().id;
+        let all = self.all(move || Desktop::waiting(&pool)).await;
+        all.into_iter().filter(Desktop::is_wanted).collect()
+    }
+
+    /// What the host says of a desktop, by the wish that it followed.
+    async fn tells(&self, desktop: DesktopId, wish: u64, phase: Phase) -> Recorded {
+        let seen = DesktopObserved {
+            desktop,
+            generation: 1,
+            wish,
+            phase,
+            detail: String::new(),
+            endpoint: None,
+            timings: Default::default(),
+        };
+        self.store
+            .record(&self.link, &Observed { desktops: vec![seen], ..Observed::default() })
+            .await
+            .unwrap()
+    }
+
+    /// The time of all timers has come.
+    async fn hurry(&self) -> Vec<Ended> {
+        for timer in self.all(Timer::all).await {
+            self.set_timer(timer.kind, timer.subject, 1).await;
+        }
+        self.store.ring().await.unwrap()
+    }
+}
+
+fn ready(name: &str, min: u32) -> NewPool {
+    NewPool { ready: ReadyPolicy { min, max_starting: Some(2), ..Default::default() }, ..new_pool(name) }
+}
+
+async fn as_many_desktops_wait_as_should_and_who_comes_gets_one_of_them(scene: Scene) {
+    scene.pool_with(ready("office", 3)).await;
+    assert_eq!(scene.prepare().await.hosts.len(), 2, "two at once");
+    assert_eq!(scene.prepare().await.hosts.len(), 0, "they are being made");
+    let first = scene.waiting("office").await;
+    assert!(first.iter().all(|d| d.user_id.is_none() && !d.assigned));
+    scene.tells(first[1].id, 1, Phase::Ready).await;
+    assert_eq!(scene.prepare().await.hosts.len(), 1);
+    let ada = scene.user("ada").await;
+    let given = scene.connect_to(ada, "office").await.unwrap();
+    assert!(given.prepared && !given.fresh);
+    assert_eq!(given.desktop.id, first[1].id, "the one that is ready");
+    let row = scene.desktop(given.desktop.id).await;
+    assert!(row.assigned && row.user_id == Some(ada) && row.taken_at.is_some());
+    assert_eq!(scene.connect_to(ada, "office").await.unwrap().desktop.id, given.desktop.id, "it is theirs");
+    assert_eq!(scene.store.pool("office").await.unwrap().waiting, 2);
+    scene.tells(first[0].id, 1, Phase::Ready).await;
+    assert_eq!(scene.prepare().await.hosts.len(), 1, "another takes its place");
+    scene.check_counts().await;
+}
+
+async fn who_come_at_once_get_a_waiting_desktop_each(scene: Scene) {
+    scene
+        .pool_with(NewPool {
+            ready: ReadyPolicy { min: 5, max_starting: Some(9), ..Default::default() },
+            ..new_pool("office")
+        })
+        .await;
+    scene.prepare().await;
+    let mut users = Vec::new();
+    for n in 0..8 {
+        users.push(scene.user(&format!("user-{n}")).await);
+    }
+    let all = users.iter().map(|user| scene.connect_to(*user, "office"));
+    let given: Vec<_> = futures_util::future::join_all(all).await.into_iter().map(|a| a.unwrap()).collect();
+    let ids: BTreeSet<_> = given.iter().map(|a| a.desktop.id).collect();
+    assert_eq!(ids.len(), 8, "nobody shares one");
+    assert_eq!(given.iter().filter(|a| a.prepared).count(), 5);
+    scene.check_counts().await;
+}
+
+async fn desktops_that_wait_go_when_their_pool_changes_or_fewer_are_to_wait(scene: Scene) {
+    scene.pool_with(ready("office", 2)).await;
+    scene.prepare().await;
+    let wanted = |new: NewPool| Wanted { pools: vec![new], prune: false };
+    scene.store.apply_pools("admin", &wanted(ready("office", 1)), None).await.unwrap();
+    let before = scene.waiting("office").await;
+    assert_eq!(scene.prepare().await.ended.len(), 1);
+    assert_eq!(scene.waiting("office").await, before[..1], "the one that was made first stays");
+    let silent = NewPool { audio: Some(false), ..ready("office", 1) };
+    scene.store.apply_pools("admin", &wanted(silent), None).await.unwrap();
+    let done = scene.prepare().await;
+    assert_eq!((done.ended.len(), done.hosts.len()), (1, 1), "one that is as the pool says takes its place");
+    scene.store.drain_host("admin", scene.link.host, true).await.unwrap();
+    assert_eq!(scene.prepare().await.ended.len(), 1, "nothing waits on a drained host");
+    assert!(scene.waiting("office").await.is_empty());
+    assert!(scene.prepare().await.hosts.is_empty());
+    scene.check_counts().await;
+}
+
+async fn desktops_that_fail_are_made_again_later_and_later(scene: Scene) {
+    scene.pool_with(ready("office", 1)).await;
+    scene.prepare().await;
+    let made = scene.waiting("office").await.remove(0);
+    assert_eq!(scene.tells(made.id, 1, Phase::Failed).await.ended.len(), 1);
+    assert!(scene.prepare().await.hosts.is_empty(), "not at once");
+    let pool = scene.store.pool("office").await.unwrap().id;
+    let row = scene.all(lucarne_db::tables::Pool::all).await.into_iter().find(|p| p.id == pool).unwrap();
+    assert_eq!(row.preparation.0.failures, 1);
+    assert!(row.preparation.0.not_before > row.created_at);
+    scene.tells(made.id, 1, Phase::Stopped).await;
+    scene.check_counts().await;
+}
+
+fn personal(name: &str) -> NewPool {
+    let power = PowerPolicy { off_after_s: Some(60) };
+    NewPool { kind: PoolKind::Personal, power, ..new_pool(name) }
+}
+
+async fn a_personal_desktop_stays_with_its_user_and_is_powered_on_again(scene: Scene) {
+    scene.pool_with(personal("own")).await;
+    let ada = scene.user("ada").await;
+    let first = scene.connect_to(ada, "own").await.unwrap();
+    let (id, session) = (first.desktop.id, first.session.unwrap().session.id);
+    scene.tells(id, 1, Phase::Ready).await;
+    let (_, ended) = scene.store.log_off("ada", session).await.unwrap();
+    let ended = ended.unwrap();
+    assert_eq!((ended.session, ended.host), (Some(session), None), "nothing is destroyed");
+    let row = scene.desktop(id).await;
+    assert!(row.assigned && row.desired == DesiredState::Running && row.ended_at.is_none());
+    // Nobody uses it.
+    let off = scene.hurry().await;
+    assert_eq!(off.iter().map(|e| (e.desktop, e.host)).collect::<Vec<_>>(), [(id, Some(scene.link.host))]);
+    let row = scene.desktop(id).await;
+    assert_eq!((row.desired, row.desired_gen), (DesiredState::Off, 2));
+    scene.tells(id, 2, Phase::Off).await;
+    assert_eq!(scene.desktop(id).await.phase, Phase::Off);
+    let desired = scene.store.desired(&scene.link).await.unwrap();
+    let told = desired.desktops.iter().find(|d| d.desktop == id).unwrap();
+    assert!(told.persistent && told.state == DesiredState::Off && told.wish == 2);
+    let again = scene.connect_to(ada, "own").await.unwrap();
+    assert!(again.powered_on && !again.fresh);
+    assert_eq!(again.desktop.id, id);
+    let row = scene.desktop(id).await;
+    assert_eq!((row.desired, row.desired_gen), (DesiredState::Running, 3));
+    // Its host has not heard of that yet.
+    scene.tells(id, 2, Phase::Off).await;
+    assert_eq!(scene.desktop(id).await.desired, DesiredState::Running);
+    scene.tells(id, 3, Phase::Ready).await;
+    assert_eq!(scene.desktop(id).await.phase, Phase::Ready);
+    assert_ne!(again.session.unwrap().session.id, session);
+    scene.store.end_desktop("admin", id, "it is not needed").await.unwrap();
+    scene.tells(id, 3, Phase::Stopped).await;
+    scene.check_counts().await;
+}
+
+async fn a_personal_desktop_is_waited_for_when_its_host_is_lost(scene: Scene) {
+    scene.pool_with(personal("own")).await;
+    let ada = scene.user("ada").await;
+    let id = scene.connect_to(ada, "own").await.unwrap().desktop.id;
+    scene.tells(id, 1, Phase::Ready).await;
+    scene.store.unlink(&scene.link, "the cable is out").await.unwrap();
+    scene.lost_for_long().await;
+    let again = scene.connect_to(ada, "own").await.unwrap();
+    assert!(again.desktop.id == id && again.replaced.is_none() && !again.fresh);
+    let epoch = scene.all(Host::all).await.remove(0).epoch;
+    let fenced = scene.store.fence_host("admin", scene.link.host, epoch, "it burnt").await.unwrap();
+    assert_eq!(fenced.len(), 1, "somebody says that it is dead");
+    assert!(
+        matches!(scene.connect_to(ada, "own").await, Err(Error::NoHost { .. })),
+        "there is no other host"
+    );
+}
+
+async fn what_is_powered_off_from_within_stays_so_until_somebody_connects(scene: Scene) {
+    scene.pool_with(personal("own")).await;
+    let ada = scene.user("ada").await;
+    let first = scene.connect_to(ada, "own").await.unwrap();
+    let id = first.desktop.id;
+    scene.tells(id, 1, Phase::Ready).await;
+    let recorded = scene.tells(id, 1, Phase::Off).await;
+    assert_eq!(recorded.ended.len(), 1);
+    assert_eq!(recorded.ended[0].session, first.session.map(|s| s.session.id));
+    let row = scene.desktop(id).await;
+    assert_eq!((row.desired, row.phase, row.assigned), (DesiredState::Off, Phase::Off, true));
+    assert!(scene.tells(id, 1, Phase::Off).await.is_empty(), "it says the same again");
+    assert!(scene.connect_to(ada, "own").await.unwrap().powered_on);
+    scene.check_counts().await;
+}
+
+async fn what_is_due_is_done_once_and_not_to_who_came_back(scene: Scene) {
+    let limits = SessionLimits { disconnected_s: Some(60), session_s: Some(3600), idle_s: Some(60) };
+    scene.pool_with(NewPool { limits, ..new_pool("office") }).await;
+    let (ada, ben) = (scene.user("ada").await, scene.user("ben").await);
+    let mut sessions = Vec::new();
+    for user in [ada, ben] {
+        let assigned = scene.connect_to(user, "office").await.unwrap();
+        scene.tells(assigned.desktop.id, 1, Phase::Ready).await;
+        let session = assigned.session.unwrap().session.id;
+        scene.store.session_connected(session, scene.link.broker).await.unwrap();
+        sessions.push((session, assigned.desktop.id));
+    }
+    let limited = scene.store.limits(sessions.iter().map(|s| s.0).collect()).await.unwrap();
+    assert_eq!(limited.len(), 2);
+    assert!(limited.iter().all(|(_, l)| l.idle_s == Some(60) && l.left_ms.is_some_and(|ms| ms > 3_500_000)));
+    assert!(scene.store.ring().await.unwrap().is_empty(), "nothing is due");
+    // Both go, and one comes back.
+    for (session, _) in &sessions {
+        scene.store.session_disconnected(*session, scene.link.broker).await.unwrap();
+    }
+    scene.store.session_connected(sessions[0].0, scene.link.broker).await.unwrap();
+    for timer in scene.all(Timer::all).await {
+        if timer.kind == lucarne_db::tables::TimerKind::SessionLeft {
+            scene.set_timer(timer.kind, timer.subject, 1).await;
+        }
+    }
+    let both = tokio::join!(scene.store.ring(), scene.store.ring());
+    let ended: Vec<_> = [both.0.unwrap(), both.1.unwrap()].concat();
+    assert_eq!(ended.iter().map(|e| (e.desktop, e.why)).collect::<Vec<_>>(), [(sessions[1].1, LEFT)]);
+    let last = scene.hurry().await;
+    assert_eq!(last.iter().map(|e| (e.session, e.why)).collect::<Vec<_>>(), [(Some(sessions[0].0), LASTED)]);
+    assert!(scene.all(Session::live).await.is_empty());
+    for (_, desktop) in sessions {
+        scene.tells(desktop, 1, Phase::Stopped).await;
+    }
+    scene.check_counts().await;
+}
+
+async fn a_user_has_no_more_desktops_than_their_quota(scene: Scene) {
+    scene.pool_with(new_pool("office")).await;
+    let ada = scene.user("ada").await;
+    scene.store.set_user_quota("admin", "ada", Some(1)).await.unwrap();
+    let both = tokio::join!(scene.connect_to(ada, "desk"), scene.connect_to(ada, "office"));
+    let (given, refused) = match both {
+        (Ok(given), Err(refused)) | (Err(refused), Ok(given)) => (given, refused),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(&refused, Error::QuotaReached { what: "user", max: 1, .. }), "{refused}");
+    let pool = given.desktop.pool.clone();
+    assert_eq!(
+        scene.connect_to(ada, &pool).await.unwrap().desktop.id,
+        given.desktop.id,
+        "they have that one"
+    );
+    let other = if pool == "desk" { "office" } else { "desk" };
+    let why = scene.store.explain("ada", other, Arc::new(Fine)).await.unwrap();
+    assert_eq!(why.outcome, "quota_reached");
+    scene.store.set_user_quota("admin", "ada", None).await.unwrap();
+    scene.connect_to(ada, other).await.unwrap();
+    scene.check_counts().await;
+}
+
+async fn a_group_has_no_more_desktops_than_its_quota_however_many_ask_at_once(scene: Scene) {
+    let mut users = Vec::new();
+    for n in 0..8 {
+        let name = format!("user-{n}");
+        users.push(scene.user(&name).await);
+        scene.store.join_group("admin", &name, "staff").await.unwrap();
+    }
+    let early = scene.connect_to(users[0], "desk").await.unwrap();
+    let group = scene.store.set_group_quota("admin", "staff", Some(4)).await.unwrap();
+    assert_eq!(group.quota.unwrap().desktops, 1, "what there is counts");
+    let all = users[1..].iter().map(|user| scene.connect_to(*user, "desk"));
+    let all = futures_util::future::join_all(all).await;
+    assert_eq!(all.iter().filter(|a| a.is_ok()).count(), 3);
+    let refused = all.iter().find_map(|a| a.as_ref().err()).unwrap();
+    assert!(matches!(refused, Error::QuotaReached { what: "group", max: 4, .. }), "{refused}");
+    assert_eq!(scene.store.group("staff").await.unwrap().quota.unwrap().desktops, 4);
+    scene.store.end_desktop("admin", early.desktop.id, "enough").await.unwrap();
+    assert_eq!(scene.store.group("staff").await.unwrap().quota.unwrap().desktops, 3);
+    scene.store.set_group_quota("admin", "staff", None).await.unwrap();
+    assert!(scene.all(Charge::all).await.is_empty());
+    assert_eq!(scene.all(Assignment::all).await.len(), 4);
+}
+
+async fn a_pool_goes_only_to_hosts_with_its_labels(scene: Scene) {
+    let mut new = new_pool("north");
+    new.placement.labels.insert("site".to_owned(), "north".to_owned());
+    scene.pool_with(new).await;
+    let ada = scene.user("ada").await;
+    let Err(Error::NoHost { reason, .. }) = scene.connect_to(ada, "north").await else { panic!() };
+    assert!(reason.contains("it does not have the label site=north"), "{reason}");
+    let labels = [("site".to_owned(), "north".to_owned())].into();
+    scene.store.label_host("admin", scene.link.host, &labels).await.unwrap();
+    scene.connect_to(ada, "north").await.unwrap();
+    assert_eq!(scene.store.host("attic").await.unwrap().labels, labels);
+}
