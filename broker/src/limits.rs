@@ -7,14 +7,14 @@
 use crate::app::App;
 use crate::connect;
 use crate::gateway::link;
-use crate::viewers::{End, Ending};
+use crate::viewers::{End, NearEnd};
 use lucarne_control::SessionId;
 use lucarne_control::link::{Idle, Purpose};
 use lucarne_control::viewer::EndingReason;
 use lucarne_core::store::Limited;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ const READ: Duration = Duration::from_secs(3);
 
 /// How long before its end a session's viewers are told, at most; never before a third of the limit is left.
 const SESSION_WARNING: Duration = Duration::from_secs(300);
+const MAINTENANCE_WARNING: Duration = Duration::from_secs(900);
 const IDLE_WARNING: Duration = Duration::from_secs(60);
 
 /// The longest wait for a desktop process to say how long nothing was typed.
@@ -38,6 +39,8 @@ struct Watched {
     limits: Limited,
     /// Its end by the longest time that it may last.
     over: Option<Instant>,
+    /// Its host is to be empty then.
+    empty: Option<Instant>,
     /// Its desktop process is asked then.
     ask: Instant,
     /// When its viewers are disconnected unless something is typed; known shortly before.
@@ -87,7 +90,8 @@ async fn refresh(
     let (now, limited) = (Instant::now(), app.store.limits(here).await?);
     let mut before = std::mem::take(watched);
     for (session, limits) in limited {
-        let over = limits.left_ms.map(|ms| now + Duration::from_millis(ms.try_into().unwrap_or(0)));
+        let after = |ms: i64| now + Duration::from_millis(ms.try_into().unwrap_or(0));
+        let (over, empty) = (limits.left_ms.map(after), limits.maintenance_ms.map(after));
         let known = before.remove(&session).filter(|known| known.limits.idle_s == limits.idle_s);
         let (ask, idle_end) = match known {
             Some(known) => (known.ask, known.idle_end),
@@ -97,7 +101,7 @@ async fn refresh(
                 (now + (idle - warning(idle, IDLE_WARNING)), None)
             }
         };
-        watched.insert(session, Watched { limits, over, ask, idle_end });
+        watched.insert(session, Watched { limits, over, empty, ask, idle_end });
     }
     // Those that are left have no limits any more.
     for session in before.into_keys() {
@@ -134,17 +138,14 @@ async fn step(app: &App, session: SessionId, watched: &mut Watched) {
         }
     }
     let session_s = seconds(watched.limits.session_s.unwrap_or_default());
-    let soon = |at: &Instant| *at <= Instant::now() + warning(session_s, SESSION_WARNING);
-    let over = watched.over.filter(soon).map(|at| (at, EndingReason::SessionLimit));
+    let soon = |at: &Instant, warning| *at <= Instant::now() + warning;
+    let over = watched.over.filter(|at| soon(at, warning(session_s, SESSION_WARNING)));
+    let over = over.map(|at| (at, EndingReason::SessionLimit));
+    let empty = watched.empty.filter(|at| soon(at, MAINTENANCE_WARNING));
+    let empty = empty.map(|at| (at, EndingReason::Maintenance));
     let idle = watched.idle_end.map(|at| (at, EndingReason::Idle));
-    let first = over.into_iter().chain(idle).min_by_key(|(at, _)| *at);
-    app.viewers.warn(session, first.map(|(at, why)| Ending { at: clock(at), why }));
-}
-
-/// A moment by the clock on the wall, seconds since the epoch.
-fn clock(at: Instant) -> i64 {
-    let at = SystemTime::now() + at.saturating_duration_since(Instant::now());
-    at.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed())
+    let first = over.into_iter().chain(empty).chain(idle).min_by_key(|(at, _)| *at);
+    app.viewers.warn(session, first.map(|(at, why)| NearEnd { at, why }));
 }
 
 /// For how long nothing was typed, clicked or pasted at a session's desktop.

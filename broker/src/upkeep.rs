@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::viewers::End;
-use lucarne_core::store::{Ended, LASTED, LEFT};
+use lucarne_core::store::{Ended, LASTED, LEFT, MAINTENANCE};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -35,6 +35,7 @@ fn tell(app: &App, ended: &Ended) {
     let why = match ended.why {
         LASTED => End::Lasted,
         LEFT => End::LoggedOff,
+        MAINTENANCE => End::Maintenance,
         _ if ended.host.is_some() => End::PoweredOff,
         _ => End::DesktopEnded,
     };

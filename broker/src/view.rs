@@ -47,6 +47,9 @@ pub fn desktop(row: DesktopRow, fleet: &Fleet) -> Desktop {
                 shown.phase = Phase::Placing;
             } else if row.desired == DesiredState::Off && off {
                 shown.phase = Phase::Off;
+                if !seen.detail.is_empty() {
+                    shown.detail = seen.detail;
+                }
             } else {
                 shown.phase = Phase::Stopping;
             }

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::viewers::End;
 use lucarne_control::SessionId;
 use lucarne_control::viewer::ViewerRole;
-use lucarne_core::store::{self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, Over, UNUSED};
+use lucarne_core::store::{self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, MAINTENANCE, Over, UNUSED};
 use lucarne_core::{Change, Looked};
 use lucarne_db::wakes::{Wake, Wakes};
 use std::sync::Arc;
@@ -150,6 +150,7 @@ async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
                     Over::Ended(why) if why == LOGGED_OFF || why == LEFT => End::LoggedOff,
                     Over::Ended(why) if why == LASTED => End::Lasted,
                     Over::Ended(why) if why == UNUSED => End::PoweredOff,
+                    Over::Ended(why) if why == MAINTENANCE => End::Maintenance,
                     Over::Ended(_) => End::DesktopEnded,
                     Over::Elsewhere => End::Elsewhere,
                     Over::HostDenied | Over::NotEntitled => End::Withdrawn,

@@ -92,7 +92,10 @@ export const text = {
         ? 'It is open in another window or on another device. Connecting here moves it to this one.'
         : `It is open in ${viewers.map(place).join(' and in ')}. Connecting here moves it to this window.`,
     view: 'View only',
-    loggedOff: (name: string) => `Logged off from ${name}. The desktop and its data were destroyed.`,
+    loggedOff: (name: string, persistent: boolean) =>
+      persistent
+        ? `Logged off from ${name}. The desktop and what is on its disk stay.`
+        : `Logged off from ${name}. The desktop and its data were destroyed.`,
   },
 
   chip: {
@@ -127,11 +130,20 @@ export const text = {
 
   logOff: {
     heading: (pool: string) => `Log off from ${pool}?`,
-    detail:
-      'The desktop and everything in it are destroyed: open programs, files and settings. This can’t be undone.',
-    keep: 'To keep it running and come back later, just leave it instead.',
-    confirm: 'Log off and destroy',
-    busy: 'Destroying the desktop…',
+    floating: {
+      detail:
+        'The desktop and everything in it are destroyed: open programs, files and settings. This can’t be undone.',
+      keep: 'To keep it running and come back later, just leave it instead.',
+      confirm: 'Log off and destroy',
+      busy: 'Destroying the desktop…',
+    },
+    personal: {
+      detail:
+        'Your session ends. The desktop and what is on its disk stay; programs that are open may be closed.',
+      keep: 'To go on where you are, just leave it instead.',
+      confirm: 'Log off',
+      busy: 'Logging off…',
+    },
   },
 
   hosts: {
@@ -183,6 +195,24 @@ export const text = {
         heading: 'This viewer was ended',
         detail: 'The desktop is still running.',
       },
+      idle: {
+        heading: 'You were disconnected',
+        detail: 'Nothing was typed or clicked for as long as that may be. The desktop is still running.',
+      },
+      lasted: {
+        heading: 'Your time is over',
+        detail:
+          'The session has lasted for as long as it may, and you are logged off. The desktop and the data in it were destroyed.',
+      },
+      powered_off: {
+        heading: 'The desktop is powered off',
+        detail: 'What is on its disk stays. Connecting again starts it.',
+      },
+      maintenance: {
+        heading: 'The desktop’s host is being worked on',
+        detail:
+          'The desktop and the data in it were destroyed. Connecting again gives you a fresh one on another host.',
+      },
       signed_out: {
         heading: 'You were signed out',
         detail: 'Your desktop keeps running. Sign in to go back to it.',
@@ -199,6 +229,35 @@ export const text = {
         heading: 'The server refused the connection',
         detail: 'Go back to your desktops and connect again.',
       },
+    },
+    /** What is different where the desktop stays. */
+    endedPersonal: {
+      logged_off: {
+        heading: 'You are logged off',
+        detail: 'The desktop and what is on its disk stay. Connecting again brings you back to it.',
+      },
+      desktop_ended: undefined,
+      taken_over: undefined,
+      stopped: undefined,
+      idle: undefined,
+      lasted: {
+        heading: 'Your time is over',
+        detail:
+          'The session has lasted for as long as it may, and you are logged off. The desktop and what is on its disk stay.',
+      },
+      powered_off: undefined,
+      maintenance: {
+        heading: 'The desktop’s host is being worked on',
+        detail:
+          'The desktop is powered off, and what is on its disk stays. You can start it again when that is over.',
+      },
+      signed_out: undefined,
+      session_ended: {
+        heading: 'This session has ended',
+        detail: 'Its desktop stays. Connect from your desktops to go back to it.',
+      },
+      not_found: undefined,
+      refused: undefined,
     },
     takenOverBy: (by: Viewer) =>
       `It was opened at ${at(by.since)} in ${place(by)}. It is still running, and nothing you did is gone.`,
@@ -227,6 +286,25 @@ export const text = {
     },
     logOff: 'Log off',
     shortcut: 'Ctrl+Alt+Shift opens this bar from the keyboard.',
+  },
+
+  ending: {
+    maintenance: (left: string, persistent: boolean) => ({
+      heading: `This desktop’s host is worked on in ${left}.`,
+      detail: persistent
+        ? 'Save your work: the desktop is powered off then. What is on its disk stays.'
+        : 'Save your work elsewhere: the desktop and the data in it are destroyed then. You can have a fresh one at once.',
+    }),
+    idle: (left: string) => ({
+      heading: `Are you still there? You are disconnected in ${left}.`,
+      detail: 'Move the mouse over the desktop or press a key to stay. The desktop goes on running.',
+    }),
+    session_limit: (left: string, persistent: boolean) => ({
+      heading: `Your time is over in ${left}.`,
+      detail: persistent
+        ? 'Save your work: you will be logged off. The desktop and what is on its disk stay.'
+        : 'Save your work elsewhere: you will be logged off, and the desktop and the data in it are destroyed.',
+    }),
   },
 
   presence: {

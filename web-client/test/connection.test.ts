@@ -96,3 +96,14 @@ describe('the end', () => {
     expect(step(after(...seen, closed(4003)), { type: 'restart' })).toEqual(START);
   });
 });
+
+it('ends for good when nothing was typed, when the time is over and when the desktop is powered off', () => {
+  for (const [code, reason] of [
+    [4008, 'idle'],
+    [4009, 'lasted'],
+    [4010, 'powered_off'],
+    [4011, 'maintenance'],
+  ] as const) {
+    expect(after(...seen, closed(code, 'words'))).toEqual({ name: 'ended', reason, detail: '' });
+  }
+});

@@ -300,7 +300,7 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
             Phase::Off if desktop.desired == DesiredState::Running => Some(Action::Rest),
             _ => {
                 let known = desktop.phase == seen.phase
-                    && desktop.detail == seen.detail
+                    && (desktop.detail == seen.detail || keeps_detail(seen))
                     && desktop.endpoint.as_ref().map(|e| &e.0) == seen.endpoint.as_ref()
                     && desktop.held >= is_held(seen.phase);
                 (!known).then_some(Action::Note)
@@ -313,6 +313,12 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
 #[must_use]
 pub fn is_held(phase: Phase) -> bool {
     matches!(phase, Phase::Starting | Phase::Ready | Phase::Off)
+}
+
+/// Whether what is on record tells more than this: why a desktop is off is known where that was decided.
+#[must_use]
+pub fn keeps_detail(seen: &DesktopObserved) -> bool {
+    seen.phase == Phase::Off && seen.detail.is_empty()
 }
 
 /// Why a desktop failed that its host says this of.

@@ -73,6 +73,8 @@ pub const OPERATIONS: &[(&str, &str, Need)] = &[
     ("GET", "/hosts/{host}", OneOf(&[HostsRead])),
     ("DELETE", "/hosts/{host}", OneOf(&[HostsWrite])),
     ("POST", "/hosts/{host}/fence", OneOf(&[HostsWrite])),
+    ("PUT", "/hosts/{host}/maintenance", OneOf(&[HostsWrite])),
+    ("DELETE", "/hosts/{host}/maintenance", OneOf(&[HostsWrite])),
     ("PUT", "/hosts/{host}/labels", OneOf(&[HostsWrite])),
     ("PUT", "/hosts/{host}/drain", OneOf(&[HostsWrite])),
     ("DELETE", "/hosts/{host}/drain", OneOf(&[HostsWrite])),

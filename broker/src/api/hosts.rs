@@ -9,9 +9,10 @@ use crate::watch;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use lucarne_control::api::{DeadHost, DenyHost, Host, NewLabels, Page, Problem};
+use lucarne_control::api::{DeadHost, DenyHost, Host, NewLabels, NewMaintenance, Page, Problem};
 use lucarne_control::pool::check_labels;
 use lucarne_core::Change;
+use lucarne_core::store::LONGEST_NOTICE;
 use std::sync::Arc;
 
 /// All hosts.
@@ -188,4 +189,49 @@ pub async fn label(
     let host = app.store.host(&host).await?;
     app.store.label_host(&caller.name, host.id, &new.labels).await?;
     Ok(Json(app.store.host(&host.name).await?))
+}
+
+/// Have a host be empty at a time, so that somebody can work on it. From now on no new desktops go there; at the time floating
+/// desktops end and personal ones are powered off. Viewers are told before.
+#[utoipa::path(put, path = "/hosts/{host}/maintenance", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), request_body = NewMaintenance, responses(
+    (status = 200, body = Host),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "invalid_request"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+))]
+pub async fn maintain(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    InPath(host): InPath<String>,
+    Body(new): Body<NewMaintenance>,
+) -> Result<Json<Host>> {
+    let in_ms = i64::from(new.in_s) * 1000;
+    if in_ms > LONGEST_NOTICE {
+        return Err(ApiError::invalid(format!(
+            "in_s is at most {} s, which is 30 days",
+            LONGEST_NOTICE / 1000
+        )));
+    }
+    let host = app.store.host(&host).await?;
+    app.store.maintain_host(&caller.name, host.id, Some(in_ms)).await?;
+    app.control.upkeep.notify_one();
+    Ok(Json(app.store.host(&host.name).await?))
+}
+
+/// Let desktops run on a host again, and new ones go there.
+#[utoipa::path(delete, path = "/hosts/{host}/maintenance", tag = "hosts", security(("cookie" = []), ("token" = [])),
+    params(("host" = String, Path, description = "Name or id")), responses(
+    (status = 204, description = "They may"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "host_not_found"),
+))]
+pub async fn end_maintenance(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    InPath(host): InPath<String>,
+) -> Result<StatusCode> {
+    let host = app.store.host(&host).await?;
+    app.store.maintain_host(&caller.name, host.id, None).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

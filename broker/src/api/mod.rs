@@ -96,6 +96,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hosts::deny, hosts::allow))
         .routes(routes!(hosts::drain, hosts::resume))
         .routes(routes!(hosts::label))
+        .routes(routes!(hosts::maintain, hosts::end_maintenance))
         .routes(routes!(explain::explain))
         .routes(routes!(enrollments::create, enrollments::list))
         .routes(routes!(enrollments::delete))

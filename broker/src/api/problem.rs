@@ -91,6 +91,7 @@ pub fn of_store(e: &store::Error) -> (StatusCode, String) {
         | E::NotThatHost { .. }
         | E::TokenRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over"),
         E::QuotaReached { .. } => (StatusCode::CONFLICT, "quota_reached"),
+        E::HostInMaintenance { .. } => (StatusCode::SERVICE_UNAVAILABLE, "host_in_maintenance"),
         E::NotPersonal { .. } => (StatusCode::CONFLICT, "not_personal"),
         E::SessionEnded(_) => (StatusCode::GONE, "session_ended"),
     };

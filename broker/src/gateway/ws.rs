@@ -8,7 +8,7 @@ use super::link;
 use super::splice::{self, Over};
 use crate::app::App;
 use crate::connect::{self, At};
-use crate::viewers::{End, Ending, Newcomer, Sight};
+use crate::viewers::{End, NearEnd, Newcomer, Sight};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -46,7 +46,7 @@ struct Told {
     sight: watch::Receiver<Sight>,
     /// What it knows.
     known: Option<Notice>,
-    ending: Option<Ending>,
+    ending: Option<NearEnd>,
 }
 
 impl Told {
@@ -63,7 +63,7 @@ impl Told {
         }
         if self.ending != ending {
             self.ending = ending;
-            return Some(Notice::Ending { ending });
+            return Some(Notice::Ending { ending: ending.map(|ending| ending.told()) });
         }
         None
     }

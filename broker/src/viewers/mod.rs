@@ -9,16 +9,16 @@ mod tests;
 
 pub use room::MOST;
 
-pub use lucarne_control::viewer::Ending;
-use lucarne_control::viewer::{ShadowQuestion, Viewer, ViewerKind};
+use lucarne_control::viewer::{Ending, EndingReason, ShadowQuestion, Viewer, ViewerKind};
 use lucarne_control::{SessionId, ShadowId};
 use lucarne_core::Entry;
 use room::{Change, Room, Seat};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 /// Why the broker ends a viewer's stream; its words are for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub enum End {
     Lasted,
     /// The personal desktop was powered off.
     PoweredOff,
+    /// The desktop's host is worked on.
+    Maintenance,
 }
 
 impl End {
@@ -61,6 +63,7 @@ impl End {
             Self::Idle => 4008,
             Self::Lasted => 4009,
             Self::PoweredOff => 4010,
+            Self::Maintenance => 4011,
         }
     }
 }
@@ -85,6 +88,7 @@ impl fmt::Display for End {
             Self::Idle => f.write_str("disconnected because nothing was typed"),
             Self::Lasted => f.write_str("the session has lasted for as long as it may"),
             Self::PoweredOff => f.write_str("the desktop was powered off"),
+            Self::Maintenance => f.write_str("the desktop's host is being worked on"),
         }
     }
 }
@@ -114,7 +118,30 @@ pub struct Sight {
     /// What the owner is asked.
     pub questions: Vec<ShadowQuestion>,
     /// It is about to end.
-    pub ending: Option<Ending>,
+    pub ending: Option<NearEnd>,
+}
+
+/// An end that is near.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NearEnd {
+    /// When.
+    pub at: Instant,
+    /// Why.
+    pub why: EndingReason,
+}
+
+impl NearEnd {
+    /// Whether it is the same for people: a clock on another machine moves it by a little.
+    fn is_about(&self, other: &Self) -> bool {
+        let (first, last) = (self.at.min(other.at), self.at.max(other.at));
+        self.why == other.why && last - first < Duration::from_secs(2)
+    }
+
+    /// As viewers are told.
+    pub fn told(&self) -> Ending {
+        let left = self.at.saturating_duration_since(Instant::now()).as_secs_f64().round();
+        Ending { left_s: left as u32, why: self.why }
+    }
 }
 
 /// The user's answer to a question: whose, and whether they allow it.
@@ -145,7 +172,7 @@ struct Session {
     ends: HashMap<u64, oneshot::Sender<End>>,
     answers: HashMap<ShadowId, oneshot::Sender<Answer>>,
     sight: watch::Sender<Sight>,
-    ending: Option<Ending>,
+    ending: Option<NearEnd>,
 }
 
 impl Session {
@@ -253,9 +280,14 @@ impl Viewers {
     }
 
     /// Tells a session's viewers that it is about to end, or that it is not any more.
-    pub fn warn(&self, session: SessionId, ending: Option<Ending>) {
+    pub fn warn(&self, session: SessionId, ending: Option<NearEnd>) {
+        let known = |s: &Session| match (&s.ending, &ending) {
+            (Some(known), Some(new)) => known.is_about(new),
+            (None, None) => true,
+            _ => false,
+        };
         if let Some(s) = self.lock().sessions.get_mut(&session)
-            && s.ending != ending
+            && !known(s)
         {
             s.ending = ending;
             s.apply(Change::default());

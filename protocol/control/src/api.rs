@@ -491,6 +491,17 @@ pub struct Host {
     /// What pools can ask for.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// From when on nothing runs there: an administrator said so.
+    #[serde(default)]
+    pub maintenance_at: Option<i64>,
+}
+
+/// When a host is to be empty, so that somebody can work on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewMaintenance {
+    /// In so many seconds, at most 30 days.
+    #[schema(maximum = 2_592_000)]
+    pub in_s: u32,
 }
 
 /// Whether a personal desktop is to be powered on.

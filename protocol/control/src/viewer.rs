@@ -119,13 +119,15 @@ pub enum EndingReason {
     Idle,
     /// The session has lasted for as long as it may: the user is logged off.
     SessionLimit,
+    /// Its host is going to be worked on: a floating desktop ends, a personal one is powered off.
+    Maintenance,
 }
 
 /// An end that is near.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ending {
-    /// When, seconds since the epoch.
-    pub at: i64,
+    /// In so many seconds.
+    pub left_s: u32,
     /// Why.
     pub why: EndingReason,
 }

@@ -16,9 +16,18 @@ export interface User {
   groups: string[];
 }
 
-/** What is seen of a desktop; the life cycle is unplaced → placing → preparing → starting → ready → stopping → stopped. */
+/** What is seen of a desktop; the life cycle is unplaced → placing → preparing → starting → ready → stopping → stopped, or off. */
 export type Phase =
-  'unplaced' | 'placing' | 'preparing' | 'starting' | 'ready' | 'stopping' | 'off' | 'stopped' | 'lost' | 'failed';
+  | 'unplaced'
+  | 'placing'
+  | 'preparing'
+  | 'starting'
+  | 'ready'
+  | 'stopping'
+  | 'off'
+  | 'stopped'
+  | 'lost'
+  | 'failed';
 
 export interface Desktop {
   id: string;
@@ -29,6 +38,8 @@ export interface Desktop {
   phase: Phase;
   /** What is going on, or why it failed, for people. */
   detail: string;
+  /** It stays when its user logs off. */
+  persistent?: boolean;
 }
 
 export interface Session {
@@ -79,7 +90,14 @@ export interface ShadowQuestion {
 /** What a stream tells beside the picture, as JSON in a text message. */
 export type Notice =
   | { notice: 'viewers'; you: number; viewers: Viewer[]; questions: ShadowQuestion[] }
+  | { notice: 'ending'; ending: Ending | null }
   | { notice: 'taken_over'; by: Viewer };
+
+/** An end that is near: nothing is typed, and this viewer is disconnected; or the session has lasted for as long as it may. */
+export interface Ending {
+  left_s: number;
+  why: 'idle' | 'session_limit' | 'maintenance';
+}
 
 /** A pool that the user may use, and their desktop of it if they have one. */
 export interface Card {

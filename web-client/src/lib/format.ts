@@ -18,6 +18,14 @@ export function formatBytes(bytes: number): string {
   return new Intl.NumberFormat('en', options).format(value);
 }
 
+/** A time that is left, such as `45 s` or `4 min 30 s`. */
+export function formatLeft(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  const rest = seconds % 60;
+  if (minutes === 0) return `${rest} s`;
+  return rest === 0 ? `${minutes} min` : `${minutes} min ${rest} s`;
+}
+
 /** A moment (seconds since the epoch) as time of day, with the date when it was not today. */
 export function formatMoment(seconds: number, now = new Date()): string {
   const at = new Date(seconds * 1000);

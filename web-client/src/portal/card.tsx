@@ -132,12 +132,13 @@ export function DesktopCard(props: CardProps) {
         <LogOffDialog
           session={card.session.id}
           pool={card.name}
+          persistent={card.desktop?.persistent === true}
           onCancel={() => setAsking(false)}
           onSignedOut={props.onSignedOut}
           onDone={() => {
             setAsking(false);
             setFailure(undefined);
-            props.onLoggedOff(text.portal.loggedOff(card.name));
+            props.onLoggedOff(text.portal.loggedOff(card.name, card.desktop?.persistent === true));
             props.onChanged();
           }}
         />

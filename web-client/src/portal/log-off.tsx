@@ -1,4 +1,4 @@
-// The question before a desktop is destroyed, and the destroying. Used by the portal and the viewer.
+// The question before the user is logged off, which destroys a desktop that is not personal. Used by the portal and the viewer.
 import { useState } from 'preact/hooks';
 import * as api from '../api/client';
 import { asApiError } from '../api/error';
@@ -10,6 +10,8 @@ export interface LogOffProps {
   session: string;
   /** The pool's name. */
   pool: string;
+  /** The desktop stays. */
+  persistent: boolean;
   onCancel: () => void;
   /** The desktop's destruction is confirmed, or it was gone already. */
   onDone: () => void;
@@ -19,6 +21,7 @@ export interface LogOffProps {
 export function LogOffDialog(props: LogOffProps) {
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<string>();
+  const words = props.persistent ? text.logOff.personal : text.logOff.floating;
   const confirm = async () => {
     if (busy) return;
     setBusy(true);
@@ -41,8 +44,8 @@ export function LogOffDialog(props: LogOffProps) {
       busy={busy}
       testId="logoff-dialog"
     >
-      <p>{text.logOff.detail}</p>
-      <p class="quiet">{text.logOff.keep}</p>
+      <p>{words.detail}</p>
+      <p class="quiet">{words.keep}</p>
       {failure && <Notice kind="trouble">{failure}</Notice>}
       <div class="dialog-actions">
         <button type="button" disabled={busy} onClick={props.onCancel} data-testid="logoff-cancel" autofocus>
@@ -50,12 +53,12 @@ export function LogOffDialog(props: LogOffProps) {
         </button>
         <button
           type="button"
-          class="danger"
+          class={props.persistent ? 'primary' : 'danger'}
           aria-disabled={busy}
           onClick={confirm}
           data-testid="logoff-confirm"
         >
-          {busy ? text.logOff.busy : text.logOff.confirm}
+          {busy ? words.busy : words.confirm}
         </button>
       </div>
     </Dialog>

@@ -6,7 +6,7 @@
 //             │   ▲                     │    ▲                          │   │
 //             │   └─ restart ─┐         │    └──────── picture ─────────┘   │
 //             └──────────► ended ◄──────┴───────────────────────────────────┘
-//                  (closed with 4001 to 4007; refused for good; signed out)
+//                  (closed with 4001 to 4011; refused for good; signed out)
 //
 // The difference between connecting and reconnecting is that the user has seen their desktop already.
 import type { ApiError } from '../api/error';
@@ -20,6 +20,10 @@ export type EndReason =
   | 'desktop_ended'
   | 'taken_over'
   | 'stopped'
+  | 'idle'
+  | 'lasted'
+  | 'powered_off'
+  | 'maintenance'
   | 'signed_out'
   | 'session_ended'
   | 'not_found'
@@ -67,6 +71,10 @@ export const CLOSE_STOPPED = 4004;
 export const CLOSE_FULL = 4005;
 export const CLOSE_UNSEEN = 4006;
 export const CLOSE_WITHDRAWN = 4007;
+export const CLOSE_IDLE = 4008;
+export const CLOSE_LASTED = 4009;
+export const CLOSE_POWERED_OFF = 4010;
+export const CLOSE_MAINTENANCE = 4011;
 export const CLOSE_GOING_AWAY = 1012;
 /** Given by this client when a stream shows nothing in time, or the link is found dead. */
 export const CLOSE_STALLED = 4900;
@@ -119,6 +127,14 @@ function afterClose(state: State, code: number, detail: string): State {
     case CLOSE_WITHDRAWN:
     case CLOSE_FULL:
       return { name: 'ended', reason: 'refused', detail: sentence(detail) };
+    case CLOSE_IDLE:
+      return { name: 'ended', reason: 'idle', detail: '' };
+    case CLOSE_LASTED:
+      return { name: 'ended', reason: 'lasted', detail: '' };
+    case CLOSE_POWERED_OFF:
+      return { name: 'ended', reason: 'powered_off', detail: '' };
+    case CLOSE_MAINTENANCE:
+      return { name: 'ended', reason: 'maintenance', detail: '' };
     case CLOSE_GOING_AWAY:
       return underway(state, 'retrying', text.viewer.serverAway, null);
     case CLOSE_STALLED:

@@ -12,6 +12,8 @@ export interface OverlayProps {
   /** The pool's or desktop's name, when known. */
   name: string;
   as: ViewAs;
+  /** The desktop stays when the session ends. */
+  persistent: boolean;
   /** Who took the desktop over, when that is known. */
   takenOverBy: Viewer | undefined;
   onPortal: () => void;
@@ -64,10 +66,11 @@ function Reconnecting({ state }: { state: Underway }) {
 
 function Over(props: OverlayProps & { state: Ended }) {
   const { reason, detail } = props.state;
-  const words = text.viewer.ended[reason];
+  const words = (props.persistent && text.viewer.endedPersonal[reason]) || text.viewer.ended[reason];
   const by = reason === 'taken_over' ? props.takenOverBy : undefined;
   const shadow = props.as === 'shadow' || props.as === 'control';
-  const again = reason === 'taken_over' || reason === 'stopped' || (shadow && reason === 'refused');
+  const over = reason === 'taken_over' || reason === 'stopped' || reason === 'idle';
+  const again = over || (shadow && reason === 'refused');
   return (
     <div class="overlay" role="alert">
       <div class="overlay-panel">
@@ -77,7 +80,7 @@ function Over(props: OverlayProps & { state: Ended }) {
         <div class="overlay-actions">
           {again && (
             <button type="button" class="primary" onClick={props.onUseHere} data-testid="use-here">
-              {shadow ? text.shadow.again : text.viewer.useHere}
+              {shadow ? text.shadow.again : reason === 'idle' ? text.portal.resume : text.viewer.useHere}
             </button>
           )}
           {reason === 'signed_out' ? (

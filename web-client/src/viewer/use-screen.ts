@@ -2,7 +2,7 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import * as api from '../api/client';
 import { ApiError, asApiError } from '../api/error';
-import type { Connection, Notice, ShadowQuestion, Viewer } from '../api/types';
+import type { Connection, Ending, Notice, ShadowQuestion, Viewer } from '../api/types';
 import { Backoff } from '../lib/backoff';
 import { takeOver } from '../lib/handoff';
 import { pause } from '../lib/pause';
@@ -21,6 +21,8 @@ export interface Screen {
   connection: Connection | undefined;
   /** The session's other viewers. */
   others: Viewer[];
+  /** The stream is about to end. */
+  ending: Ending | undefined;
   /** What the user is asked. */
   questions: ShadowQuestion[];
   /** The viewers that this one took over from. */
@@ -55,6 +57,7 @@ export function useScreen(
   const [connection, setConnection] = useState<Connection>();
   const [clipboard, setClipboard] = useState('');
   const [sight, setSight] = useState<Extract<Notice, { notice: 'viewers' }>>();
+  const [ending, setEnding] = useState<Ending>();
   const [moved, setMoved] = useState<Viewer[]>([]);
   const [takenOverBy, setTakenOverBy] = useState<Viewer>();
   const [hearing, setHearing] = useState<Hearing>('none');
@@ -82,6 +85,7 @@ export function useScreen(
           viewOnly: as === 'view_only' || as === 'shadow',
           onNotice: (notice) => {
             if (notice.notice === 'taken_over') return setTakenOverBy(notice.by);
+            if (notice.notice === 'ending') return setEnding(notice.ending ?? undefined);
             setSight(notice);
             const before = own.current;
             own.current = notice.viewers.find((viewer) => viewer.id === notice.you);
@@ -116,6 +120,7 @@ export function useScreen(
             signal.removeEventListener('abort', cut);
             if (picture && !signal.aborted) snapshot.take(picture);
             setSight(undefined);
+            setEnding(undefined);
             // Consent is for one stream: a new one is asked for by the administrator, not by this page.
             const lost = watching && (code < 4000 || code === CLOSE_STALLED);
             resolve(lost ? { code: CLOSE_STOPPED, detail: text.shadow.broken } : { code, detail });
@@ -192,6 +197,7 @@ export function useScreen(
   return {
     state,
     connection,
+    ending,
     others: sight?.viewers.filter((viewer) => viewer.id !== sight.you) ?? [],
     questions: sight?.questions ?? [],
     moved,

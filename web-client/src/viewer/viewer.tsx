@@ -7,6 +7,7 @@ import { text } from '../text';
 import { Chord } from './chord';
 import { ClipboardPanel } from './clipboard-panel';
 import { Consent } from './consent';
+import { EndingNote } from './ending';
 import { canFullScreen, leaveFullScreen, toggleFullScreen, useFullScreen } from './full-screen';
 import { Overlay } from './overlay';
 import { Presence } from './presence';
@@ -38,6 +39,7 @@ export function Viewer(props: ViewerProps) {
   const desktop = screen.connection?.desktop.name ?? '';
   const name = desktop && desktop !== pool ? `${pool} · ${desktop}` : pool;
   const connected = state.name === 'connected';
+  const persistent = screen.connection?.desktop.persistent === true;
   const clipboard = screen.connection?.session.clipboard ?? 'both';
   useTitle(name || text.viewer.connecting);
 
@@ -98,6 +100,7 @@ export function Viewer(props: ViewerProps) {
           state={state}
           name={name}
           as={props.as}
+          persistent={persistent}
           takenOverBy={screen.takenOverBy}
           onPortal={toPortal}
           onUseHere={screen.useHere}
@@ -143,6 +146,7 @@ export function Viewer(props: ViewerProps) {
           )}
         </Toolbar>
       )}
+      {connected && screen.ending && <EndingNote ending={screen.ending} persistent={persistent} />}
       {connected && (
         <Presence
           session={props.session}
@@ -160,13 +164,14 @@ export function Viewer(props: ViewerProps) {
         <LogOffDialog
           session={props.session}
           pool={pool}
+          persistent={persistent}
           onCancel={() => {
             setLeaving(false);
             screen.focus();
           }}
           onSignedOut={props.onSignedOut}
           onDone={() => {
-            props.onLoggedOff(text.portal.loggedOff(pool));
+            props.onLoggedOff(text.portal.loggedOff(pool, persistent));
             navigate(portalPath, { replace: true });
           }}
         />

@@ -4,7 +4,7 @@
 //! can reach it, whatever happens to the broker. The placement stays until the host confirms the destruction.
 
 use super::links::Link;
-use super::{Error, Result, Store, power, quotas, timers};
+use super::{Error, Result, Store, maintenance, power, quotas, timers};
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::{DesktopId, HostId, SessionId};
@@ -60,7 +60,7 @@ pub const LOGGED_OFF: &str = "logged off";
 
 /// The reason, if it is one of those that viewers are told in words of their own; empty otherwise.
 pub(super) fn own(reason: &str) -> &'static str {
-    let own = [LASTED, LEFT, LOGGED_OFF, power::UNUSED];
+    let own = [LASTED, LEFT, LOGGED_OFF, power::UNUSED, maintenance::MAINTENANCE];
     own.into_iter().find(|own| *own == reason).unwrap_or_default()
 }
 

@@ -113,6 +113,7 @@ fn enroll(tx: &mut Tx<'_>, hash: &[u8], name: &str, public_key: &[u8]) -> Result
                 denied_at: None,
                 drained_at: None,
                 labels: Json::default(),
+                maintenance_at: None,
             };
             tx.insert(&host)?;
             host.id

@@ -66,6 +66,16 @@ pub enum Error {
         /// The desktop's name.
         desktop: String,
     },
+    /// The desktop's host is worked on, and nothing runs there.
+    #[error(
+        "{desktop} is on the host {host}, which is being worked on; try again later, or ask an administrator"
+    )]
+    HostInMaintenance {
+        /// The desktop's name.
+        desktop: String,
+        /// The host's name.
+        host: String,
+    },
     /// No host can take the desktop.
     #[error("no host can run a desktop of the pool {pool:?}: {reason}")]
     NoHost {

@@ -30,6 +30,7 @@ fn views(tx: &mut Tx<'_>, hosts: Vec<Host>) -> Result<Vec<api::Host>> {
         promised_mib: host.promised_mib,
         promised_vcpus: host.promised_vcpus,
         labels: host.labels.0,
+        maintenance_at: host.maintenance_at.map(seconds),
     };
     Ok(hosts.into_iter().map(view).collect())
 }
@@ -130,6 +131,9 @@ impl Store {
                 return Ok(());
             }
             row.drained_at = drain.then(|| tx.now());
+            if !drain {
+                row.maintenance_at = None;
+            }
             tx.update(&row)?;
             let action = if drain { "host.drained" } else { "host.resumed" };
             Ok(tx.audit(&actor, action, &row.name, "")?)

@@ -167,6 +167,7 @@ fn link(tx: &mut Tx<'_>, hello: &Hello, origin: &Origin, broker: BrokerId) -> Re
                 denied_at: None,
                 drained_at: None,
                 labels: Json::default(),
+                maintenance_at: None,
             };
             tx.insert(&host)?;
             (host.id, host.epoch)

@@ -1,6 +1,6 @@
 //! Powering personal desktops on and off: what is wanted of them changes, their place and their user do not.
 
-use super::{Ended, Result, Store, end, timers};
+use super::{Ended, Result, Store, end, maintenance, timers};
 use lucarne_control::DesktopId;
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
@@ -26,6 +26,7 @@ pub(super) fn on(tx: &mut Tx<'_>, actor: &str, desktop: &mut Locked<Desktop>) ->
     if desktop.desired != DesiredState::Off {
         return Ok(false);
     }
+    maintenance::check(tx, desktop)?;
     desktop.desired = DesiredState::Running;
     desktop.desired_gen += 1;
     (desktop.phase, desktop.endpoint) = (Phase::Placing, None);

@@ -40,7 +40,9 @@ fn note(tx: &mut Tx<'_>, link: &Link, seen: &[DesktopObserved]) -> Result<Vec<De
         let became_ready = o.phase == Phase::Ready && desktop.phase != Phase::Ready;
         desktop.held |= plan::is_held(o.phase);
         desktop.phase = o.phase;
-        desktop.detail.clone_from(&o.detail);
+        if !plan::keeps_detail(o) {
+            desktop.detail.clone_from(&o.detail);
+        }
         desktop.endpoint = o.endpoint.clone().map(Json);
         if o.timings != Default::default() {
             // A desktop process that was started again knows nothing of the first viewer.

@@ -1,12 +1,12 @@
 //! What is done at a time: sessions that have lasted for as long as they may, that nobody came back to, and personal desktops that
 //! nobody uses. Any broker does it; the first to look takes the timer away.
 
-use super::{Ended, Result, Store, end, power};
+use super::{Ended, Result, Store, end, maintenance, power};
 use lucarne_control::api::SessionState;
 use lucarne_control::pool::SessionLimits;
-use lucarne_control::{DesktopId, SessionId};
+use lucarne_control::{DesktopId, HostId, SessionId};
 use lucarne_db::Tx;
-use lucarne_db::tables::{Desktop, Pool, Session, Timer, TimerKind};
+use lucarne_db::tables::{Desktop, Host, Pool, Session, Timer, TimerKind};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ fn ms(seconds: u32) -> i64 {
 }
 
 /// Has something done at that time, and not when it was to be done before.
-fn set(tx: &mut Tx<'_>, kind: TimerKind, subject: Uuid, at: i64) -> Result<()> {
+pub(super) fn set(tx: &mut Tx<'_>, kind: TimerKind, subject: Uuid, at: i64) -> Result<()> {
     match tx.lock(Timer::key(&kind, &subject))? {
         Some(mut timer) => {
             timer.at = at;
@@ -32,7 +32,7 @@ fn set(tx: &mut Tx<'_>, kind: TimerKind, subject: Uuid, at: i64) -> Result<()> {
     Ok(())
 }
 
-fn clear(tx: &mut Tx<'_>, kind: TimerKind, subject: Uuid) -> Result<()> {
+pub(super) fn clear(tx: &mut Tx<'_>, kind: TimerKind, subject: Uuid) -> Result<()> {
     tx.remove(Timer::key(&kind, &subject))?;
     Ok(())
 }
@@ -100,16 +100,18 @@ pub(super) fn over(tx: &mut Tx<'_>, session: SessionId, desktop: &Desktop, pool:
 }
 
 /// Does what a timer is for, which is due.
-fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Option<Ended>> {
+fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Vec<Ended>> {
     let session = SessionId(timer.subject);
-    match timer.kind {
+    let ended = match timer.kind {
         TimerKind::SessionOver => end::session(tx, "system", session, end::LASTED, |_| true),
         TimerKind::SessionLeft => {
             let alone = |s: &Session| s.state != SessionState::Connected;
             end::session(tx, "system", session, end::LEFT, alone)
         }
         TimerKind::DesktopUnused => power::off(tx, DesktopId(timer.subject)),
-    }
+        TimerKind::HostMaintenance => return maintenance::empty(tx, HostId(timer.subject)),
+    };
+    Ok(ended?.into_iter().collect())
 }
 
 /// The limits of a live session.
@@ -121,6 +123,8 @@ pub struct Limited {
     pub session_s: Option<u32>,
     /// It is over in so many milliseconds, where it was to last only so long when it began.
     pub left_ms: Option<i64>,
+    /// Its host is to be empty in so many milliseconds.
+    pub maintenance_ms: Option<i64>,
 }
 
 impl Store {
@@ -139,7 +143,7 @@ impl Store {
                 let now = tx.now();
                 let due = |timer: &Timer| timer.at <= now;
                 if !tx.peek(Timer::key(&timer.kind, &timer.subject))?.as_ref().is_some_and(due) {
-                    return Ok(None);
+                    return Ok(Vec::new());
                 }
                 let ended = ring(tx, &timer)?;
                 // Its session is held by now, or it is nobody's: nobody sets it meanwhile.
@@ -161,16 +165,24 @@ impl Store {
             let pools: BTreeSet<_> = live.iter().map(|session| session.pool_id).collect();
             let pools = tx.peek_all(pools.iter().map(Pool::key))?;
             let now = tx.now();
+            let desktops = tx.peek_all(live.iter().map(|session| Desktop::key(&session.desktop_id)))?;
+            let hosts: BTreeSet<_> = desktops.iter().filter_map(|desktop| desktop.host_id).collect();
+            let hosts = tx.peek_all(hosts.iter().map(Host::key))?;
+            let maintenance = |session: &Session| {
+                let at = desktops.iter().find(|d| d.id == session.desktop_id)?.host_id?;
+                hosts.iter().find(|host| host.id == at)?.maintenance_at
+            };
             let mut limited = Vec::new();
             for session in live.into_iter().filter(|session| session.ended_at.is_none()) {
                 let Some(pool) = pools.iter().find(|pool| pool.id == session.pool_id) else { continue };
                 let SessionLimits { idle_s, session_s, .. } = pool.rules.0.limits;
-                if idle_s.is_none() && session_s.is_none() {
+                let maintenance_ms = maintenance(&session).map(|at| at - now);
+                if idle_s.is_none() && session_s.is_none() && maintenance_ms.is_none() {
                     continue;
                 }
                 let timer = tx.peek(Timer::key(&TimerKind::SessionOver, &session.id.0))?;
                 let left_ms = timer.map(|timer| timer.at - now);
-                limited.push((session.id, Limited { idle_s, session_s, left_ms }));
+                limited.push((session.id, Limited { idle_s, session_s, left_ms, maintenance_ms }));
             }
             Ok(limited)
         })

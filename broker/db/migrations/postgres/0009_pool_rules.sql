@@ -18,6 +18,7 @@ UPDATE hosts SET promised_vcpus = (
     SELECT coalesce(sum(vcpus), 0) FROM placements WHERE placements.host_id = hosts.id AND freed_at IS NULL
 );
 ALTER TABLE hosts ADD COLUMN labels TEXT COLLATE "C" NOT NULL DEFAULT '{}';
+ALTER TABLE hosts ADD COLUMN maintenance_at BIGINT;
 
 ALTER TABLE users ADD COLUMN max_desktops BIGINT;
 ALTER TABLE "groups" ADD COLUMN max_desktops BIGINT;

@@ -64,6 +64,8 @@ table! {
         drained_at: Option<i64>,
         /// What pools can ask for.
         labels: Json<BTreeMap<String, String>>,
+        /// From when on nothing runs there.
+        maintenance_at: Option<i64>,
     }
     key (id: HostId);
     unique named (name: str);

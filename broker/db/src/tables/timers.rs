@@ -17,6 +17,8 @@ pub enum TimerKind {
     SessionLeft,
     /// A personal desktop was not used for as long as it stays on.
     DesktopUnused,
+    /// A host is to be empty.
+    HostMaintenance,
 }
 
 table! {

@@ -215,6 +215,15 @@ pub enum HostCommand {
         /// Name or id.
         host: String,
     },
+    /// Have a host be empty at a time, so that somebody can work on it: until then no new desktops go there, then floating ones end and
+    /// personal ones are powered off. Viewers are told before; `resume` ends it.
+    Maintain {
+        /// Name or id.
+        host: String,
+        /// In so long, such as 15m; at most 30d.
+        #[arg(long = "in", value_parser = duration, default_value = "15m")]
+        after: u32,
+    },
     /// Let new desktops go to a host again.
     Resume {
         /// Name or id.

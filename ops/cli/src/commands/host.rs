@@ -22,6 +22,7 @@ impl Row for api::Host {
             self.name.clone(),
             match (self.denied, self.online) {
                 (true, _) => "denied".into(),
+                (false, true) if self.maintenance_at.is_some() => "maintenance".into(),
                 (false, true) if self.drained => "drained".into(),
                 (false, true) => "yes".into(),
                 (false, false) => "no".into(),
@@ -213,7 +214,10 @@ async fn look(args: Host) -> Result<()> {
             Ok(client.put(&of(&host, "/labels"), &api::NewLabels { labels }).await?)
         }
         HostCommand::Drain { host } => Ok(client.put(&of(&host, "/drain"), &()).await?),
-        HostCommand::Resume { host } => Ok(client.delete(&of(&host, "/drain")).await?),
+        HostCommand::Maintain { host, after } => {
+            Ok(client.put(&of(&host, "/maintenance"), &api::NewMaintenance { in_s: after }).await?)
+        }
+        HostCommand::Resume { host } => Ok(client.delete(&of(&host, "/maintenance")).await?),
         HostCommand::Allow { host } => Ok(client.delete(&of(&host, "/denial")).await?),
         HostCommand::Fence { host, epoch, evidence } => {
             Ok(client.post_nothing(&of(&host, "/fence"), &api::DeadHost { epoch, evidence }).await?)

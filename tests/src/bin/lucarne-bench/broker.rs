@@ -132,6 +132,7 @@ impl Scene {
             denied_at: None,
             drained_at: None,
             labels: Json::default(),
+            maintenance_at: None,
         };
         insert(db, scene.hosts.iter().enumerate().map(host).collect()).await?;
         let stored = |id: &HostId| HostImage { host_id: *id, digest: image.clone() };
