@@ -9,7 +9,7 @@ use lucarne_images::Store;
 use lucarne_qemu::template::TemplateRequest;
 use lucarne_qemu::{Accel, Qemu, Template};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -111,8 +111,8 @@ impl Templates {
     }
 
     /// Stops making what is neither wanted nor used by a desktop, and removes what has not been for [`LINGER`]; `keep`
-    /// lists both.
-    pub(crate) fn retain(&self, keep: &[TemplateSpec]) {
+    /// lists both. What disks are based on stays, even if another QEMU has made it.
+    pub(crate) fn retain(&self, keep: &[TemplateSpec], is_base: impl Fn(&Path) -> bool) {
         let mut entries = self.entries();
         let gone: Vec<TemplateSpec> = entries.keys().filter(|s| !keep.contains(s)).cloned().collect();
         for spec in gone {
@@ -134,7 +134,12 @@ impl Templates {
             if since.entry(name.clone()).or_insert_with(Instant::now).elapsed() < LINGER {
                 continue;
             }
-            match std::fs::remove_dir_all(self.dir.join(&name)) {
+            let dir = self.dir.join(&name);
+            if is_base(&dir) {
+                since.remove(&name);
+                continue;
+            }
+            match std::fs::remove_dir_all(dir) {
                 Ok(()) => tracing::info!(template = %name, "removed a template that nothing uses"),
                 Err(error) => tracing::warn!(template = %name, %error, "a template could not be removed"),
             }

@@ -52,6 +52,17 @@ pub(crate) fn write_done(dir: &Path, done: &Done) -> Result<(), DesktopError> {
     write().map_err(|source| DesktopError::WriteDone { path: path.clone(), source })
 }
 
+/// Whether the desktop in this folder has had its identity: its disk is then its user's. What cannot be read counts as if it had.
+#[must_use]
+pub fn is_made(dir: &Path) -> bool {
+    read_done(dir).map_or(true, |done| done.made)
+}
+
+/// Which run of this machine's kernel it is; empty where the kernel does not say.
+pub(crate) fn host_boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
