@@ -140,9 +140,16 @@ impl DesktopTask {
     /// Never returns: a failed desktop is reported and kept until it is not wanted.
     async fn live(&mut self) {
         loop {
-            if !self.has_folder
-                && let Err(why) = self.prepare().await
-            {
+            let outdated = self.is_outdated();
+            let made = tokio::select! {
+                biased;
+                () = outdated => {
+                    self.later_wish().await;
+                    continue;
+                }
+                made = self.prepare() => made,
+            };
+            if let Err(why) = made {
                 tracing::error!(desktop = %self.now.desired.desktop, %why, "a desktop could not be made");
                 self.observe(Phase::Failed, why, false, ForkTimings::default());
             } else if self.now.desired.state == DesiredState::Off {
@@ -179,10 +186,17 @@ impl DesktopTask {
         }
     }
 
-    /// Waits for the template and writes everything that the desktop process needs.
+    /// Waits for the template and writes everything that the desktop process needs, unless that is there.
     async fn prepare(&mut self) -> Result<(), String> {
+        if self.has_folder {
+            return Ok(());
+        }
         let Wish { desired, received_ms, .. } = self.now.clone();
-        let template = self.wait_template(&desired).await?;
+        let template = match desired.state {
+            // It is waited for when it is started.
+            DesiredState::Off => self.shared.templates.folder(&desired.template),
+            _ => self.wait_template(&desired).await?.dir.clone(),
+        };
         self.check_disk()?;
         let config = DesktopConfig {
             desktop: desired.desktop,
@@ -191,7 +205,7 @@ impl DesktopTask {
             network: self.network(),
             audio: desired.audio,
             clipboard: desired.clipboard,
-            template: template.dir.clone(),
+            template,
             qemu: self.shared.qemu.path.clone(),
             qemu_version: self.shared.qemu.version.clone(),
             accel: self.shared.accel,

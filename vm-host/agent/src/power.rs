@@ -20,6 +20,9 @@ use tokio::sync::watch;
 /// How much longer than the guest its desktop process may take: it ends the recording, and may have to take its QEMU over first.
 const PROCESS_LIMIT: Duration = Duration::from_secs(30);
 
+/// How often a guest is asked, by another desktop process each time, when they die of it.
+const ASKED: u32 = 3;
+
 /// Waits for a later wish than this, other than for its absence.
 async fn later(mut wishes: watch::Receiver<Wish>, than: u64) -> Wish {
     let later = |wish: &Wish| wish.desired.wish > than && wish.desired.state != DesiredState::Absent;
@@ -86,21 +89,36 @@ impl DesktopTask {
     /// Has a guest that runs power off, makes sure of it, and reports that it is off.
     pub(crate) async fn switch_off(&self) {
         let desktop = self.now.desired.desktop;
-        let mut process = connect(&self.dir).await.ok();
-        if process.is_some() || Process::adopt(&self.dir).is_some() {
-            self.observe(Phase::Stopping, "it is being powered off", false, ForkTimings::default());
-        }
-        if process.is_none() && Process::adopt(&self.dir).is_some() {
-            // Its desktop process has died. Another one takes the guest over, and can ask it.
-            process = self.spawn().await.ok().map(|(stream, _)| stream);
-        }
+        let runs = || Process::adopt(&self.dir).is_some();
         let mut how = None;
-        if let Some(process) = process {
+        for _ in 0..ASKED {
+            let process = match connect(&self.dir).await {
+                Ok(process) => process,
+                Err(_) if !runs() => break,
+                // Its desktop process has died. Another one takes the guest over, and can ask it.
+                Err(_) => match self.spawn().await {
+                    Ok((process, _)) => process,
+                    Err(error) => {
+                        tracing::error!(%desktop, %error, "a guest has nobody who could ask it to power off");
+                        break;
+                    }
+                },
+            };
+            self.observe(Phase::Stopping, "it is being powered off", false, ForkTimings::default());
             let asked = ask_to_end(process, Command::PowerOff);
             match tokio::time::timeout(POWER_OFF_LIMIT + PROCESS_LIMIT, asked).await {
-                Ok(Ok(said)) => how = said,
+                Ok(Ok(Some(said))) => how = Some(said),
+                Ok(Ok(None)) => {
+                    tracing::warn!(%desktop, "a desktop process ended while its guest powered off")
+                }
                 Ok(Err(error)) => tracing::warn!(%desktop, %error, "a desktop process did not power off"),
-                Err(_) => tracing::warn!(%desktop, "a desktop process did not power off in time"),
+                Err(_) => {
+                    tracing::warn!(%desktop, "a desktop process did not power off in time");
+                    break;
+                }
+            }
+            if how.is_some() {
+                break;
             }
         }
         kill_all(&self.dir).await;

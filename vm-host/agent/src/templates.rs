@@ -80,13 +80,18 @@ impl Templates {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where the template for `spec` is, once it is there.
+    pub(crate) fn folder(&self, spec: &TemplateSpec) -> PathBuf {
+        self.dir.join(Template::id(spec, self.accel, &self.qemu))
+    }
+
     /// The template for `spec`, which begins to be made if it is not there.
     pub(crate) fn want(self: &Arc<Self>, spec: &TemplateSpec) -> watch::Receiver<Availability> {
         let mut entries = self.entries();
         if let Some(entry) = entries.get(spec) {
             return entry.available.subscribe();
         }
-        let dir = self.dir.join(Template::id(spec, self.accel, &self.qemu));
+        let dir = self.folder(spec);
         let ready = Template::open(&dir).map(Arc::new);
         let begin = match &ready {
             Some(template) => Availability::Ready(template.clone()),
