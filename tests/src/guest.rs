@@ -46,6 +46,28 @@ impl Guest {
         until(&format!("{script:?} succeeds in the guest"), LIMIT, || self.shell(script))
     }
 
+    /// Has the guest's shell do something as root, and does not wait for it: the guest may end by it.
+    pub fn tell(&self, script: &str) {
+        self.call("guest-exec", &json!({ "path": "/bin/sh", "arg": ["-c", script] }));
+    }
+
+    /// As [`Self::shell`], asked once: nothing as well while the guest is not there to answer.
+    pub fn try_shell(&self, script: &str) -> Option<String> {
+        let shell = json!({ "path": "/bin/sh", "arg": ["-c", script], "capture-output": true });
+        let started = self.try_call("guest-exec", &shell).ok()?;
+        let began = std::time::Instant::now();
+        while began.elapsed() < PATIENCE {
+            let status = self.try_call("guest-exec-status", &json!({ "pid": started["pid"] })).ok()?;
+            if status["exited"] == true {
+                let bytes = STANDARD.decode(status["out-data"].as_str().unwrap_or_default()).ok()?;
+                let output = String::from_utf8_lossy(&bytes).trim().to_owned();
+                return (status["exitcode"] == 0).then_some(output);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        None
+    }
+
     /// Waits until there is something in a file, which a shell makes a moment before it is written; gives it, trimmed.
     pub fn wait_file(&self, path: &str) -> String {
         self.wait(&format!("test -s {path} && cat {path}"))

@@ -3,6 +3,7 @@
 //! It uses the programs as people do, through their command line, addresses and files, and knows nothing of how they
 //! work inside. It panics where a test would: whatever goes wrong here fails the test that asked, with what was seen.
 
+pub mod agent;
 pub mod browser;
 pub mod deployment;
 pub mod guest;

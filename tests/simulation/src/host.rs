@@ -4,10 +4,10 @@ use crate::network::{Conn, Side};
 use crate::world::{Event, World};
 use lucarne_control::DesktopId;
 use lucarne_control::agent::{
-    DesktopObserved, Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, TemplateObserved,
-    TemplateState, ToAgent,
+    DesktopDesired, DesktopObserved, Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION,
+    TemplateObserved, TemplateState, ToAgent,
 };
-use lucarne_control::desktop::{Endpoint, ForkTimings, Phase};
+use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::spec::{ImageDigest, ImageInfo, MachineShape, TemplateSpec};
 use lucarne_ledger::{Ledger, Order};
 use std::collections::BTreeMap;
@@ -37,11 +37,28 @@ pub struct Host {
     tasks: BTreeMap<DesktopId, (u64, bool)>,
 }
 
+/// What was last wanted of a desktop.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wanted {
+    wish: u64,
+    running: bool,
+    persistent: bool,
+}
+
+impl Wanted {
+    fn of(desired: &DesktopDesired) -> Self {
+        let running = desired.state == DesiredState::Running;
+        Self { wish: desired.wish, running, persistent: desired.persistent }
+    }
+}
+
 /// What is on a disk.
 #[derive(Default)]
 pub struct Disk {
     /// Desktops' folders, with the generation of each.
     pub folders: BTreeMap<DesktopId, u64>,
+    /// What was last wanted of each.
+    wanted: BTreeMap<DesktopId, Wanted>,
     followed: Followed,
     /// What is there even when the machine stops at once.
     synced: Followed,
@@ -56,6 +73,8 @@ pub enum Step {
     Runs(DesktopId, u64),
     /// It is ready.
     Ready(DesktopId, u64),
+    /// It is off, if this is still the last wish for it.
+    Off(DesktopId, u64, u64),
     /// It is gone.
     Gone(DesktopId, u64),
 }
@@ -96,6 +115,10 @@ impl Host {
             sent: 0,
             tasks: BTreeMap::new(),
         }
+    }
+
+    fn wanted(&self, desktop: DesktopId) -> Wanted {
+        self.disk.wanted.get(&desktop).copied().unwrap_or_default()
     }
 
     fn hello(&self) -> Hello {
@@ -172,10 +195,18 @@ impl World {
         let life = host.life;
         let mut steps = Vec::new();
         for (&desktop, &generation) in &host.disk.folders {
-            host.ledger.adopt(desktop, generation);
+            let Wanted { wish, running, persistent } =
+                host.disk.wanted.get(&desktop).copied().unwrap_or_default();
+            host.ledger.adopt(desktop, generation, wish, persistent);
             host.tasks.insert(desktop, (generation, false));
             let runs = host.machines.contains_key(&desktop);
-            steps.push(if runs { Step::Ready(desktop, generation) } else { Step::Runs(desktop, generation) });
+            steps.push(match (persistent, runs) {
+                // It is started for a later wish only.
+                (true, false) => Step::Off(desktop, generation, wish),
+                (true, true) if !running => Step::Off(desktop, generation, wish),
+                (_, true) => Step::Ready(desktop, generation),
+                (_, false) => Step::Runs(desktop, generation),
+            });
         }
         self.note(|| format!("host-{h}'s agent is started"));
         for step in steps {
@@ -217,6 +248,9 @@ impl World {
         self.note(|| format!("{desktop} dies on host-{h}"));
         self.count("desktops that died");
         self.hosts[h].machines.remove(&desktop);
+        if self.hosts[h].wanted(desktop).persistent {
+            return self.observe(h, seen(desktop, generation, Phase::Off, "it died"));
+        }
         self.checker.excused.insert(desktop);
         self.observe(h, seen(desktop, generation, Phase::Failed, "it died"));
     }
@@ -329,8 +363,21 @@ impl World {
                     self.note(|| format!("host-{h} begins {desktop} generation {generation}"));
                     self.checker.made(desktop);
                     self.hosts[h].tasks.insert(desktop, (generation, false));
+                    self.hosts[h].disk.wanted.insert(desktop, Wanted::of(&d));
                     let delay = self.random.within(0, 60);
                     self.after(delay, Event::Desktop(h, life, Step::Folder(desktop, generation)));
+                }
+                Order::Change(d) => {
+                    let (desktop, generation) = (d.desktop, d.generation);
+                    self.note(|| format!("host-{h} is to have {desktop} {:?} by wish {}", d.state, d.wish));
+                    self.hosts[h].disk.wanted.insert(desktop, Wanted::of(&d));
+                    let (step, delay) = if d.state == DesiredState::Running {
+                        (Step::Runs(desktop, generation), self.random.within(5, 400))
+                    } else {
+                        self.observe(h, seen(desktop, generation, Phase::Stopping, ""));
+                        (Step::Off(desktop, generation, d.wish), self.random.within(50, 20_000))
+                    };
+                    self.after(delay, Event::Desktop(h, life, step));
                 }
                 Order::End(desktop) => {
                     self.note(|| format!("host-{h} ends {desktop}"));
@@ -355,7 +402,8 @@ impl World {
         self.send(conn, Side::Host, |conn| Event::ToBroker(conn, FromAgent::Observed(observed.clone())));
     }
 
-    fn observe(&mut self, h: usize, seen: DesktopObserved) {
+    fn observe(&mut self, h: usize, mut seen: DesktopObserved) {
+        seen.wish = self.hosts[h].wanted(seen.desktop).wish;
         let orders = self.hosts[h].ledger.observe(seen);
         self.obey(h, orders);
     }
@@ -370,16 +418,32 @@ impl World {
         let (Step::Folder(desktop, generation)
         | Step::Runs(desktop, generation)
         | Step::Ready(desktop, generation)
+        | Step::Off(desktop, generation, _)
         | Step::Gone(desktop, generation)) = step;
         let Some(&(at, ending)) = host.tasks.get(&desktop) else { return };
         if at != generation || ending != matches!(step, Step::Gone(..)) {
             return;
         }
+        let wanted = host.wanted(desktop);
         match step {
             Step::Folder(..) => {
                 host.disk.folders.insert(desktop, generation);
+                if wanted.persistent && !wanted.running {
+                    return self.observe(h, seen(desktop, generation, Phase::Off, ""));
+                }
                 let delay = self.random.within(5, 400);
                 self.after(delay, Event::Desktop(h, life, Step::Runs(desktop, generation)));
+            }
+            Step::Off(_, _, wish) => {
+                if wish == wanted.wish {
+                    host.machines.remove(&desktop);
+                    self.observe(h, seen(desktop, generation, Phase::Off, ""));
+                }
+            }
+            // It was powered off meanwhile.
+            Step::Runs(..) if wanted.persistent && !wanted.running => {}
+            Step::Runs(..) if host.machines.contains_key(&desktop) => {
+                self.observe(h, seen(desktop, generation, Phase::Ready, ""));
             }
             Step::Runs(..) => {
                 if self.trouble && self.random.one_in(40) {
@@ -401,6 +465,7 @@ impl World {
             Step::Gone(..) => {
                 host.machines.remove(&desktop);
                 host.disk.folders.remove(&desktop);
+                host.disk.wanted.remove(&desktop);
                 host.tasks.remove(&desktop);
                 self.count("desktops destroyed");
                 self.observe(h, seen(desktop, generation, Phase::Stopped, ""));

@@ -8,32 +8,30 @@
 //!                    └──────────────────────────────────────────────────────────┘   │
 //!   desired absent, at any point: stop ► kill what is left ► remove the folder ◄────┘
 //! ```
+//!
+//! A desktop that persists is powered off and on by later wishes ([`crate::power`]); what ends its guest leaves it off.
 
 use crate::config::disk_free;
+use crate::desktop_process::{ask_to_end, connect, kill_all, read_status};
 use crate::desktops::Shared;
 use crate::templates::Availability;
-use crate::{error_chain, recordings, spawn};
+use crate::{folder, recordings, spawn};
 use lucarne_control::agent::{DesktopDesired, DesktopObserved};
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::spec::{NetworkPolicy, RecordingMode};
 use lucarne_desktop::config::{DesktopConfig, files};
-use lucarne_desktop::control::{Command, Status};
+use lucarne_desktop::control::Command;
 use lucarne_qemu::Template;
-use lucarne_qemu::process::{Credentials, Process};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 /// Disk space that a fork leaves free. A desktop that fills the disk would take every other desktop's writes with it.
 const DISK_RESERVE: u64 = 512 << 20;
-
-/// Longest status line accepted from a desktop process, bytes.
-const MAX_STATUS: u64 = 64 << 10;
 
 /// Starts of a desktop process that ends within [`QUICK_END`] before the desktop counts as failed.
 const QUICK_ENDS: u32 = 5;
@@ -48,6 +46,25 @@ pub(crate) struct Wish {
     pub(crate) desired: DesktopDesired,
     /// When it was received, milliseconds since the epoch.
     pub(crate) received_ms: f64,
+    /// The agent ends, and nothing of it is to run on. That is nobody's wish: what persists is powered off, and kept.
+    pub(crate) parting: bool,
+}
+
+/// How following a desktop came to its end, short of the desktop's.
+pub(crate) enum Over {
+    /// It persists, and is off in this way.
+    Off(String),
+    /// It does not run and is not tried again, for this reason.
+    GivenUp(String),
+}
+
+/// What a desktop process has said until it said no more.
+#[derive(Default)]
+struct Said {
+    /// Its guest was up.
+    up: bool,
+    /// The guest is off in this way, and its disk is kept.
+    off: Option<String>,
 }
 
 pub(crate) struct DesktopTask {
@@ -55,25 +72,29 @@ pub(crate) struct DesktopTask {
     /// Told what becomes of it.
     pub(crate) report: Box<dyn Fn(DesktopObserved) + Send + Sync>,
     pub(crate) wish: watch::Receiver<Wish>,
+    /// The wish that is acted on, which everything that is reported is about.
+    pub(crate) now: Wish,
     pub(crate) dir: PathBuf,
-    /// Its folder was there when the agent started.
-    pub(crate) adopted: bool,
+    /// Its folder is there, as it was when the agent started or has been made since.
+    pub(crate) has_folder: bool,
+    /// The wish that is acted on is on the disk.
+    pub(crate) kept: bool,
 }
 
 pub(crate) fn now_ms() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1000.0
 }
 
-/// Waits until the desktop is not wanted any more.
+/// Waits until the desktop is not wanted any more, or not while there is no agent.
 async fn unwanted(mut wish: watch::Receiver<Wish>) {
     // The sender goes when the agent ends, which is not the same as not being wanted.
-    if wish.wait_for(|w| w.desired.state == DesiredState::Absent).await.is_err() {
+    if wish.wait_for(|w| w.desired.state == DesiredState::Absent || w.parting).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
 impl DesktopTask {
-    /// Runs until the desktop is gone with its data.
+    /// Runs until the desktop is gone with its data, or is off where the agent ends.
     pub(crate) async fn run(mut self) {
         let absent = unwanted(self.wish.clone());
         tokio::select! {
@@ -81,21 +102,34 @@ impl DesktopTask {
             () = absent => {}
             () = self.live() => unreachable!("a desktop's life ends only by not being wanted"),
         }
-        self.destroy().await;
+        let parting = self.wish.borrow().desired.state != DesiredState::Absent;
+        if parting && self.is_kept() {
+            self.switch_off().await;
+        } else {
+            self.destroy().await;
+        }
     }
 
-    fn observe(&self, phase: Phase, detail: impl Into<String>, endpoint: bool, timings: ForkTimings) {
-        let (desktop, generation) = {
-            let wish = self.wish.borrow();
-            (wish.desired.desktop, wish.desired.generation)
-        };
+    /// Whether it has a disk that outlives its guest.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.now.desired.persistent && self.has_folder && lucarne_desktop::is_made(&self.dir)
+    }
+
+    pub(crate) fn observe(
+        &self,
+        phase: Phase,
+        detail: impl Into<String>,
+        endpoint: bool,
+        timings: ForkTimings,
+    ) {
+        let DesktopDesired { desktop, generation, wish, .. } = self.now.desired;
         let endpoint = endpoint.then(|| Endpoint::Unix {
             path: self.dir.join(files::DISPLAY_SOCKET).to_string_lossy().into_owned(),
         });
         (self.report)(DesktopObserved {
             desktop,
             generation,
-            wish: 0,
+            wish,
             phase,
             detail: detail.into(),
             endpoint,
@@ -105,58 +139,116 @@ impl DesktopTask {
 
     /// Never returns: a failed desktop is reported and kept until it is not wanted.
     async fn live(&mut self) {
-        if !self.adopted
-            && let Err(why) = self.prepare().await
-        {
-            tracing::error!(desktop = %self.wish.borrow().desired.desktop, %why, "a desktop could not be made");
-            self.observe(Phase::Failed, why, false, ForkTimings::default());
-            return std::future::pending().await;
+        loop {
+            let outdated = self.is_outdated();
+            let made = tokio::select! {
+                biased;
+                () = outdated => {
+                    self.later_wish().await;
+                    continue;
+                }
+                made = self.prepare() => made,
+            };
+            if let Err(why) = made {
+                tracing::error!(desktop = %self.now.desired.desktop, %why, "a desktop could not be made");
+                self.observe(Phase::Failed, why, false, ForkTimings::default());
+            } else if self.now.desired.state == DesiredState::Off {
+                self.keep_off().await;
+            } else {
+                self.keep_on().await;
+            }
+            self.later_wish().await;
         }
-        let why = self.keep_running().await;
-        tracing::error!(desktop = %self.wish.borrow().desired.desktop, %why, "a desktop is given up");
-        self.observe(Phase::Failed, why, false, ForkTimings::default());
-        std::future::pending().await
     }
 
-    /// Waits for the template and writes everything that the desktop process needs.
-    async fn prepare(&self) -> Result<(), String> {
-        let Wish { desired, received_ms } = self.wish.borrow().clone();
-        let template = self.wait_template(&desired).await?;
-        let free = disk_free(&self.shared.desktops_dir);
-        if free < DISK_RESERVE {
-            return Err(format!(
-                "the disk of {} is full: {} MiB are free and {} must be; remove what is not needed there or choose \
-                 another --data-dir",
-                self.shared.desktops_dir.display(),
-                free >> 20,
-                DISK_RESERVE >> 20
-            ));
+    /// Follows what runs until there is a later wish, or it does not run any more; that is reported.
+    async fn keep_on(&mut self) {
+        let later = self.is_outdated();
+        let over = tokio::select! {
+            biased;
+            () = later => return,
+            over = self.keep_running() => over,
+        };
+        let why = match over {
+            Over::Off(how) => {
+                tracing::info!(desktop = %self.now.desired.desktop, how, "a desktop is off");
+                return self.observe(Phase::Off, how, false, ForkTimings::default());
+            }
+            Over::GivenUp(why) => why,
+        };
+        tracing::error!(desktop = %self.now.desired.desktop, %why, "a desktop is given up");
+        if self.is_kept() {
+            // What is off has neither processes nor memory.
+            kill_all(&self.dir).await;
+            self.observe(Phase::Off, why, false, ForkTimings::default());
+        } else {
+            self.observe(Phase::Failed, why, false, ForkTimings::default());
         }
+    }
+
+    /// Waits for the template and writes everything that the desktop process needs, unless that is there.
+    async fn prepare(&mut self) -> Result<(), String> {
+        if self.has_folder {
+            return Ok(());
+        }
+        let Wish { desired, received_ms, .. } = self.now.clone();
+        let template = match desired.state {
+            // It is waited for when it is started.
+            DesiredState::Off => self.shared.templates.folder(&desired.template),
+            _ => self.wait_template(&desired).await?.dir.clone(),
+        };
+        self.check_disk()?;
         let config = DesktopConfig {
             desktop: desired.desktop,
             generation: desired.generation,
             identity: desired.identity.clone(),
-            network: if self.shared.confined { desired.network } else { NetworkPolicy::None },
+            network: self.network(),
             audio: desired.audio,
             clipboard: desired.clipboard,
-            template: template.dir.clone(),
+            template,
             qemu: self.shared.qemu.path.clone(),
             qemu_version: self.shared.qemu.version.clone(),
             accel: self.shared.accel,
             requested_at_ms: received_ms,
             recording: desired.recording,
             pool: desired.pool,
+            persistent: desired.persistent,
+            wish: desired.wish,
+            state: desired.state,
+            start: desired.wish,
         };
         let credentials = self.shared.slots.take();
-        let made = self.write_folder(&config, credentials.as_ref());
+        let made = folder::make(&self.dir, &config, credentials.as_ref());
         if let (Err(_), Some(credentials)) = (&made, &credentials) {
             let _ = std::fs::remove_dir_all(&self.dir);
             self.shared.slots.give_back(credentials);
         }
-        made.map_err(|e| format!("the desktop's folder {} cannot be made: {e}", self.dir.display()))
+        made.map_err(|e| format!("the desktop's folder {} cannot be made: {e}", self.dir.display()))?;
+        (self.has_folder, self.kept) = (true, true);
+        Ok(())
     }
 
-    async fn wait_template(&self, desired: &DesktopDesired) -> Result<Arc<Template>, String> {
+    /// What it may reach: nothing where nothing keeps guests off this machine's own network.
+    pub(crate) fn network(&self) -> NetworkPolicy {
+        if self.shared.confined { self.now.desired.network } else { NetworkPolicy::None }
+    }
+
+    /// Whether there is room for what a guest writes.
+    pub(crate) fn check_disk(&self) -> Result<(), String> {
+        let free = disk_free(&self.shared.desktops_dir);
+        if free >= DISK_RESERVE {
+            return Ok(());
+        }
+        Err(format!(
+            "the disk of {} is full: {} MiB are free and {} must be; remove what is not needed there or choose \
+             another --data-dir",
+            self.shared.desktops_dir.display(),
+            free >> 20,
+            DISK_RESERVE >> 20
+        ))
+    }
+
+    pub(crate) async fn wait_template(&self, desired: &DesktopDesired) -> Result<Arc<Template>, String> {
         let mut available = self.shared.templates.want(&desired.template);
         loop {
             let now = available.borrow_and_update().clone();
@@ -178,51 +270,55 @@ impl DesktopTask {
         }
     }
 
-    fn write_folder(&self, config: &DesktopConfig, owner: Option<&Credentials>) -> io::Result<()> {
-        std::fs::create_dir(&self.dir)?;
-        std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o700))?;
-        let text = serde_json::to_vec_pretty(config)?;
-        let mut file = std::fs::File::create(self.dir.join(files::CONFIG))?;
-        file.write_all(&text)?;
-        // The generation must be on the disk before anything runs: a restarted agent refuses lower ones by it.
-        file.sync_all()?;
-        std::fs::File::open(&self.dir)?.sync_all()?;
-        if let Some(owner) = owner {
-            for path in [self.dir.join(files::CONFIG), self.dir.clone()] {
-                std::os::unix::fs::chown(path, Some(owner.id), Some(owner.id))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Starts the desktop process, follows it, and starts it again when it ends; gives up with a reason.
-    async fn keep_running(&self) -> String {
+    async fn keep_running(&mut self) -> Over {
         let mut quick_ends = 0;
-        let mut process = match UnixStream::connect(self.dir.join(files::CONTROL_SOCKET)).await {
-            Ok(stream) => Some((stream, None)),
-            Err(_) => None,
-        };
+        let mut process = connect(&self.dir).await.ok().map(|stream| (stream, None));
+        // A wish that came while a guest runs, or just has not ended yet, is known to be fulfilled by it only when that is seen.
+        let mut asked_for = !self.kept;
+        if !self.kept
+            && let Err(why) = self.keep_wish(process.is_none()).await
+        {
+            return Over::GivenUp(why);
+        }
         loop {
             let began = std::time::Instant::now();
             let (stream, child) = match process.take() {
                 Some(adopted) => adopted,
                 None => match self.spawn().await {
-                    Ok((stream, child)) => (stream, Some(child)),
-                    Err(error) => return format!("its desktop process could not be started: {error}"),
+                    Ok((stream, child)) => {
+                        asked_for = false;
+                        (stream, Some(child))
+                    }
+                    Err(error) => {
+                        return Over::GivenUp(format!("its desktop process could not be started: {error}"));
+                    }
                 },
             };
-            let end = self.follow(stream).await;
+            let (said, end) = self.follow(stream).await;
             if let Some(mut child) = child {
                 let _ = child.wait().await;
             }
+            match said.off {
+                Some(_) if asked_for && !said.up => {
+                    // It ended before it heard of the wish.
+                    kill_all(&self.dir).await;
+                    if let Err(why) = self.keep_wish(true).await {
+                        return Over::GivenUp(why);
+                    }
+                    continue;
+                }
+                Some(how) => return Over::Off(how),
+                None => asked_for = false,
+            }
             quick_ends = if began.elapsed() < QUICK_END { quick_ends + 1 } else { 0 };
             if quick_ends >= QUICK_ENDS {
-                return format!(
+                return Over::GivenUp(format!(
                     "its desktop process ended {QUICK_ENDS} times at once: {}",
                     self.last_words()
-                );
+                ));
             }
-            tracing::warn!(desktop = %self.wish.borrow().desired.desktop, ?end, "a desktop process ended; it is started again");
+            tracing::warn!(desktop = %self.now.desired.desktop, ?end, "a desktop process ended; it is started again");
         }
     }
 
@@ -231,7 +327,7 @@ impl DesktopTask {
         text.lines().last().unwrap_or("it logged nothing").to_owned()
     }
 
-    async fn spawn(&self) -> io::Result<(UnixStream, tokio::process::Child)> {
+    pub(crate) async fn spawn(&self) -> io::Result<(UnixStream, tokio::process::Child)> {
         let _turn = self.shared.starts.acquire().await;
         let credentials = self.shared.slots.of_dir(&self.dir);
         let recording = self.recording();
@@ -243,10 +339,7 @@ impl DesktopTask {
 
     /// The file that the desktop process records to, if it is to. Without one, what its policy says is for the process to do.
     fn recording(&self) -> Option<std::os::fd::OwnedFd> {
-        let (desktop, policy) = {
-            let wish = self.wish.borrow();
-            (wish.desired.desktop, wish.desired.recording)
-        };
+        let DesktopDesired { desktop, recording: policy, .. } = self.now.desired;
         if policy.mode == RecordingMode::Off {
             return None;
         }
@@ -257,33 +350,50 @@ impl DesktopTask {
     }
 
     /// Reports what the desktop process says, until it says no more.
-    async fn follow(&self, stream: UnixStream) -> io::Result<()> {
-        let mut lines = BufReader::new(stream);
+    async fn follow(&self, stream: UnixStream) -> (Said, io::Result<()>) {
+        let (mut lines, mut said) = (BufReader::new(stream), Said::default());
         loop {
-            let Some(status) = read_status(&mut lines).await? else { return Ok(()) };
+            let status = match read_status(&mut lines).await {
+                Ok(Some(status)) => status,
+                Ok(None) => return (said, Ok(())),
+                Err(error) => return (said, Err(error)),
+            };
             let phase = match status.phase {
+                // What it is told when everything has ended.
+                Phase::Off => {
+                    said.off = Some(status.detail);
+                    continue;
+                }
+                Phase::Stopped if self.is_kept() => {
+                    said.off = Some("its desktop process was stopped".into());
+                    continue;
+                }
+                Phase::Stopping if self.is_kept() => Phase::Stopping,
                 // Ended without being asked: the data is still here, so it is not `stopped` for the control plane.
                 Phase::Stopped | Phase::Stopping => Phase::Failed,
                 other => other,
             };
-            self.observe(phase, status.detail, status.picture && phase != Phase::Failed, status.timings);
+            let up = matches!(phase, Phase::Starting | Phase::Ready);
+            said.up |= up;
+            self.observe(phase, status.detail, status.picture && up, status.timings);
         }
     }
 
     /// Ends the guest, makes sure of it, and removes its data.
     async fn destroy(&self) {
-        let desktop = self.wish.borrow().desired.desktop;
+        let desktop = self.now.desired.desktop;
         self.observe(Phase::Stopping, "", false, ForkTimings::default());
-        if let Err(error) = tokio::time::timeout(STOP_LIMIT, self.ask_to_stop())
+        if self.is_kept() {
+            tracing::warn!(%desktop, dir = %self.dir.display(), "the disk of a persistent desktop is destroyed with its user's data");
+        }
+        let asked = async { ask_to_end(connect(&self.dir).await?, Command::Stop).await };
+        if let Err(error) = tokio::time::timeout(STOP_LIMIT, asked)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         {
             tracing::debug!(%desktop, %error, "the desktop process could not be asked to stop");
         }
-        kill_desktop_process(&self.dir).await;
-        if let Some(left) = Process::adopt(&self.dir) {
-            left.kill().await;
-        }
+        kill_all(&self.dir).await;
         let credentials = self.shared.slots.of_dir(&self.dir);
         loop {
             match std::fs::remove_dir_all(&self.dir) {
@@ -305,64 +415,4 @@ impl DesktopTask {
         tracing::info!(%desktop, "a desktop is gone with its data");
         self.observe(Phase::Stopped, "", false, ForkTimings::default());
     }
-
-    async fn ask_to_stop(&self) -> io::Result<()> {
-        let stream = UnixStream::connect(self.dir.join(files::CONTROL_SOCKET)).await?;
-        let mut lines = BufReader::new(stream);
-        let mut command = serde_json::to_vec(&Command::Stop)?;
-        command.push(b'\n');
-        lines.get_mut().write_all(&command).await?;
-        while let Some(status) = read_status(&mut lines).await? {
-            if status.phase == Phase::Stopped {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-async fn read_status(lines: &mut BufReader<UnixStream>) -> io::Result<Option<Status>> {
-    use tokio::io::AsyncReadExt;
-    let mut line = Vec::new();
-    let read = lines.take(MAX_STATUS).read_until(b'\n', &mut line).await?;
-    if read == 0 {
-        return Ok(None);
-    }
-    serde_json::from_slice(&line).map(Some).map_err(io::Error::from)
-}
-
-/// Kills every process that runs `desktop --dir dir`; there is at most one.
-async fn kill_desktop_process(dir: &Path) {
-    let Some(pid) = find_desktop_process(dir) else { return };
-    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
-    let Ok(fd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
-    // Between the look and the open the number may have been given to another process: look again.
-    if find_desktop_process(dir) != Some(pid.as_raw_nonzero().get()) {
-        return;
-    }
-    let _ = rustix::process::pidfd_send_signal(&fd, rustix::process::Signal::KILL);
-    let _ = tokio::task::spawn_blocking(move || {
-        let mut poll = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-        let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
-        rustix::event::poll(&mut poll, Some(&limit)).map(|_| ())
-    })
-    .await;
-}
-
-fn find_desktop_process(dir: &Path) -> Option<i32> {
-    let wanted = dir.to_string_lossy();
-    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let mut args = line.split(|b| *b == 0).skip(1);
-        let matches =
-            args.next()? == b"desktop" && args.next()? == b"--dir" && args.next()? == wanted.as_bytes();
-        matches.then_some(pid)
-    })
-}
-
-pub(crate) fn read_config(dir: &Path) -> Result<DesktopConfig, String> {
-    let path = dir.join(files::CONFIG);
-    let text = std::fs::read(&path).map_err(|e| format!("{}: {}", path.display(), error_chain(&e)))?;
-    serde_json::from_slice(&text).map_err(|e| format!("{}: {}", path.display(), error_chain(&e)))
 }

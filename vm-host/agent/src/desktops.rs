@@ -1,18 +1,19 @@
 //! The desktops of this host: what is desired against what is here.
 
 use crate::config::AgentConfig;
-use crate::desktop_task::{DesktopTask, Wish, now_ms, read_config};
+use crate::desktop_task::{DesktopTask, Wish, now_ms};
+use crate::folder::{read_config, was_used};
 use crate::hub::Hub;
 use crate::slots::Slots;
 use crate::templates::Templates;
 use lucarne_control::agent::{Desired, DesktopDesired, DesktopObserved};
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_control::ids::DesktopId;
-use lucarne_control::spec::TemplateSpec;
+use lucarne_control::spec::{ImageDigest, TemplateSpec};
 use lucarne_ledger::{Order, Refusal};
 use lucarne_qemu::{Accel, Qemu, Template};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, watch};
@@ -99,15 +100,15 @@ impl Desktops {
             match read_config(&dir) {
                 Ok(config) => {
                     tracing::info!(desktop = %id, "takes over a desktop");
-                    self.shared.hub.adopt(id, config.generation);
+                    self.shared.hub.adopt(id, config.generation, config.wish, config.persistent);
                     let template = Template::open(&config.template).map(|t| t.meta.spec);
                     self.begin(
                         DesktopDesired {
                             desktop: id,
                             generation: config.generation,
-                            state: DesiredState::Running,
-                            wish: 0,
-                            persistent: false,
+                            state: config.state,
+                            wish: config.wish,
+                            persistent: config.persistent,
                             fresh: false,
                             template: template.unwrap_or_else(|| unknown_template(&config.template)),
                             identity: config.identity,
@@ -119,6 +120,9 @@ impl Desktops {
                         },
                         true,
                     );
+                }
+                Err(why) if was_used(&dir) => {
+                    tracing::error!(desktop = %id, %why, "a desktop's folder has no description; left alone with its data");
                 }
                 Err(why) => {
                     // The agent ended between the folder and its description: nothing ever ran here.
@@ -133,14 +137,17 @@ impl Desktops {
 
     fn begin(self: &Arc<Self>, desired: DesktopDesired, adopted: bool) {
         let id = desired.desktop;
-        let (sender, receiver) = watch::channel(Wish { desired, received_ms: now_ms() });
+        let now = Wish { desired, received_ms: now_ms(), parting: false };
+        let (sender, receiver) = watch::channel(now.clone());
         let desktops = Arc::clone(self);
         let task = DesktopTask {
             shared: self.shared.clone(),
             report: Box::new(move |seen| desktops.observe(seen)),
             wish: receiver,
+            now,
             dir: self.shared.desktops_dir.join(id.to_string()),
-            adopted,
+            has_folder: adopted,
+            kept: true,
         };
         // Held until it is entered: a task may be over at once.
         let mut running = self.running();
@@ -156,6 +163,14 @@ impl Desktops {
     pub(crate) fn apply(self: &Arc<Self>, desired: &Desired) -> Result<(), Refusal> {
         let _turn = self.turn();
         let orders = self.shared.hub.follow(desired)?;
+        for order in &orders {
+            if let Order::End(id) = order
+                && !desired.desktops.iter().any(|d| d.desktop == *id)
+                && self.running().get(id).is_some_and(|here| here.wish.borrow().desired.persistent)
+            {
+                tracing::error!(desktop = %id, "a persistent desktop is not desired here any more, and is destroyed");
+            }
+        }
         self.obey(orders);
         Ok(())
     }
@@ -182,6 +197,11 @@ impl Desktops {
                     let _ = self.shared.hub.desktop(seen);
                 }
                 Order::Begin(desktop) => self.begin(desktop, false),
+                Order::Change(desired) => {
+                    if let Some(here) = self.running().get(&desired.desktop) {
+                        change(here, desired);
+                    }
+                }
                 Order::End(desktop) => {
                     if let Some(here) = self.running().get(&desktop) {
                         destroy(here);
@@ -213,12 +233,27 @@ impl Desktops {
             .collect()
     }
 
-    /// Destroys everything and waits until it is gone.
+    /// Whether the disk of a desktop that persists is based on the template in this folder.
+    pub(crate) fn is_base(&self, template: &Path) -> bool {
+        let Ok(dirs) = std::fs::read_dir(&self.shared.desktops_dir) else { return true };
+        // What cannot be read may be.
+        dirs.flatten()
+            .any(|dir| read_config(&dir.path()).map_or(true, |c| c.persistent && c.template == template))
+    }
+
+    /// Whether the disk of a desktop that persists is based on this image.
+    pub(crate) fn is_kept(&self, image: &ImageDigest) -> bool {
+        let running = self.running();
+        let mut wishes = running.values().filter(|r| !r.task.is_finished()).map(|r| r.wish.borrow());
+        wishes.any(|w| w.desired.persistent && w.desired.template.image == *image)
+    }
+
+    /// Destroys everything but what persists, which is powered off, and waits until nothing runs any more.
     pub(crate) async fn destroy_all(&self) {
         {
             let _turn = self.turn();
             self.closing.store(true, Ordering::Relaxed);
-            self.running().values().for_each(destroy);
+            self.running().values().for_each(part);
         }
         self.tasks.close();
         self.tasks.wait().await;
@@ -227,15 +262,37 @@ impl Desktops {
 
 fn destroy(here: &Running) {
     here.wish.send_if_modified(|wish| {
-        let due = wish.desired.state == DesiredState::Running;
+        let due = wish.desired.state != DesiredState::Absent;
         wish.desired.state = DesiredState::Absent;
+        due
+    });
+}
+
+/// What becomes of it when the agent ends and nothing is to run on.
+fn part(here: &Running) {
+    if here.wish.borrow().desired.persistent {
+        here.wish.send_modify(|wish| wish.parting = true);
+    } else {
+        destroy(here);
+    }
+}
+
+/// Hands it a later wish. What its disk is based on and who it is do not change.
+fn change(here: &Running, desired: DesktopDesired) {
+    here.wish.send_if_modified(|wish| {
+        let due = wish.desired.state != DesiredState::Absent;
+        if due {
+            let DesktopDesired { template, identity, .. } = wish.desired.clone();
+            wish.desired = DesktopDesired { template, identity, ..desired };
+            wish.received_ms = now_ms();
+        }
         due
     });
 }
 
 /// A desktop outlives its template's description only if someone removed that; the desktop needs nothing from it any
 /// more but the open files that its QEMU holds.
-fn unknown_template(dir: &std::path::Path) -> TemplateSpec {
+fn unknown_template(dir: &Path) -> TemplateSpec {
     tracing::warn!(template = %dir.display(), "a desktop's template has no description");
     let zero = lucarne_control::spec::ImageDigest::try_from("0".repeat(64));
     TemplateSpec {

@@ -117,8 +117,8 @@ impl Hub {
     }
 
     /// A desktop was found on the disk.
-    pub(crate) fn adopt(&self, desktop: DesktopId, generation: u64) {
-        self.state().ledger.adopt(desktop, generation);
+    pub(crate) fn adopt(&self, desktop: DesktopId, generation: u64, wish: u64, persistent: bool) {
+        self.state().ledger.adopt(desktop, generation, wish, persistent);
     }
 
     /// Takes over what should be here: what is to be made and ended for it.

@@ -11,14 +11,17 @@
 
 mod accel;
 pub mod config;
+mod desktop_process;
 mod desktop_task;
 mod desktops;
+mod folder;
 mod followed;
 mod hub;
 mod link;
 mod machine;
 mod metrics;
 pub mod network;
+mod power;
 mod recordings;
 mod renewal;
 pub mod sim;

@@ -65,7 +65,7 @@ impl Machine for Node {
         self.desktops.apply(desired)?;
         let mut keep = desired.templates.clone();
         keep.extend(self.desktops.templates_in_use());
-        self.templates.retain(&keep);
+        self.templates.retain(&keep, |dir| self.desktops.is_base(dir));
         for spec in &desired.templates {
             let _ = self.templates.want(spec);
         }
@@ -73,6 +73,9 @@ impl Machine for Node {
     }
 
     fn delete_image(&self, digest: &ImageDigest) -> Option<String> {
+        if self.desktops.is_kept(digest) {
+            return Some("the disks of desktops on this host are based on it".to_owned());
+        }
         self.store.delete(digest).err().map(|e| error_chain(&e))
     }
 

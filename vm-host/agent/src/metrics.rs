@@ -19,8 +19,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Phases that are told also while no desktop is in them.
-const PHASES: [Phase; 6] =
-    [Phase::Placing, Phase::Preparing, Phase::Starting, Phase::Ready, Phase::Stopping, Phase::Failed];
+const PHASES: [Phase; 7] = [
+    Phase::Placing,
+    Phase::Preparing,
+    Phase::Starting,
+    Phase::Ready,
+    Phase::Stopping,
+    Phase::Off,
+    Phase::Failed,
+];
 
 /// The agent as monitoring sees it.
 pub(crate) struct Monitored {
@@ -47,7 +54,7 @@ impl Monitored {
     pub(crate) fn new(hub: Hub, dir: PathBuf) -> prometheus::Result<Self> {
         let registry = lucarne_metrics::registry(env!("CARGO_PKG_VERSION"))?;
         let vec = |name: &str, help: &str, label: &str| IntGaugeVec::new(Opts::new(name, help), &[label]);
-        let steps = "Time from the order to start a desktop to the end of each step of its fork, in seconds.";
+        let steps = "Time from the order to start a desktop to the end of each step of its fork, or of its boot, in seconds.";
         let steps = HistogramOpts::new("lucarne_desktop_start_seconds", steps).buckets(SECONDS.to_vec());
         let failures = "Desktops of this host that failed.";
         let monitored = Self {
@@ -111,6 +118,12 @@ impl Monitored {
         }
         let t = &desktop.timings;
         match desktop.phase {
+            // A guest that booted from its own disk loaded no template, and takes a hundred times as long.
+            Phase::Ready if t.loaded_ms.is_none() => {
+                if let Some(ms) = t.identity_ms {
+                    self.steps.with_label_values(&["boot"]).observe(ms / 1000.0);
+                }
+            }
             Phase::Ready => {
                 let steps = [
                     ("spawned", t.spawned_ms),

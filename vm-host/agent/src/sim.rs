@@ -8,7 +8,7 @@ use lucarne_control::DesktopId;
 use lucarne_control::agent::{
     Desired, DesktopDesired, DesktopObserved, Followed, HostFacts, TemplateObserved, TemplateState,
 };
-use lucarne_control::desktop::{Endpoint, ForkTimings, Phase};
+use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::link::Opened;
 use lucarne_control::spec::{ImageDigest, ImageInfo, TemplateSpec};
 use lucarne_ledger::{Order, Refusal};
@@ -28,6 +28,7 @@ const PICTURE: Duration = Duration::from_millis(90);
 const IDENTITY: Duration = Duration::from_millis(450);
 const TEMPLATE: Duration = Duration::from_millis(500);
 const DESTRUCTION: Duration = Duration::from_millis(150);
+const POWER_OFF: Duration = Duration::from_millis(300);
 
 /// The size of each.
 const CPUS: u32 = 64;
@@ -53,8 +54,8 @@ pub struct SimConfig {
 struct Pretended {
     hub: Hub,
     display: String,
-    /// What runs, and its generation.
-    desktops: Mutex<HashMap<DesktopId, u64>>,
+    /// What is here, with its generation and the wish that is acted on.
+    desktops: Mutex<HashMap<DesktopId, (u64, u64)>>,
     templates: Mutex<HashSet<TemplateSpec>>,
     /// What the ledger decides is obeyed in the order in which it was decided.
     turn: Mutex<()>,
@@ -105,30 +106,38 @@ impl Pretended {
         });
     }
 
+    /// Does what is wanted of one that is new, or wanted otherwise than before.
     fn begin(&self, desired: &DesktopDesired) {
-        let (desktop, generation) = (desired.desktop, desired.generation);
-        lock(&self.desktops).insert(desktop, generation);
-        self.after(PICTURE, move |me| me.steps(desktop, generation, Phase::Starting));
-        self.after(IDENTITY, move |me| me.steps(desktop, generation, Phase::Ready));
+        let (desktop, at) = (desired.desktop, (desired.generation, desired.wish));
+        let new = lock(&self.desktops).insert(desktop, at).is_none();
+        if desired.state == DesiredState::Running {
+            self.after(PICTURE, move |me| me.steps(desktop, at, Phase::Starting));
+            self.after(IDENTITY, move |me| me.steps(desktop, at, Phase::Ready));
+        } else {
+            if !new {
+                self.steps(desktop, at, Phase::Stopping);
+            }
+            self.after(POWER_OFF, move |me| me.steps(desktop, at, Phase::Off));
+        }
     }
 
-    fn steps(&self, desktop: DesktopId, generation: u64, phase: Phase) {
-        if lock(&self.desktops).get(&desktop) == Some(&generation) {
-            self.observe(desktop, generation, phase);
+    fn steps(&self, desktop: DesktopId, at: (u64, u64), phase: Phase) {
+        if lock(&self.desktops).get(&desktop) == Some(&at) {
+            self.observe(desktop, at, phase);
         }
     }
 
     fn end(&self, desktop: DesktopId) {
         // One that was never begun here is confirmed as well.
-        let generation = lock(&self.desktops).remove(&desktop).unwrap_or_default();
-        self.observe(desktop, generation, Phase::Stopping);
+        let at = lock(&self.desktops).remove(&desktop).unwrap_or_default();
+        self.observe(desktop, at, Phase::Stopping);
         self.after(DESTRUCTION, move |me| {
             let _turn = lock(&me.turn);
-            me.observe(desktop, generation, Phase::Stopped);
+            me.observe(desktop, at, Phase::Stopped);
         });
     }
 
-    fn observe(&self, desktop: DesktopId, generation: u64, phase: Phase) {
+    fn observe(&self, desktop: DesktopId, (generation, wish): (u64, u64), phase: Phase) {
         let ms = |d: Duration| Some(d.as_secs_f64() * 1000.0);
         let shown = matches!(phase, Phase::Starting | Phase::Ready);
         let timings = ForkTimings {
@@ -138,7 +147,7 @@ impl Pretended {
         };
         let endpoint = shown.then(|| Endpoint::Unix { path: self.display.clone() });
         let detail = "simulated".to_owned();
-        let seen = DesktopObserved { desktop, generation, wish: 0, phase, detail, endpoint, timings };
+        let seen = DesktopObserved { desktop, generation, wish, phase, detail, endpoint, timings };
         let orders = self.hub.desktop(seen);
         self.obey(orders);
     }
@@ -146,7 +155,7 @@ impl Pretended {
     fn obey(&self, orders: Vec<Order>) {
         for order in orders {
             match order {
-                Order::Begin(desktop) => self.begin(&desktop),
+                Order::Begin(desktop) | Order::Change(desktop) => self.begin(&desktop),
                 Order::End(desktop) => self.end(desktop),
                 Order::Stale { .. } | Order::Tell(_) => {}
             }

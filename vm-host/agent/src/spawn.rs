@@ -5,7 +5,7 @@ use lucarne_desktop::config::files;
 use lucarne_qemu::process::Credentials;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -39,7 +39,13 @@ pub(crate) fn desktop_process(
 ) -> io::Result<Child> {
     let display = bind(&dir.join(files::DISPLAY_SOCKET), credentials)?;
     let control = bind(&dir.join(files::CONTROL_SOCKET), credentials)?;
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(files::LOG))?;
+    // The folder is the desktop's user's: no link is followed out of it.
+    let plain = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .custom_flags(plain)
+        .open(dir.join(files::LOG))?;
     let mut command = Command::new(THIS_PROGRAM);
     command
         .arg0(program)

@@ -9,7 +9,7 @@ use lucarne_images::Store;
 use lucarne_qemu::template::TemplateRequest;
 use lucarne_qemu::{Accel, Qemu, Template};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -80,13 +80,18 @@ impl Templates {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where the template for `spec` is, once it is there.
+    pub(crate) fn folder(&self, spec: &TemplateSpec) -> PathBuf {
+        self.dir.join(Template::id(spec, self.accel, &self.qemu))
+    }
+
     /// The template for `spec`, which begins to be made if it is not there.
     pub(crate) fn want(self: &Arc<Self>, spec: &TemplateSpec) -> watch::Receiver<Availability> {
         let mut entries = self.entries();
         if let Some(entry) = entries.get(spec) {
             return entry.available.subscribe();
         }
-        let dir = self.dir.join(Template::id(spec, self.accel, &self.qemu));
+        let dir = self.folder(spec);
         let ready = Template::open(&dir).map(Arc::new);
         let begin = match &ready {
             Some(template) => Availability::Ready(template.clone()),
@@ -111,8 +116,8 @@ impl Templates {
     }
 
     /// Stops making what is neither wanted nor used by a desktop, and removes what has not been for [`LINGER`]; `keep`
-    /// lists both.
-    pub(crate) fn retain(&self, keep: &[TemplateSpec]) {
+    /// lists both. What disks are based on stays, even if another QEMU has made it.
+    pub(crate) fn retain(&self, keep: &[TemplateSpec], is_base: impl Fn(&Path) -> bool) {
         let mut entries = self.entries();
         let gone: Vec<TemplateSpec> = entries.keys().filter(|s| !keep.contains(s)).cloned().collect();
         for spec in gone {
@@ -134,7 +139,12 @@ impl Templates {
             if since.entry(name.clone()).or_insert_with(Instant::now).elapsed() < LINGER {
                 continue;
             }
-            match std::fs::remove_dir_all(self.dir.join(&name)) {
+            let dir = self.dir.join(&name);
+            if is_base(&dir) {
+                since.remove(&name);
+                continue;
+            }
+            match std::fs::remove_dir_all(dir) {
                 Ok(()) => tracing::info!(template = %name, "removed a template that nothing uses"),
                 Err(error) => tracing::warn!(template = %name, %error, "a template could not be removed"),
             }

@@ -3,7 +3,7 @@
 //! It knows nothing of how a status comes about or of what stopping takes.
 
 use crate::control::{Command, Status};
-use crate::desktop::Desktop;
+use crate::desktop::{Desktop, Ending};
 use lucarne_control::desktop::Phase;
 use std::io;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ async fn serve_agent(stream: UnixStream, desktop: Arc<Desktop>) {
     }
 }
 
-/// Sends the status at once and after each change, `stopped` last.
+/// Sends the status at once and after each change, `stopped` or `off` last.
 async fn tell(
     write: &mut (impl AsyncWriteExt + Unpin),
     status: &mut watch::Receiver<Status>,
@@ -72,7 +72,7 @@ async fn tell(
         };
         line.push(b'\n');
         write.write_all(&line).await?;
-        if phase == Phase::Stopped || status.changed().await.is_err() {
+        if matches!(phase, Phase::Stopped | Phase::Off) || status.changed().await.is_err() {
             return Ok(());
         }
     }
@@ -87,8 +87,8 @@ async fn hear(mut read: impl AsyncBufRead + Unpin, desktop: &Desktop) -> io::Res
             if line.len() as u64 == MAX_LINE {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the agent sent an endless line"));
             }
-            if desktop.is_stopping() {
-                // It said "stop" and closed its side: it still wants to hear the outcome.
+            if desktop.is_ending() {
+                // It said what it wants and closed its side: it still wants to hear the outcome.
                 desktop.stopped().await;
                 std::future::pending::<()>().await;
             }
@@ -97,7 +97,11 @@ async fn hear(mut read: impl AsyncBufRead + Unpin, desktop: &Desktop) -> io::Res
         match serde_json::from_slice(&line) {
             Ok(Command::Stop) => {
                 tracing::info!("the agent wants this desktop stopped");
-                desktop.stop();
+                desktop.end(Ending::Stop);
+            }
+            Ok(Command::PowerOff) => {
+                tracing::info!("the agent wants this desktop powered off");
+                desktop.end(Ending::PowerOff);
             }
             Err(error) => {
                 return Err(io::Error::new(

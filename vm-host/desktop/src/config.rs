@@ -1,6 +1,6 @@
 //! What a desktop process is told when it starts: `desktop.json` in the desktop's folder, written by the host agent.
 
-use lucarne_control::desktop::Identity;
+use lucarne_control::desktop::{DesiredState, Identity};
 use lucarne_control::ids::{DesktopId, PoolId};
 use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
 use lucarne_qemu::Accel;
@@ -55,6 +55,22 @@ pub struct DesktopConfig {
     /// Whose recordings count together.
     #[serde(default)]
     pub pool: Option<PoolId>,
+    /// It outlives its guest: one that ends is powered off, and boots again from its disk.
+    #[serde(default)]
+    pub persistent: bool,
+    /// The last wish that the agent followed, and what was wanted.
+    #[serde(default)]
+    pub wish: u64,
+    /// What was wanted.
+    #[serde(default = "running")]
+    pub state: DesiredState,
+    /// The wish that it is started for. A guest is started once for each, however often its process is.
+    #[serde(default)]
+    pub start: u64,
+}
+
+fn running() -> DesiredState {
+    DesiredState::Running
 }
 
 /// `done.json`: written once each step is done, so that a process that takes over neither repeats nor forgets one.
@@ -66,6 +82,21 @@ pub struct Done {
     /// The guest has its identity.
     #[serde(default)]
     pub identified: bool,
+    /// A guest had its identity once: the disk is its user's from then on.
+    #[serde(default)]
+    pub made: bool,
+    /// [`DesktopConfig::start`] when QEMU was started last.
+    #[serde(default)]
+    pub started: u64,
+    /// It was started to boot from its disk.
+    #[serde(default)]
+    pub booted: bool,
+    /// The run of the host's kernel in which it was started (`/proc/sys/kernel/random/boot_id`).
+    #[serde(default)]
+    pub host_boot: String,
+    /// How it ended, where the process saw that.
+    #[serde(default)]
+    pub ended: Option<String>,
     /// How long the steps took.
     #[serde(default)]
     pub timings: lucarne_control::desktop::ForkTimings,

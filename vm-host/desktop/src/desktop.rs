@@ -1,8 +1,8 @@
 //! What the parts of one desktop process share: the picture, the input gate, the clipboard, the sound, the status, and
-//! the wish to stop.
+//! the wish to end.
 //!
 //! ```text
-//!             ┌─► agents   (status out, stop in)
+//!             ┌─► agents   (status out, the wish to end in)
 //! Desktop ────┼─► viewers  (picture and sound out, input in, copied text both ways)
 //!             └─► life     (the only one that changes the phase)
 //! ```
@@ -26,6 +26,15 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
+/// How a guest is to end; the later is the stronger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ending {
+    /// As its user would end it, and its disk is kept.
+    PowerOff,
+    /// At once.
+    Stop,
+}
+
 /// One desktop, as its process sees it.
 pub(crate) struct Desktop {
     pub(crate) id: DesktopId,
@@ -44,7 +53,7 @@ pub(crate) struct Desktop {
     pub(crate) recording: Recording,
     vm: watch::Sender<Option<Arc<dyn Vm>>>,
     status: watch::Sender<Status>,
-    stop: watch::Sender<bool>,
+    ending: watch::Sender<Option<Ending>>,
     requested_at_ms: f64,
 }
 
@@ -70,7 +79,7 @@ impl Desktop {
             recording: Recording::new(config.recording),
             vm: watch::Sender::new(None),
             status: watch::Sender::new(status),
-            stop: watch::Sender::new(false),
+            ending: watch::Sender::new(None),
             requested_at_ms: config.requested_at_ms,
         })
     }
@@ -131,25 +140,36 @@ impl Desktop {
         (ms * 1000.0).round() / 1000.0
     }
 
-    /// An agent wants the desktop destroyed.
-    pub(crate) fn stop(&self) {
-        self.stop.send_replace(true);
+    /// An agent wants the guest ended.
+    pub(crate) fn end(&self, how: Ending) {
+        self.ending.send_modify(|ending| *ending = (*ending).max(Some(how)));
     }
 
     /// Whether one does.
-    pub(crate) fn is_stopping(&self) -> bool {
-        *self.stop.borrow()
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.borrow().is_some()
     }
 
-    /// Waits until one does.
+    /// Waits until one does, and says how.
+    pub(crate) async fn end_wanted(&self) -> Ending {
+        let wanted = self.ending.subscribe().wait_for(Option::is_some).await.ok().and_then(|ending| *ending);
+        match wanted {
+            Some(ending) => ending,
+            // Cannot be: the sender lives as long as `self`.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until one wants it ended at once.
     pub(crate) async fn stop_wanted(&self) {
         // The sender lives as long as `self`.
-        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+        let _ = self.ending.subscribe().wait_for(|ending| *ending == Some(Ending::Stop)).await;
     }
 
-    /// Waits until the phase is `stopped`.
+    /// Waits until the phase is `stopped` or `off`, after which there is none.
     pub(crate) async fn stopped(&self) {
-        let _ = self.status.subscribe().wait_for(|s| s.phase == Phase::Stopped).await;
+        let over = |s: &Status| matches!(s.phase, Phase::Stopped | Phase::Off);
+        let _ = self.status.subscribe().wait_for(over).await;
     }
 
     /// Waits until there is nothing to view any more, or nobody may, and says why, for the viewer.

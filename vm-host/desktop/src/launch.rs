@@ -3,14 +3,15 @@
 //! Nothing else in this crate knows which hypervisor runs. Whether to fork or to take over is not decided here but in
 //! [`crate::life`].
 
-use crate::config::DesktopConfig;
+use crate::config::{DesktopConfig, Done};
+use crate::control::POWER_OFF_LIMIT;
 use crate::error::chain;
 use async_trait::async_trait;
 use lucarne_control::spec::NetworkPolicy;
 use lucarne_driver::{DisplaySink, Vm};
 use lucarne_qemu::process::Process;
 use lucarne_qemu::template::IdentityMethod;
-use lucarne_qemu::vm::ForkError;
+use lucarne_qemu::vm::{ForkError, ForkSteps, Origin};
 use lucarne_qemu::{ForkRequest, Qemu, QemuVm, Template};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use std::time::{Duration, Instant};
 /// within milliseconds; on a host that swaps it takes seconds.
 const ADOPT_LIMIT: Duration = Duration::from_secs(15);
 
-/// A guest that was just forked: it runs, without an identity and with its network unplugged.
+/// A guest that was just forked or powered on: it runs, without an identity and with its network unplugged.
 pub struct Forked {
     /// The guest.
     pub vm: Arc<dyn Vm>,
     /// When the hypervisor ran.
     pub spawned: Instant,
-    /// When it had loaded the template.
-    pub loaded: Instant,
+    /// When it had loaded the template, from which a guest that boots takes nothing.
+    pub loaded: Option<Instant>,
     /// When the guest ran.
     pub running: Instant,
 }
@@ -47,6 +48,17 @@ pub trait Launcher: Send + Sync {
     /// It does not run; nothing of it is left running.
     async fn fork(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String>;
 
+    /// Powers it on, to boot from the disk that an earlier guest has left.
+    ///
+    /// # Errors
+    /// It does not run; nothing of it is left running, and its disk is as it was.
+    async fn boot(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String>;
+
+    /// How long a guest may take to power off.
+    fn power_off_limit(&self) -> Duration {
+        POWER_OFF_LIMIT
+    }
+
     /// Ends what runs for this desktop, if anything does, whoever started it, and waits until it has ended.
     async fn clear(&self);
 }
@@ -57,12 +69,14 @@ pub(crate) struct QemuLauncher {
     config: DesktopConfig,
     /// The guest has its identity already, so how it would be given does not matter.
     identified: bool,
+    /// The guest booted from its disk.
+    booted: bool,
 }
 
 impl QemuLauncher {
     /// For the desktop in `dir`, absolute and without symbolic links.
-    pub(crate) fn new(dir: PathBuf, config: DesktopConfig, identified: bool) -> Self {
-        Self { dir, config, identified }
+    pub(crate) fn new(dir: PathBuf, config: DesktopConfig, done: &Done) -> Self {
+        Self { dir, config, identified: done.identified, booted: done.booted }
     }
 
     fn template(&self) -> Result<Template, String> {
@@ -77,6 +91,29 @@ impl QemuLauncher {
     fn networked(&self) -> bool {
         self.config.network == NetworkPolicy::User
     }
+
+    fn qemu(&self) -> Qemu {
+        Qemu { path: self.config.qemu.clone(), version: self.config.qemu_version.clone() }
+    }
+
+    fn request<'a>(&'a self, template: &'a Template, qemu: &'a Qemu) -> ForkRequest<'a> {
+        ForkRequest {
+            qemu,
+            accel: self.config.accel,
+            template,
+            dir: &self.dir,
+            name: format!("lucarne-{}", self.config.desktop),
+            mac: self.config.identity.mac.clone(),
+            network: self.networked(),
+            persistent: self.config.persistent,
+        }
+    }
+}
+
+fn forked(started: Result<(QemuVm, ForkSteps), ForkError>) -> Result<Forked, String> {
+    let (vm, steps) = started.map_err(|error| chain(&error))?;
+    tracing::info!(pid = vm.pid(), "the guest runs");
+    Ok(Forked { vm: Arc::new(vm), spawned: steps.spawned, loaded: steps.loaded, running: steps.running })
 }
 
 #[async_trait]
@@ -85,14 +122,16 @@ impl Launcher for QemuLauncher {
         if Process::adopt(&self.dir).is_none() {
             return Ok(None);
         }
-        let method = match self.template() {
+        let identity = match self.template() {
             Ok(template) => template.meta.identity,
             Err(_) if self.identified => IdentityMethod::GuestAgent,
             Err(why) => return Err(why),
         };
+        let (persistent, booted) = (self.config.persistent, self.booted);
+        let origin = Origin { identity, network: self.networked(), persistent, booted };
         let attempts = async {
             loop {
-                match QemuVm::adopt(&self.dir, method, self.networked(), sink.clone()).await {
+                match QemuVm::adopt(&self.dir, origin, sink.clone()).await {
                     Ok(vm) => return Ok(Some(Arc::new(vm) as Arc<dyn Vm>)),
                     Err(ForkError::NothingToAdopt(_)) => return Ok(None),
                     Err(error) if Process::adopt(&self.dir).is_none() => {
@@ -113,20 +152,14 @@ impl Launcher for QemuLauncher {
     }
 
     async fn fork(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
-        let template = self.template()?;
-        let qemu = Qemu { path: self.config.qemu.clone(), version: self.config.qemu_version.clone() };
-        let request = ForkRequest {
-            qemu: &qemu,
-            accel: self.config.accel,
-            template: &template,
-            dir: &self.dir,
-            name: format!("lucarne-{}", self.config.desktop),
-            mac: self.config.identity.mac.clone(),
-            network: self.networked(),
-        };
-        let (vm, steps) = QemuVm::fork(&request, sink).await.map_err(|error| chain(&error))?;
-        tracing::info!(pid = vm.pid(), "the guest runs");
-        Ok(Forked { vm: Arc::new(vm), spawned: steps.spawned, loaded: steps.loaded, running: steps.running })
+        let (template, qemu) = (self.template()?, self.qemu());
+        forked(QemuVm::fork(&self.request(&template, &qemu), sink).await)
+    }
+
+    async fn boot(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
+        // The disk is based on its template's.
+        let (template, qemu) = (self.template()?, self.qemu());
+        forked(QemuVm::boot(&self.request(&template, &qemu), sink).await)
     }
 
     async fn clear(&self) {

@@ -37,4 +37,5 @@ mod tests;
 mod viewer;
 
 pub use error::DesktopError;
+pub use record::{is_made, read_plain};
 pub use run::{Sockets, run, run_in, serve};

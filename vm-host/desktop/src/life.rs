@@ -2,23 +2,30 @@
 //!
 //! ```text
 //!           ┌─ one runs ──────────► adopt ─┐            ┌─ identity done ─► open the gate
-//! launch ───┼─ none ran yet ──────► fork ──┴─► starting ┤                        │
-//!           └─ one ran, is gone ──► failed              └─ identify ─────────────┴─► ready
+//! launch ───┼─ none ran yet ──────► fork ──┼─► starting ┤                        │
+//!           ├─ off, a later wish ─► boot ──┘            └─ identify ─────────────┴─► ready
+//!           └─ one ran, is gone ──► failed, or off where it persists
 //!
 //! failed: the fork or the identity failed, or the guest has ended; the status is served until an agent says stop
 //! stop, in any state: stopping ─► the hypervisor is killed ─► stopped
+//! power off: stopping ─► the guest powers off, or the hypervisor is killed ─► off
 //! ```
 //!
 //! "Forked" is on the disk before the hypervisor starts, so a desktop is never forked twice: after a crash between the
-//! two the guest counts as lost, which costs the user a new click, while a second guest could cost data. It knows
-//! nothing of viewers and agents, and of no hypervisor.
+//! two the guest counts as lost, which costs the user a new click, while a second guest could cost data.
+//!
+//! A desktop that persists has a disk of its user's from its first identity on. What ends its guest then is never a failure: it
+//! is off, and boots once for each later wish of its agent. While it boots its user may type, because the identity that it waits for
+//! is on its disk already.
+//!
+//! This knows nothing of viewers and agents, and of no hypervisor.
 
 use crate::config::{DesktopConfig, Done};
-use crate::desktop::Desktop;
+use crate::desktop::{Desktop, Ending};
 use crate::error::chain;
 use crate::launch::{Forked, Launcher};
 use crate::record;
-use lucarne_control::desktop::Phase;
+use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_driver::{Button, InputEvent, Vm};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,11 +38,24 @@ const FORK_GRACE: Duration = Duration::from_secs(5);
 /// A guest that dies while it is given its identity is seen to be dead within this, and then that is what is reported.
 const DEATH_NOTICE: Duration = Duration::from_millis(500);
 
+/// Time between the askings of a guest to power off. One that boots hears nothing, and a user may have said no.
+const ASK_AGAIN: Duration = Duration::from_secs(20);
+
 /// How long the recording may take to its end. The host agent kills this process a little later.
 const RECORDING_END: Duration = Duration::from_secs(5);
 
 /// Keys that change what others do: left and right Ctrl, Shift, Alt and Meta.
 const MODIFIERS: [u32; 8] = [0x1d, 0x9d, 0x2a, 0x36, 0x38, 0xb8, 0xdb, 0xdc];
+
+/// How a life is over.
+enum Over {
+    /// It was to be ended at once.
+    Stopped,
+    /// The guest is off, in this way; its disk is kept.
+    Off(String),
+    /// For this reason.
+    Failed(String),
+}
 
 /// One virtual machine's life.
 pub(crate) struct Life<'a> {
@@ -47,15 +67,18 @@ pub(crate) struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// Lives it until an agent wants it stopped and it has ended. Mishaps are phases.
+    /// Lives it until an agent wants it stopped and it has ended, or until it is off. Mishaps are phases.
     pub(crate) async fn live(mut self) {
-        let outcome = self.run().await;
+        let mut over = self.run().await;
         self.desktop.gate.shut();
         self.desktop.clipboard.shut();
-        if let Err(why) = outcome {
+        if let Over::Failed(why) = over {
             tracing::error!(why, "the desktop failed");
             self.desktop.set_phase(Phase::Failed, why);
-            self.desktop.stop_wanted().await;
+            over = match self.desktop.end_wanted().await {
+                Ending::PowerOff => Over::Off("it was powered off".into()),
+                Ending::Stop => Over::Stopped,
+            };
         }
         self.desktop.set_phase(Phase::Stopping, "the virtual machine is being ended");
         if let Some(vm) = self.desktop.vm() {
@@ -65,81 +88,201 @@ impl Life<'_> {
         if tokio::time::timeout(RECORDING_END, self.desktop.recording.finished()).await.is_err() {
             tracing::error!("the recording did not end in time; its last blocks may be missing");
         }
-        self.desktop.set_phase(Phase::Stopped, "the virtual machine has ended");
+        match over {
+            Over::Off(how) => {
+                self.note_end(&how);
+                self.desktop.set_phase(Phase::Off, how);
+            }
+            Over::Stopped | Over::Failed(_) => {
+                self.desktop.set_phase(Phase::Stopped, "the virtual machine has ended");
+            }
+        }
     }
 
-    /// Returns when it is to be stopped, or with the reason when it failed.
-    async fn run(&mut self) -> Result<(), String> {
+    /// Returns when it is to be ended, or has ended.
+    async fn run(&mut self) -> Over {
         let desktop = self.desktop;
-        let Some(vm) = self.launch().await? else { return Ok(()) };
+        let vm = match self.launch().await {
+            Ok(vm) => vm,
+            Err(over) => return over,
+        };
         desktop.set_vm(vm.clone());
-        let gone = |how: String| format!("the virtual machine has ended: {how}");
-        tokio::select! {
+        if self.done.booted {
+            desktop.gate.open(vm.clone());
+        }
+        let given = tokio::select! {
             biased;
-            () = desktop.stop_wanted() => return Ok(()),
-            how = vm.ended() => return Err(gone(how)),
-            given = self.give_identity(&vm) => if let Err(why) = given {
-                if let Ok(how) = tokio::time::timeout(DEATH_NOTICE, vm.ended()).await {
-                    return Err(gone(how));
-                }
+            wanted = desktop.end_wanted() => return self.end(wanted, &vm).await,
+            how = vm.ended() => return self.gone(how),
+            given = self.give_identity(&vm) => given,
+        };
+        let mut detail = "the desktop runs".to_owned();
+        if let Err(why) = given {
+            if let Ok(how) = tokio::time::timeout(DEATH_NOTICE, vm.ended()).await {
+                return self.gone(how);
+            }
+            if !self.done.booted {
                 // Without its own identity it would be its template's twin: it must not be used.
                 vm.kill().await;
-                return Err(why);
-            },
+                return Over::Failed(why);
+            }
+            tracing::warn!(why, "the guest goes on with the identity of its disk");
+            detail = format!("the desktop runs with the identity of its disk: {why}");
+            if let Err(error) = vm.connect_network().await {
+                tracing::warn!(error = chain(&error), "it stays without a network");
+            }
         }
         desktop.gate.open(vm.clone());
         desktop.clipboard.open(vm.clone());
         if let Some(audio) = &desktop.audio {
             vm.connect_audio(audio.clone());
         }
-        desktop.set_phase(Phase::Ready, "the desktop runs");
+        desktop.set_phase(Phase::Ready, detail);
         tokio::select! {
             biased;
-            () = desktop.stop_wanted() => Ok(()),
-            how = vm.ended() => Err(gone(how)),
+            wanted = desktop.end_wanted() => self.end(wanted, &vm).await,
+            how = vm.ended() => self.gone(how),
         }
     }
 
-    /// The running guest; none when it is to be stopped. Whatever it leaves running, the caller clears up.
-    async fn launch(&mut self) -> Result<Option<Arc<dyn Vm>>, String> {
-        let sink = self.desktop.picture.clone();
+    /// Whether the disk is its user's, and is there for a next guest.
+    fn is_kept(&self) -> bool {
+        self.config.persistent && self.done.made
+    }
+
+    /// The guest has ended by itself.
+    fn gone(&self, how: String) -> Over {
+        if self.is_kept() {
+            Over::Off(how)
+        } else {
+            Over::Failed(format!("the virtual machine has ended: {how}"))
+        }
+    }
+
+    /// There is no guest, for this reason.
+    fn none(&self, why: String) -> Over {
+        if self.is_kept() { Over::Off(why) } else { Over::Failed(why) }
+    }
+
+    /// Ends a running guest as it is wanted. Whatever is left of it, the caller kills.
+    async fn end(&self, wanted: Ending, vm: &Arc<dyn Vm>) -> Over {
+        if wanted == Ending::Stop {
+            return Over::Stopped;
+        }
+        if !self.done.made {
+            // It has not taken anything of its user's yet.
+            return Over::Off("it was powered off before it was made".into());
+        }
+        self.desktop.set_phase(Phase::Stopping, "it is being powered off");
+        let asking = async {
+            loop {
+                if let Err(error) = vm.power_off().await {
+                    tracing::warn!(error = chain(&error), "the guest cannot be asked to power off");
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        let limit = self.launcher.power_off_limit();
+        tokio::select! {
+            biased;
+            () = self.desktop.stop_wanted() => Over::Stopped,
+            _ = vm.ended() => Over::Off("it was powered off".into()),
+            () = tokio::time::sleep(limit) => {
+                let how = format!("it did not power off within {} s and was switched off", limit.as_secs());
+                tracing::warn!(how, "the guest is killed");
+                Over::Off(how)
+            }
+            () = asking => unreachable!("it is asked again and again"),
+        }
+    }
+
+    /// Puts the guest's end on record. One that never had its identity leaves nothing: the next is forked.
+    fn note_end(&mut self, how: &str) {
+        if self.done.made {
+            self.done.ended = Some(how.to_owned());
+        } else {
+            self.done = Done::default();
+        }
+        if let Err(error) = record::write_done(&self.dir, &self.done) {
+            tracing::warn!(error = chain(&error), "how the guest ended is not on record");
+        }
+    }
+
+    /// The running guest. Whatever it leaves running, the caller clears up.
+    async fn launch(&mut self) -> Result<Arc<dyn Vm>, Over> {
+        let desktop = self.desktop;
+        let sink = desktop.picture.clone();
         let adopted = tokio::select! {
-            adopted = self.launcher.adopt(sink.clone()) => adopted?,
-            () = self.desktop.stop_wanted() => return Ok(None),
+            adopted = self.launcher.adopt(sink.clone()) => adopted.map_err(|why| self.none(why))?,
+            () = desktop.stop_wanted() => return Err(Over::Stopped),
         };
         if let Some(vm) = adopted {
             tracing::info!("a running virtual machine was taken over");
             release_leftovers(vm.as_ref());
-            return Ok(Some(vm));
+            return Ok(vm);
         }
-        if self.done.forked {
-            return Err(
-                "the virtual machine has ended: it does not run any more; log off for a fresh one".into()
-            );
+        if desktop.is_ending() {
+            return Err(Over::Off("it was powered off".into()));
         }
-        self.done.forked = true;
-        record::write_done(&self.dir, &self.done).map_err(|e| chain(&e))?;
-        let fork = self.launcher.fork(sink);
-        tokio::pin!(fork);
+        let boot = self.is_to_boot()?;
+        self.done = Done {
+            forked: true,
+            made: self.done.made,
+            started: self.config.start,
+            booted: boot,
+            host_boot: record::host_boot(),
+            ..Done::default()
+        };
+        record::write_done(&self.dir, &self.done).map_err(|e| self.none(chain(&e)))?;
+        if boot {
+            // Those of the guest before.
+            desktop.change(|status| status.timings = ForkTimings::default());
+        }
+        let start = if boot { self.launcher.boot(sink) } else { self.launcher.fork(sink) };
+        tokio::pin!(start);
         let forked = tokio::select! {
-            forked = &mut fork => forked?,
-            () = self.desktop.stop_wanted() => {
-                self.desktop.set_phase(Phase::Stopping, "the fork is being ended");
-                let _ = tokio::time::timeout(FORK_GRACE, &mut fork).await;
-                return Ok(None);
+            forked = &mut start => forked.map_err(|why| self.none(why))?,
+            wanted = desktop.end_wanted() => {
+                desktop.set_phase(Phase::Stopping, "the fork is being ended");
+                let _ = tokio::time::timeout(FORK_GRACE, &mut start).await;
+                return Err(match wanted {
+                    Ending::Stop => Over::Stopped,
+                    Ending::PowerOff => Over::Off("it was powered off before it ran".into()),
+                });
             }
         };
         self.note_steps(&forked);
-        Ok(Some(forked.vm))
+        Ok(forked.vm)
+    }
+
+    /// Whether a guest that does not run is to boot from its disk, and not to be forked; how it is over where it is to do neither.
+    fn is_to_boot(&self) -> Result<bool, Over> {
+        let done = &self.done;
+        if !done.forked {
+            return Ok(false);
+        }
+        if !self.is_kept() {
+            let why = "the virtual machine has ended: it does not run any more; log off for a fresh one";
+            return Err(Over::Failed(why.into()));
+        }
+        if self.config.start > done.started {
+            return Ok(true);
+        }
+        Err(Over::Off(match &done.ended {
+            Some(how) => how.clone(),
+            None if done.host_boot != record::host_boot() => "its host was started again".into(),
+            None => "QEMU ended: it does not run any more".into(),
+        }))
     }
 
     fn note_steps(&self, forked: &Forked) {
         let since = |at| Some(self.desktop.since_request(at));
         self.desktop.change(|status| {
             status.timings.spawned_ms = since(forked.spawned);
-            status.timings.loaded_ms = since(forked.loaded);
+            status.timings.loaded_ms = forked.loaded.and_then(since);
             status.timings.running_ms = since(forked.running);
-            status.detail = "the guest gets its identity".into();
+            let booted = self.done.booted;
+            status.detail = if booted { "the guest boots" } else { "the guest gets its identity" }.into();
         });
     }
 
@@ -153,13 +296,19 @@ impl Life<'_> {
         self.desktop.change(|status| status.timings.identity_ms = at);
         self.done.identified = true;
         self.done.timings = self.desktop.status().borrow().timings;
-        // Not waited for: if it gets lost, the next process only gives the identity again.
-        let (dir, done) = (self.dir.clone(), self.done.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = record::write_done(&dir, &done) {
-                tracing::warn!(error = chain(&error), "the guest's identity is not on record");
-            }
+        let (dir, mut done) = (self.dir.clone(), self.done.clone());
+        done.made = true;
+        let written = tokio::task::spawn_blocking(move || {
+            record::write_done(&dir, &done).inspect_err(|error| {
+                tracing::warn!(error = chain(error), "the guest's identity is not on record");
+            })
         });
+        // What its user does from now on is kept only if this is on the disk. Of a desktop that does not persist it is not waited for:
+        // if it gets lost, the next process only gives the identity again.
+        if self.config.persistent && !self.done.made {
+            written.await.map_err(|e| chain(&e))?.map_err(|e| chain(&e))?;
+        }
+        self.done.made = true;
         Ok(())
     }
 }

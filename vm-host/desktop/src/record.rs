@@ -6,8 +6,30 @@
 use crate::config::{DesktopConfig, Done, files};
 use crate::error::DesktopError;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// The longest of these files, bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads a small file of a desktop's folder, which is its user's: a link or a pipe in its place is an error, and nothing that
+/// the host agent follows or waits for.
+///
+/// # Errors
+/// It cannot be read, or is no such file.
+pub fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    // Their numbers are small.
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() || about.len() > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no small file"));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut text)?;
+    Ok(text)
+}
 
 /// Reads `desktop.json`.
 ///
@@ -15,7 +37,7 @@ use std::path::Path;
 /// It is missing or broken.
 pub(crate) fn read_config(dir: &Path) -> Result<DesktopConfig, DesktopError> {
     let path = dir.join(files::CONFIG);
-    let text = match std::fs::read(&path) {
+    let text = match read_plain(&path) {
         Ok(text) => text,
         Err(source) => return Err(DesktopError::ReadConfig { path, source }),
     };
@@ -28,7 +50,7 @@ pub(crate) fn read_config(dir: &Path) -> Result<DesktopConfig, DesktopError> {
 /// It is there and cannot be read. Taking that for "nothing is done" could start a second guest.
 pub(crate) fn read_done(dir: &Path) -> Result<Done, DesktopError> {
     let path = dir.join(files::DONE);
-    match std::fs::read(&path) {
+    match read_plain(&path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|source| DesktopError::BadFile { path, source }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Done::default()),
         Err(source) => Err(DesktopError::ReadConfig { path, source }),
@@ -50,6 +72,17 @@ pub(crate) fn write_done(dir: &Path, done: &Done) -> Result<(), DesktopError> {
         File::open(dir)?.sync_all()
     };
     write().map_err(|source| DesktopError::WriteDone { path: path.clone(), source })
+}
+
+/// Whether the desktop in this folder has had its identity: its disk is then its user's. What cannot be read counts as if it had.
+#[must_use]
+pub fn is_made(dir: &Path) -> bool {
+    read_done(dir).map_or(true, |done| done.made)
+}
+
+/// Which run of this machine's kernel it is; empty where the kernel does not say.
+pub(crate) fn host_boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

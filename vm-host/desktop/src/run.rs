@@ -95,7 +95,7 @@ fn inherited_file(descriptor: i32) -> Result<File, DesktopError> {
 /// Runs the desktop in `dir` with the sockets that the host agent passed as these descriptors: what `lucarne desktop`
 /// does.
 ///
-/// Returns once an agent has said stop and the virtual machine has ended. Needs a multi-threaded runtime, so that
+/// Returns once an agent has said stop and the virtual machine has ended, or what persists is powered off. Needs a multi-threaded runtime, so that
 /// encoding for viewers does not hold up the guest.
 ///
 /// # Errors
@@ -119,7 +119,7 @@ pub async fn run(
 pub async fn run_in(dir: PathBuf, sockets: Sockets) -> Result<(), DesktopError> {
     let config = record::read_config(&dir)?;
     let done = record::read_done(&dir)?;
-    let launcher = QemuLauncher::new(dir.clone(), config.clone(), done.identified);
+    let launcher = QemuLauncher::new(dir.clone(), config.clone(), &done);
     serve(dir, config, done, sockets, &launcher).await
 }
 

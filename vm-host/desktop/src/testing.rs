@@ -4,13 +4,14 @@
 use crate::config::DesktopConfig;
 use crate::launch::{Forked, Launcher};
 use async_trait::async_trait;
-use lucarne_control::desktop::Identity;
+use lucarne_control::desktop::{DesiredState, Identity};
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
 use lucarne_driver::{
     AudioSink, Capabilities, ClipboardSink, DisplayArea, DisplaySink, Frame, InputEvent, MAX_DISPLAYS,
     Origin, Vm, VmError,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub(crate) struct FakeVm {
     /// Where it plays to.
     audio: Mutex<Option<Arc<dyn AudioSink>>>,
     capabilities: Capabilities,
+    /// It does not power off when it is asked to.
+    pub(crate) stubborn: AtomicBool,
 }
 
 impl FakeVm {
@@ -60,6 +63,7 @@ impl FakeVm {
                 clipboard: true,
                 audio: true,
             },
+            stubborn: AtomicBool::new(false),
         })
     }
 
@@ -145,6 +149,14 @@ impl Vm for FakeVm {
         *self.audio.lock().unwrap() = Some(sink);
     }
 
+    async fn power_off(&self) -> Result<(), VmError> {
+        self.note("power off");
+        if !self.stubborn.load(Ordering::Relaxed) {
+            self.end("it was powered off from within");
+        }
+        Ok(())
+    }
+
     async fn ended(&self) -> String {
         self.ended.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
     }
@@ -166,11 +178,32 @@ pub(crate) struct FakeLauncher {
     pub(crate) fork_waits: Option<Arc<tokio::sync::Notify>>,
     /// Where the driver puts frames.
     pub(crate) sink: Mutex<Option<Arc<dyn DisplaySink>>>,
+    /// How long it waits for a guest to power off.
+    pub(crate) power_off_limit: Duration,
 }
 
 impl FakeLauncher {
     pub(crate) fn new() -> Self {
-        Self { vm: FakeVm::new(), running: false, failure: None, fork_waits: None, sink: Mutex::default() }
+        Self {
+            vm: FakeVm::new(),
+            running: false,
+            failure: None,
+            fork_waits: None,
+            sink: Mutex::default(),
+            power_off_limit: PATIENCE,
+        }
+    }
+
+    async fn start(&self, sink: Arc<dyn DisplaySink>, loads: bool) -> Result<Forked, String> {
+        if let Some(wait) = &self.fork_waits {
+            wait.notified().await;
+        }
+        if let Some(why) = &self.failure {
+            return Err(why.clone());
+        }
+        *self.sink.lock().unwrap() = Some(sink);
+        let now = Instant::now();
+        Ok(Forked { vm: self.vm.clone(), spawned: now, loaded: loads.then_some(now), running: now })
     }
 }
 
@@ -187,15 +220,16 @@ impl Launcher for FakeLauncher {
 
     async fn fork(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
         self.vm.note("fork");
-        if let Some(wait) = &self.fork_waits {
-            wait.notified().await;
-        }
-        if let Some(why) = &self.failure {
-            return Err(why.clone());
-        }
-        *self.sink.lock().unwrap() = Some(sink);
-        let now = Instant::now();
-        Ok(Forked { vm: self.vm.clone(), spawned: now, loaded: now, running: now })
+        self.start(sink, true).await
+    }
+
+    async fn boot(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
+        self.vm.note("boot");
+        self.start(sink, false).await
+    }
+
+    fn power_off_limit(&self) -> Duration {
+        self.power_off_limit
     }
 
     async fn clear(&self) {
@@ -224,6 +258,10 @@ pub(crate) fn config() -> DesktopConfig {
         requested_at_ms: now.as_secs_f64() * 1000.0,
         recording: RecordingPolicy::default(),
         pool: None,
+        persistent: false,
+        wish: 0,
+        state: DesiredState::Running,
+        start: 0,
     }
 }
 

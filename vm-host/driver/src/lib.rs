@@ -233,10 +233,11 @@ pub trait Vm: Send + Sync {
     /// Queues input; never waits. Of a guest that does not keep up, what cannot wait any more is dropped, but no release of
     /// a key or button.
     fn input(&self, event: InputEvent);
-    /// Makes a clone its own machine: host name, machine id, clock, entropy, SSH host keys.
+    /// Makes a clone its own machine: host name, machine id, clock, entropy, SSH host keys. One that booted from its own disk is
+    /// given the same again, once it is up.
     ///
     /// # Errors
-    /// When the guest does not take it; the clone must then not be used.
+    /// When the guest does not take it; the clone must then not be used, unless it has it on its disk.
     async fn identify(&self, identity: &Identity) -> Result<(), VmError>;
     /// Plugs in the network's cable.
     ///
@@ -258,6 +259,11 @@ pub trait Vm: Send + Sync {
     /// Begins to hand out what the guest plays; never waits. To be called once; does nothing without
     /// [`Capabilities::audio`].
     fn connect_audio(&self, sink: Arc<dyn AudioSink>);
+    /// Asks the guest to power off as its user would, and does not wait until it has. It may not heed it, and may be asked again.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    async fn power_off(&self) -> Result<(), VmError>;
     /// Waits until the guest has ended and says how.
     async fn ended(&self) -> String;
     /// Ends the guest at once, without asking it, and waits until it has ended.

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Order {
     /// Make this desktop. What was followed has to be on the disk before it runs.
     Begin(DesktopDesired),
+    /// Power it off, or start it again: a later wish for a desktop that persists and is here. The wish has to be on the
+    /// disk before it is acted on.
+    Change(DesktopDesired),
     /// End it and destroy what it has; [`Ledger::observe`] is told when it is gone.
     End(DesktopId),
     /// Tell the broker.
@@ -65,6 +68,10 @@ enum State {
 #[derive(Clone, Debug)]
 struct Entry {
     generation: u64,
+    /// The last wish that was followed.
+    wish: u64,
+    /// It outlives its guest.
+    persistent: bool,
     state: State,
     seen: DesktopObserved,
     /// To be made when this one is gone.
@@ -78,11 +85,11 @@ pub struct Ledger {
     desktops: BTreeMap<DesktopId, Entry>,
 }
 
-fn sight(desktop: DesktopId, generation: u64, phase: Phase, detail: &str) -> DesktopObserved {
+fn sight(desktop: DesktopId, generation: u64, wish: u64, phase: Phase, detail: &str) -> DesktopObserved {
     DesktopObserved {
         desktop,
         generation,
-        wish: 0,
+        wish,
         phase,
         detail: detail.to_owned(),
         endpoint: None,
@@ -103,10 +110,11 @@ impl Ledger {
         self.followed
     }
 
-    /// A desktop that was made before, found on the disk.
-    pub fn adopt(&mut self, desktop: DesktopId, generation: u64) {
-        let seen = sight(desktop, generation, Phase::Starting, "its host's agent was started again");
-        self.desktops.insert(desktop, Entry { generation, state: State::Here, seen, next: None });
+    /// A desktop that was made before, found on the disk with the last wish that was followed.
+    pub fn adopt(&mut self, desktop: DesktopId, generation: u64, wish: u64, persistent: bool) {
+        let seen = sight(desktop, generation, wish, Phase::Starting, "its host's agent was started again");
+        let entry = Entry { generation, wish, persistent, state: State::Here, seen, next: None };
+        self.desktops.insert(desktop, entry);
     }
 
     /// All desktops: what `Observed` lists when it is complete.
@@ -202,43 +210,64 @@ impl Ledger {
                     }
                 }
             }
-        } else if !wanted && entry.state == State::Here && !mutant("a host keeps what is to be destroyed") {
+        } else if told.state == DesiredState::Absent
+            && entry.state == State::Here
+            && !mutant("a host keeps what is to be destroyed")
+        {
+            entry.wish = entry.wish.max(told.wish);
             entry.state = State::Ending;
             orders.push(Order::End(told.desktop));
         } else if !wanted && entry.state == State::Gone {
             // Who asks has not heard it, or has decided since.
             orders.push(Order::Tell(entry.seen.clone()));
+        } else if told.state != DesiredState::Absent && entry.state == State::Here && entry.persistent {
+            if told.wish > entry.wish {
+                entry.wish = told.wish;
+                orders.push(Order::Change(told.clone()));
+            } else if told.wish < entry.wish || entry.seen.phase == Phase::Off {
+                // Who asks has not heard what became of this wish, or that there was a later one.
+                orders.push(Order::Tell(entry.seen.clone()));
+            }
         }
     }
 
     /// A desktop that is not here, or not any more, is asked for.
     fn new_here(&mut self, told: &DesktopDesired, orders: &mut Vec<Order>) {
-        let DesktopDesired { desktop, generation, .. } = *told;
-        let wanted = told.state == DesiredState::Running;
+        let DesktopDesired { desktop, generation, wish, persistent, .. } = *told;
+        let wanted = match told.state {
+            DesiredState::Running => true,
+            // Made, so that it is on the disk, and not started yet.
+            DesiredState::Off => persistent,
+            DesiredState::Absent => false,
+        };
         let fresh = told.fresh || mutant("a host makes anew what it has lost");
         let (state, seen) = if wanted && fresh {
             orders.push(Order::Begin(told.clone()));
-            (State::Here, sight(desktop, generation, Phase::Placing, "its host was told to make it"))
+            (State::Here, sight(desktop, generation, wish, Phase::Placing, "its host was told to make it"))
         } else {
             let why = if wanted { "its host does not have it any more" } else { "" };
-            let seen = sight(desktop, generation, Phase::Stopped, why);
+            let seen = sight(desktop, generation, wish, Phase::Stopped, why);
             orders.push(Order::Tell(seen.clone()));
             (State::Gone, seen)
         };
         if mutant("a host lists a desktop only once it runs") && state == State::Here {
             return;
         }
-        self.desktops.insert(desktop, Entry { generation, state, seen, next: None });
+        self.desktops.insert(desktop, Entry { generation, wish, persistent, state, seen, next: None });
     }
 
     /// Takes over what became of a desktop: `Stopped` says that it is gone with its data. What is said of another
-    /// generation than the one that is here is not of interest.
-    pub fn observe(&mut self, seen: DesktopObserved) -> Vec<Order> {
+    /// generation than the one that is here is not of interest. Its wish is the one that it is about; the end of a desktop
+    /// is about the last.
+    pub fn observe(&mut self, mut seen: DesktopObserved) -> Vec<Order> {
         let desktop = seen.desktop;
         if mutant("a host lists a desktop only once it runs") && !self.desktops.contains_key(&desktop) {
-            self.adopt(desktop, seen.generation);
+            self.adopt(desktop, seen.generation, seen.wish, false);
         }
         let Some(entry) = self.desktops.get_mut(&desktop) else { return Vec::new() };
+        if entry.state == State::Ending && matches!(seen.phase, Phase::Stopping | Phase::Stopped) {
+            seen.wish = entry.wish;
+        }
         if entry.generation != seen.generation || entry.state == State::Gone || entry.seen == seen {
             return Vec::new();
         }

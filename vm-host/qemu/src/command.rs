@@ -69,6 +69,8 @@ pub enum Memory {
     Template(PathBuf),
     /// The clone maps this file privately: it reads the template's pages and keeps its own.
     Clone(PathBuf),
+    /// Its own, empty at first: it boots from its disk.
+    Own,
 }
 
 /// Where the guest starts from.
@@ -76,6 +78,8 @@ pub enum Memory {
 pub enum Start {
     /// Power on.
     Boot,
+    /// Power on, and wait for `cont`.
+    Held,
     /// Wait for a device state (`migrate-incoming`), then for `cont`.
     Incoming,
 }
@@ -193,6 +197,8 @@ impl Machine<'_> {
         arg("pidfile", files::PID.into());
         if self.start == Start::Incoming {
             arg("incoming", "defer".into());
+        }
+        if self.start != Start::Boot {
             arg("S", String::new());
         }
         args
@@ -208,6 +214,7 @@ impl Machine<'_> {
                 "memory-backend-file,id=mem,size={size}M,share=off,readonly=on,rom=off,mem-path={}",
                 escape(path)
             ),
+            Memory::Own => format!("memory-backend-ram,id=mem,size={size}M"),
         }
     }
 }
@@ -245,6 +252,11 @@ mod tests {
         let template = arguments(Memory::Template("/t/mem".into()), Start::Boot, true);
         let clone = arguments(Memory::Clone("/t/mem".into()), Start::Incoming, false);
         assert_eq!(devices(&template), devices(&clone));
+        assert_eq!(
+            devices(&template),
+            devices(&arguments(Memory::Own, Start::Held, true)),
+            "nor does a boot change it"
+        );
         assert!(!devices(&clone).is_empty());
     }
 
@@ -253,6 +265,16 @@ mod tests {
         let clone = arguments(Memory::Clone("/t/mem".into()), Start::Incoming, true).join(" ");
         assert!(clone.contains("share=off,readonly=on"), "{clone}");
         assert!(!clone.contains("share=on"), "{clone}");
+    }
+
+    #[test]
+    fn a_boot_from_its_own_disk_has_memory_of_its_own_and_a_guest_may_always_restart() {
+        let boot = arguments(Memory::Own, Start::Held, true);
+        assert!(boot.contains(&"memory-backend-ram,id=mem,size=1024M".to_owned()), "{boot:?}");
+        assert!(boot.contains(&"-S".to_owned()) && !boot.contains(&"-incoming".to_owned()), "{boot:?}");
+        for args in [boot, arguments(Memory::Clone("/t/mem".into()), Start::Incoming, true)] {
+            assert!(!args.contains(&"-no-reboot".to_owned()), "{args:?}");
+        }
     }
 
     #[test]

@@ -3,8 +3,13 @@
 //! Recipe images run a resident helper on the virtio-serial port `org.lucarne.identity.0`, which takes one line and
 //! answers `ok 2`; it is quicker because nothing has to be started. Every other image is served by qemu-guest-agent
 //! running a shell script. `vmgenid` has reseeded the kernel before either runs.
+//!
+//! A guest that boots from a disk of its own gets the same again, because what it was given first may not have reached the
+//! disk: with the SSH host key that is kept beside the disk, and with as much patience as a boot takes.
 
+use crate::command::files;
 use crate::guest_agent::GuestAgent;
+use crate::template::BOOT_LIMIT;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lucarne_control::desktop::Identity;
 use lucarne_driver::VmError;
@@ -19,8 +24,24 @@ const HELPER_LIMIT: Duration = Duration::from_secs(20);
 /// How long the guest agent may take for all of it.
 const AGENT_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long the helper of a guest that boots may be silent before it is asked anew: a guest that starts again while it
+/// boots loses the question.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
 /// Longest answer of the helper, bytes; the longest that there is says `pong 2`.
 const MAX_ANSWER: u64 = 1024;
+
+/// The secret of a persistent desktop's SSH host key, in its folder.
+const KEPT_KEY: &str = "host-key";
+
+/// How an identity is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// The SSH host key is kept in the desktop's folder, and is always the same.
+    pub(crate) keeps_key: bool,
+    /// The guest boots from its own disk: it answers late, and has SSH host keys already.
+    pub(crate) booted: bool,
+}
 
 fn failed(why: impl ToString) -> VmError {
     VmError::Guest { what: "its identity".into(), why: why.to_string() }
@@ -34,7 +55,8 @@ struct Gift<'a> {
 }
 
 impl<'a> Gift<'a> {
-    fn new(identity: &'a Identity) -> Result<Self, VmError> {
+    /// With a key that is kept in this folder, or a new one.
+    fn new(identity: &'a Identity, kept: Option<&Path>) -> Result<Self, VmError> {
         if !is_hostname(&identity.hostname) {
             return Err(failed(format!("{:?} is not a host name (RFC 1123)", identity.hostname)));
         }
@@ -46,7 +68,10 @@ impl<'a> Gift<'a> {
         if !is_mac(&identity.mac) {
             return Err(failed(format!("{:?} is not a network card's address", identity.mac)));
         }
-        Ok(Self { identity, entropy, key: ssh::HostKey::generate(&identity.hostname).map_err(failed)? })
+        let seed =
+            kept.map_or_else(ssh::new_seed, |dir| ssh::kept_seed(&dir.join(KEPT_KEY))).map_err(failed)?;
+        let key = ssh::HostKey::of_seed(&seed, &identity.hostname).map_err(failed)?;
+        Ok(Self { identity, entropy, key })
     }
 
     fn entropy_hex(&self) -> String {
@@ -75,9 +100,13 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Gives the identity through the resident helper.
-pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), VmError> {
-    let gift = Gift::new(identity)?;
+/// Gives the identity to the guest that runs in `dir`, through the resident helper.
+pub(crate) async fn by_helper(dir: &Path, identity: &Identity, terms: Terms) -> Result<(), VmError> {
+    let gift = Gift::new(identity, terms.keeps_key.then_some(dir))?;
+    let socket = dir.join(files::IDENTITY);
+    if terms.booted {
+        wait_helper(&socket).await?;
+    }
     let give = async {
         let now = now();
         let line = format!(
@@ -91,7 +120,7 @@ pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), 
             STANDARD.encode(&gift.key.public),
             identity.mac,
         );
-        ask_helper(socket, &line).await
+        ask_helper(&socket, &line).await
     };
     let answer = tokio::time::timeout(HELPER_LIMIT, give)
         .await
@@ -100,29 +129,59 @@ pub(crate) async fn by_helper(socket: &Path, identity: &Identity) -> Result<(), 
     if answer == "ok 2" { Ok(()) } else { Err(failed(format!("its helper said {answer:?}"))) }
 }
 
+/// Waits until the helper of a guest that boots is there.
+async fn wait_helper(socket: &Path) -> Result<(), VmError> {
+    let there = async {
+        loop {
+            match tokio::time::timeout(ASK_AGAIN, ask_helper(socket, "ping\n")).await {
+                Ok(Ok(_)) => return,
+                // QEMU takes one connection at a time, and gives it up a moment after the last one's end.
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "the identity helper cannot be asked yet");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(_) => {}
+            }
+        }
+    };
+    let limit = BOOT_LIMIT.as_secs();
+    let waited = tokio::time::timeout(BOOT_LIMIT, there).await;
+    waited.map_err(|_| failed(format!("its helper did not answer within {limit} s of its boot")))
+}
+
 /// Says a line to the resident helper and gives its answer, without the end of its line.
 pub(crate) async fn ask_helper(socket: &Path, line: &str) -> io::Result<String> {
     let mut stream = crate::address::connect(socket).await?;
     stream.write_all(line.as_bytes()).await?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer).await?;
-    match answer.strip_suffix('\n') {
-        Some(line) => Ok(line.into()),
-        None => Err(io::Error::new(io::ErrorKind::InvalidData, "its helper's answer has no end")),
+    let mut answers = BufReader::new(stream.take(MAX_ANSWER));
+    loop {
+        let mut answer = String::new();
+        answers.read_line(&mut answer).await?;
+        match answer.strip_suffix('\n') {
+            // To a question whose asker did not wait for it.
+            Some("pong 2") if line != "ping\n" => {}
+            Some(line) => return Ok(line.into()),
+            None => return Err(io::Error::new(io::ErrorKind::InvalidData, "its helper's answer has no end")),
+        }
     }
 }
 
-/// Gives the identity through qemu-guest-agent and a shell.
-pub(crate) async fn by_guest_agent(socket: &Path, identity: &Identity) -> Result<(), VmError> {
-    let gift = Gift::new(identity)?;
-    let mut agent = GuestAgent::connect(socket, AGENT_LIMIT).await.map_err(failed)?;
+/// Gives the identity to the guest that runs in `dir`, through qemu-guest-agent and a shell.
+pub(crate) async fn by_guest_agent(dir: &Path, identity: &Identity, terms: Terms) -> Result<(), VmError> {
+    let gift = Gift::new(identity, terms.keeps_key.then_some(dir))?;
+    let patience = if terms.booted { BOOT_LIMIT } else { AGENT_LIMIT };
+    let mut agent = GuestAgent::connect(&dir.join(files::GUEST_AGENT), patience).await.map_err(failed)?;
     let now = now();
+    // The image's keys are every clone's. Those on a disk of its own are its user's.
+    let keys =
+        if terms.booted { "[ ! -s /etc/ssh/ssh_host_ed25519_key ]" } else { "rm -f /etc/ssh/ssh_host_*" };
     // Everything interpolated has been checked above or is base64 or hexadecimal.
     let script = format!(
         "set -e
 date -s @{secs}.{nanos:09} >/dev/null
 echo {entropy} > /dev/urandom
 umask 022
+if grep -q ' /etc/machine-id ' /proc/self/mountinfo; then umount -l /etc/machine-id || true; fi
 echo {id} > /etc/machine-id
 [ -e /var/lib/dbus/machine-id ] && [ ! -L /var/lib/dbus/machine-id ] && echo {id} > /var/lib/dbus/machine-id
 old=$(cat /proc/sys/kernel/hostname)
@@ -131,8 +190,7 @@ echo {host} > /etc/hostname
 if [ -n \"$old\" ] && [ -w /etc/hosts ]; then
   sed \"s/\\\\b$old\\\\b/{host}/g\" /etc/hosts > /etc/hosts.new && cat /etc/hosts.new > /etc/hosts && rm /etc/hosts.new
 fi
-if [ -d /etc/ssh ]; then
-  rm -f /etc/ssh/ssh_host_*
+if [ -d /etc/ssh ] && {keys}; then
   (umask 077; echo {private} | base64 -d > /etc/ssh/ssh_host_ed25519_key)
   echo {public} | base64 -d > /etc/ssh/ssh_host_ed25519_key.pub
   if command -v systemctl >/dev/null; then systemctl --no-block try-restart ssh.service sshd.service || true; fi
@@ -146,7 +204,8 @@ exit 0",
         private = STANDARD.encode(&gift.key.private),
         public = STANDARD.encode(&gift.key.public),
     );
-    agent.shell(&script, AGENT_LIMIT).await.map_err(failed)?;
+    // A guest that boots has much else to do.
+    agent.shell(&script, patience).await.map_err(failed)?;
     Ok(())
 }
 
@@ -154,6 +213,42 @@ exit 0",
 mod ssh {
     use base64::{Engine, engine::general_purpose::STANDARD};
     use ring::signature::{Ed25519KeyPair, KeyPair};
+    use std::fs::{File, OpenOptions};
+    use std::io::{self, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::Path;
+
+    /// What an ed25519 key is derived from (RFC 8032, section 5.1.5).
+    pub(super) type Seed = [u8; 32];
+
+    /// A new one.
+    pub(super) fn new_seed() -> io::Result<Seed> {
+        let mut seed = Seed::default();
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        Ok(seed)
+    }
+
+    /// The one in this file; a new one, durably, where there is none.
+    pub(super) fn kept_seed(path: &Path) -> io::Result<Seed> {
+        match std::fs::read(path) {
+            Ok(kept) => {
+                return kept
+                    .try_into()
+                    .map_err(|_| io::Error::other(format!("{} is no key", path.display())));
+            }
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Err(_) => {}
+        }
+        let (seed, next) = (new_seed()?, path.with_extension("next"));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        file.write_all(&seed)?;
+        file.sync_all()?;
+        std::fs::rename(&next, path)?;
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(seed)
+    }
 
     /// An ed25519 host key as OpenSSH stores it.
     pub(super) struct HostKey {
@@ -170,12 +265,10 @@ mod ssh {
     }
 
     impl HostKey {
-        pub(super) fn generate(comment: &str) -> Result<Self, String> {
-            let mut seed = [0u8; 32];
+        pub(super) fn of_seed(seed: &Seed, comment: &str) -> Result<Self, String> {
             let mut check = [0u8; 4];
-            getrandom::fill(&mut seed).map_err(|e| e.to_string())?;
             getrandom::fill(&mut check).map_err(|e| e.to_string())?;
-            let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|e| e.to_string())?;
+            let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|e| e.to_string())?;
             let public = pair.public_key().as_ref();
 
             let mut public_blob = Vec::new();
@@ -221,12 +314,12 @@ mod ssh {
 
     #[cfg(test)]
     mod tests {
-        use super::HostKey;
+        use super::{HostKey, kept_seed, new_seed};
         use std::os::unix::fs::PermissionsExt;
 
         #[test]
         fn openssh_reads_the_private_key_and_derives_the_same_public_key() {
-            let key = HostKey::generate("desk-1").unwrap();
+            let key = HostKey::of_seed(&new_seed().unwrap(), "desk-1").unwrap();
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("key");
             std::fs::write(&path, &key.private).unwrap();
@@ -235,6 +328,20 @@ mod ssh {
                 std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();
             assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
             assert_eq!(out.stdout, key.public);
+        }
+
+        #[test]
+        fn a_key_that_is_kept_is_the_same_each_time_and_one_that_was_spoiled_is_not_replaced() {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("host-key");
+            let first = kept_seed(&path).unwrap();
+            assert_eq!(kept_seed(&path).unwrap(), first);
+            assert_ne!(new_seed().unwrap(), first);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            let public = |seed| HostKey::of_seed(seed, "desk-1").unwrap().public;
+            assert_eq!(public(&first), public(&kept_seed(&path).unwrap()));
+            std::fs::write(&path, "short").unwrap();
+            assert!(kept_seed(&path).is_err());
         }
     }
 }
@@ -265,8 +372,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_nobody_waited_for_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let guest = tokio::spawn(async move {
+            for answer in ["pong 2\nok 2\n", "pong 2\n"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        assert_eq!(ask_helper(&path, "identity 2\n").await.unwrap(), "ok 2");
+        assert_eq!(ask_helper(&path, "ping\n").await.unwrap(), "pong 2");
+        guest.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn an_identity_that_could_inject_shell_or_lines_is_refused_before_the_guest_sees_it() {
-        let nowhere = Path::new("/nonexistent/socket");
+        let nowhere = Path::new("/nonexistent");
         let (id, mac) = ("0123456789abcdef0123456789abcdef", "52:54:00:12:34:56");
         for (hostname, machine_id, mac) in [
             ("x; reboot", id, mac),
@@ -278,9 +401,10 @@ mod tests {
         ] {
             let identity =
                 Identity { hostname: hostname.into(), machine_id: machine_id.into(), mac: mac.into() };
-            let error = by_guest_agent(nowhere, &identity).await.unwrap_err().to_string();
+            let error = by_guest_agent(nowhere, &identity, Terms::default()).await.unwrap_err().to_string();
             assert!(error.contains("is not a"), "{error}");
-            assert!(by_helper(nowhere, &identity).await.unwrap_err().to_string().contains("is not a"));
+            let error = by_helper(nowhere, &identity, Terms::default()).await.unwrap_err().to_string();
+            assert!(error.contains("is not a"), "{error}");
         }
     }
 }

@@ -8,7 +8,7 @@
 //!                                                  │
 //!                            fork: private map of the memory file, fresh overlay, load, cont
 //!                                                  ▼
-//!                                                desktop
+//!                                                desktop ──► off ──► boot from its own disk, with memory of its own
 //! ```
 
 mod address;
@@ -27,6 +27,7 @@ mod identity;
 mod input;
 mod leds;
 mod listener;
+mod power;
 pub mod process;
 pub mod qmp;
 mod settle;

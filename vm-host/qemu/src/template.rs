@@ -49,7 +49,7 @@ const MACHINE_VERSION: u32 = 6;
 
 /// How long a boot may take until the guest agent answers. A Debian desktop takes half a minute under TCG on two
 /// cores; a large imported image on a busy host several minutes.
-const BOOT_LIMIT: Duration = Duration::from_secs(900);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(900);
 
 /// How long writing the device state may take; it is about 10 MB.
 const FREEZE_LIMIT: Duration = Duration::from_secs(120);

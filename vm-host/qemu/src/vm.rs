@@ -1,11 +1,12 @@
-//! A desktop on QEMU: forked from a template, or taken over from a process that ended.
+//! A desktop on QEMU: forked from a template, booted from its own disk, or taken over from a process that ended.
 
 use crate::audio::Audio;
 use crate::binary::{Accel, Qemu};
 use crate::card;
 use crate::command::{Machine, Memory, Start, files};
 use crate::dbus::{Display, DisplayError, Listen};
-use crate::identity;
+use crate::identity::{self, Terms};
+use crate::power::{self, Power};
 use crate::process::{Process, StartError};
 use crate::qmp::{Qmp, QmpError};
 use crate::template::{IdentityMethod, Template, template_files};
@@ -21,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Why a desktop could not be forked or taken over.
+/// Why a desktop could not be forked, booted or taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum ForkError {
     /// The overlay.
@@ -39,6 +40,9 @@ pub enum ForkError {
     /// QEMU ended while it loaded the template.
     #[error("QEMU ended while it loaded the template: {0}")]
     Load(String),
+    /// QEMU ended before the guest booted.
+    #[error("QEMU ended before the guest booted: {0}")]
+    Boot(String),
     /// The control socket.
     #[error(transparent)]
     Qmp(#[from] QmpError),
@@ -50,15 +54,15 @@ pub enum ForkError {
     NothingToAdopt(PathBuf),
 }
 
-/// What is needed to fork a desktop.
+/// What is needed to fork a desktop, or to boot it from the disk that an earlier fork has left.
 pub struct ForkRequest<'a> {
     /// The program.
     pub qemu: &'a Qemu,
-    /// What executes the guest; the template's.
+    /// What executes the guest; for a fork the template's.
     pub accel: Accel,
-    /// What to fork from.
+    /// What to fork from. A boot takes only the machine from it.
     pub template: &'a Template,
-    /// The desktop's own, empty folder, absolute.
+    /// The desktop's own folder, absolute; empty before a fork.
     pub dir: &'a Path,
     /// Shown by ps.
     pub name: String,
@@ -66,6 +70,8 @@ pub struct ForkRequest<'a> {
     pub mac: String,
     /// With a network; without, a card's cable stays out.
     pub network: bool,
+    /// Its disk outlives its guest, and so does its SSH host key.
+    pub persistent: bool,
 }
 
 /// How often a template is loaded at most. One load in sixteen fails, at random, because of QEMU's fault that
@@ -77,8 +83,8 @@ const LOADS: u32 = 8;
 pub struct ForkSteps {
     /// QEMU runs.
     pub spawned: Instant,
-    /// The template is loaded.
-    pub loaded: Instant,
+    /// The template is loaded; a boot loads none.
+    pub loaded: Option<Instant>,
     /// The guest runs.
     pub running: Instant,
 }
@@ -94,7 +100,29 @@ pub struct QemuVm {
     /// The displays that were asked for last; none before.
     displays: watch::Sender<Vec<DisplayArea>>,
     identity: IdentityMethod,
+    terms: Terms,
     network: bool,
+    power: Power,
+}
+
+/// A QEMU that was taken hold of.
+struct Held {
+    qmp: Arc<Qmp>,
+    power: Power,
+    display: Display,
+}
+
+/// How a guest that runs already came to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// How it is given its identity.
+    pub identity: IdentityMethod,
+    /// With a network.
+    pub network: bool,
+    /// Its disk outlives it.
+    pub persistent: bool,
+    /// It booted from its own disk, instead of being forked.
+    pub booted: bool,
 }
 
 impl QemuVm {
@@ -145,36 +173,55 @@ impl QemuVm {
             () = process.ended() => Err(ForkError::Load(process.last_words())),
         };
         match loaded {
-            Ok((qmp, display, loaded)) => {
-                let vm = Self {
-                    dir: request.dir.into(),
-                    process,
-                    qmp,
-                    display,
-                    clipboard: OnceLock::new(),
-                    audio: OnceLock::new(),
-                    displays: watch::Sender::default(),
-                    identity: request.template.meta.identity,
-                    network: request.network,
-                };
-                Ok((vm, ForkSteps { spawned, loaded, running: Instant::now() }))
+            Ok((held, loaded)) => {
+                let vm = Self::of(request, process, held, false);
+                Ok((vm, ForkSteps { spawned, loaded: Some(loaded), running: Instant::now() }))
             }
-            Err(error) => {
-                // QEMU closes its socket a moment before it is gone; its last words say more than "closed".
-                let ended = tokio::time::timeout(Duration::from_millis(500), process.ended()).await.is_ok();
-                process.kill().await;
-                Err(if ended { ForkError::Load(process.last_words()) } else { error })
-            }
+            Err(error) => Err(Self::given_up(process, error, ForkError::Load).await),
         }
+    }
+
+    fn of(request: &ForkRequest<'_>, process: Process, held: Held, booted: bool) -> Self {
+        let origin = Origin {
+            identity: request.template.meta.identity,
+            network: request.network,
+            persistent: request.persistent,
+            booted,
+        };
+        Self::new(request.dir, process, held, origin)
+    }
+
+    fn new(dir: &Path, process: Process, held: Held, origin: Origin) -> Self {
+        Self {
+            dir: dir.into(),
+            process,
+            qmp: held.qmp,
+            display: held.display,
+            clipboard: OnceLock::new(),
+            audio: OnceLock::new(),
+            displays: watch::Sender::default(),
+            identity: origin.identity,
+            terms: Terms { keeps_key: origin.persistent, booted: origin.booted },
+            network: origin.network,
+            power: held.power,
+        }
+    }
+
+    /// Ends a QEMU that did not come to run, and says why it did not.
+    async fn given_up(process: Process, error: ForkError, ended: fn(String) -> ForkError) -> ForkError {
+        // QEMU closes its socket a moment before it is gone; its last words say more than "closed".
+        let over = tokio::time::timeout(Duration::from_millis(500), process.ended()).await.is_ok();
+        process.kill().await;
+        if over { ended(process.last_words()) } else { error }
     }
 
     async fn load(
         request: &ForkRequest<'_>,
         process: &Process,
         sink: Arc<dyn DisplaySink>,
-    ) -> Result<(Arc<Qmp>, Display, Instant), ForkError> {
-        let (qmp, _events) = Qmp::connect(&request.dir.join(files::QMP)).await?;
-        let qmp = Arc::new(qmp);
+    ) -> Result<(Held, Instant), ForkError> {
+        let (qmp, events) = Qmp::connect(&request.dir.join(files::QMP)).await?;
+        let (qmp, power) = (Arc::new(qmp), Power::watch(events));
         let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
         qmp.execute("migrate-set-capabilities", capabilities).await?;
         let state = request.template.dir.join(template_files::STATE);
@@ -190,31 +237,71 @@ impl QemuVm {
         let loaded = Instant::now();
         let display = Display::attach(&qmp, sink, Listen::First).await?;
         qmp.execute("cont", Value::Null).await?;
-        Ok((qmp, display, loaded))
+        Ok((Held { qmp, power, display }, loaded))
+    }
+
+    /// Powers a desktop on: its guest boots from the disk in the folder when this returns, with its network unplugged. The
+    /// sink has had the first picture, or gets it within a few milliseconds.
+    ///
+    /// # Errors
+    /// Says which step failed; QEMU has ended then, and the disk is as it was.
+    pub async fn boot(
+        request: &ForkRequest<'_>,
+        sink: Arc<dyn DisplaySink>,
+    ) -> Result<(Self, ForkSteps), ForkError> {
+        let meta = &request.template.meta;
+        let machine = Machine {
+            qemu: request.qemu,
+            accel: request.accel,
+            shape: meta.spec.machine,
+            memory: Memory::Own,
+            start: Start::Held,
+            card: (meta.card || request.network).then(|| request.mac.clone()),
+            network: request.network,
+            name: request.name.clone(),
+            generation_id: uuid::Uuid::new_v4(),
+        };
+        let process = Process::start(&machine, request.dir, None).await?;
+        let spawned = Instant::now();
+        let on = tokio::select! {
+            on = Self::power_on(request.dir, machine.card.is_some(), sink) => on,
+            () = process.ended() => Err(ForkError::Boot(process.last_words())),
+        };
+        match on {
+            Ok(held) => {
+                let vm = Self::of(request, process, held, true);
+                Ok((vm, ForkSteps { spawned, loaded: None, running: Instant::now() }))
+            }
+            Err(error) => Err(Self::given_up(process, error, ForkError::Boot).await),
+        }
+    }
+
+    async fn power_on(dir: &Path, card: bool, sink: Arc<dyn DisplaySink>) -> Result<Held, ForkError> {
+        let (qmp, events) = Qmp::connect(&dir.join(files::QMP)).await?;
+        let (qmp, power) = (Arc::new(qmp), Power::watch(events));
+        if card {
+            card::set_cable(&qmp, false).await?;
+        }
+        let display = Display::attach(&qmp, sink, Listen::First).await?;
+        qmp.execute("cont", Value::Null).await?;
+        Ok(Held { qmp, power, display })
     }
 
     /// Takes over the QEMU that runs in `dir`.
     ///
     /// # Errors
     /// When none runs there, or it does not answer.
-    pub async fn adopt(
-        dir: &Path,
-        identity: IdentityMethod,
-        network: bool,
-        sink: Arc<dyn DisplaySink>,
-    ) -> Result<Self, ForkError> {
+    pub async fn adopt(dir: &Path, origin: Origin, sink: Arc<dyn DisplaySink>) -> Result<Self, ForkError> {
         let process = Process::adopt(dir).ok_or_else(|| ForkError::NothingToAdopt(dir.into()))?;
-        let (qmp, _events) = Qmp::connect(&dir.join(files::QMP)).await?;
-        let qmp = Arc::new(qmp);
+        let (qmp, events) = Qmp::connect(&dir.join(files::QMP)).await?;
+        let (qmp, power) = (Arc::new(qmp), Power::watch(events));
         let display = Display::attach(&qmp, sink, Listen::All).await?;
         let status = qmp.execute("query-status", Value::Null).await?;
         if matches!(status["status"].as_str(), Some("paused" | "postmigrate" | "prelaunch")) {
             // Its former owner ended between load and `cont`.
             qmp.execute("cont", Value::Null).await?;
         }
-        let (clipboard, audio) = (OnceLock::new(), OnceLock::new());
-        let displays = watch::Sender::default();
-        Ok(Self { dir: dir.into(), process, qmp, display, clipboard, audio, displays, identity, network })
+        Ok(Self::new(dir, process, Held { qmp, power, display }, origin))
     }
 
     /// QEMU's process id.
@@ -263,10 +350,8 @@ impl Vm for QemuVm {
 
     async fn identify(&self, identity: &Identity) -> Result<(), VmError> {
         match self.identity {
-            IdentityMethod::Helper => identity::by_helper(&self.dir.join(files::IDENTITY), identity).await,
-            IdentityMethod::GuestAgent => {
-                identity::by_guest_agent(&self.dir.join(files::GUEST_AGENT), identity).await
-            }
+            IdentityMethod::Helper => identity::by_helper(&self.dir, identity, self.terms).await,
+            IdentityMethod::GuestAgent => identity::by_guest_agent(&self.dir, identity, self.terms).await,
         }
     }
 
@@ -301,9 +386,17 @@ impl Vm for QemuVm {
         self.audio.get_or_init(|| self.display.listen(sink));
     }
 
+    async fn power_off(&self) -> Result<(), VmError> {
+        power::ask(&self.qmp, &self.dir.join(files::GUEST_AGENT)).await.map_err(refused("its power button"))
+    }
+
     async fn ended(&self) -> String {
         self.process.ended().await;
-        self.process.last_words()
+        if self.power.is_off_by_guest().await {
+            "it was powered off from within".into()
+        } else {
+            format!("QEMU ended: {}", self.process.last_words())
+        }
     }
 
     async fn kill(&self) {

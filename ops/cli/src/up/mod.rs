@@ -28,6 +28,9 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// How long the agent may take to appear at the broker. It probes KVM and opens its stores first.
 const HOST_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long the host agent may take to its end: guests that persist power off first, and are switched off after a minute and a half.
+const HOST_END: Duration = Duration::from_secs(180);
+
 /// Where agents of this machine reach the broker.
 pub fn agent_socket(data_dir: &Path) -> PathBuf {
     data_dir.join("run").join("agent.sock")
@@ -218,7 +221,7 @@ async fn end(data_dir: &Path, agent: Option<Child>, broker: Child) {
         if !matches!(ended, Ok(Ok(()))) {
             tracing::warn!("the broker does not know that the desktops end");
         }
-        agent.end(Signal::INT, Duration::from_secs(60)).await;
+        agent.end(Signal::INT, HOST_END).await;
     }
     progress.set(80, "ending the broker");
     broker.end(Signal::TERM, Duration::from_secs(15)).await;

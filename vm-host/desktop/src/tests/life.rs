@@ -80,7 +80,7 @@ async fn a_running_guest_is_taken_over_and_gets_an_identity_only_if_it_has_none(
         let running = FakeLauncher { running: true, ..FakeLauncher::new() };
         running.vm.answer_identity(Ok(()));
         let timings = ForkTimings { picture_ms: Some(41.0), ..ForkTimings::default() };
-        let host = Host::start_with(running, Done { forked: true, identified, timings });
+        let host = Host::start_with(running, Done { forked: true, identified, timings, ..Done::default() });
         host.sink().await.scanout(Canvas::new(64, 64).frame());
         let status = host.agent().await.wait(|s| s.phase == Phase::Ready && s.picture).await;
         assert_eq!(status.timings.picture_ms, Some(41.0), "a timing was measured again");

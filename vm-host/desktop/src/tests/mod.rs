@@ -8,6 +8,7 @@ mod film;
 mod flow;
 mod life;
 mod links;
+mod persistent;
 mod recording;
 mod trace;
 mod viewing;
@@ -149,7 +150,11 @@ impl Agent {
     }
 
     async fn stop(&mut self) {
-        let mut line = serde_json::to_vec(&Command::Stop).unwrap();
+        self.say(Command::Stop).await;
+    }
+
+    async fn say(&mut self, command: Command) {
+        let mut line = serde_json::to_vec(&command).unwrap();
         line.push(b'\n');
         self.0.get_mut().write_all(&line).await.unwrap();
     }

@@ -1,0 +1,145 @@
+//! A desktop that outlives its guest: powered off and on again, by others and from within.
+
+#![allow(clippy::unwrap_used)]
+
+use lucarne_control::DesktopId;
+use lucarne_control::agent::DesktopDesired;
+use lucarne_control::desktop::{DesiredState, Identity, Phase};
+use lucarne_control::spec::NetworkPolicy;
+use lucarne_tests::agent::Agent;
+use lucarne_tests::guest::Guest;
+use lucarne_tests::poll::{LIMIT, until};
+use std::time::Duration;
+
+/// How long a boot may take: half a minute on an idle machine without an accelerator.
+const BOOT: Duration = Duration::from_secs(600);
+
+/// How long a guest may take to power off, with what follows.
+const POWER_OFF: Duration = Duration::from_secs(180);
+
+const NAME: &str = "kept-1";
+const MACHINE_ID: &str = "00112233445566778899aabbccddeeff";
+const MAC: &str = "52:54:00:ab:cd:01";
+
+/// One that is wanted in this way, for the `wish`th time.
+fn desired(agent: &Agent, desktop: DesktopId, wish: u64, state: DesiredState) -> DesktopDesired {
+    DesktopDesired {
+        desktop,
+        generation: 1,
+        state,
+        wish,
+        persistent: true,
+        fresh: wish == 1,
+        template: agent.template.clone(),
+        identity: Identity { hostname: NAME.into(), machine_id: MACHINE_ID.into(), mac: MAC.into() },
+        network: NetworkPolicy::User,
+        audio: true,
+        clipboard: Default::default(),
+        recording: Default::default(),
+        pool: None,
+    }
+}
+
+/// What makes a guest the machine that it is.
+fn machine(guest: &Guest) -> [String; 5] {
+    [
+        "hostname",
+        "cat /etc/hostname",
+        "cat /etc/machine-id",
+        "cat /sys/class/net/e*/address",
+        "cat /etc/ssh/ssh_host_ed25519_key.pub",
+    ]
+    .map(|script| guest.wait(script))
+}
+
+fn boot_id(guest: &Guest) -> String {
+    guest.wait("cat /proc/sys/kernel/random/boot_id")
+}
+
+#[test]
+fn a_file_and_the_identity_are_there_again_when_a_desktop_was_off() {
+    use DesiredState::{Absent, Off, Running};
+    let mut agent = Agent::start();
+    let id = DesktopId::generate();
+    agent.desire(&[desired(&agent, id, 1, Running)]);
+    agent.wait(id, Phase::Ready, 1, LIMIT);
+    let guest = agent.guest(id);
+    let (before, first_boot) = (machine(&guest), boot_id(&guest));
+    assert_eq!(before[..4], [NAME, NAME, MACHINE_ID, MAC]);
+    guest.must("echo mine > /home/user/kept");
+
+    agent.desire(&[desired(&agent, id, 2, Off)]);
+    let off = agent.wait(id, Phase::Off, 2, POWER_OFF);
+    assert_eq!((off.detail.as_str(), &off.endpoint), ("it was powered off", &None));
+    assert_eq!(agent.processes(id), [], "what is off takes neither processes nor memory");
+    assert!(agent.dir(id).join("disk.qcow2").exists());
+
+    // What is off stays off when its agent is started again, and when an earlier wish comes.
+    agent.restart();
+    agent.desire(&[desired(&agent, id, 1, Running)]);
+    agent.wait(id, Phase::Off, 2, LIMIT);
+    assert_eq!(agent.processes(id), []);
+
+    agent.desire(&[desired(&agent, id, 3, Running)]);
+    let seen = agent.wait(id, Phase::Starting, 3, LIMIT);
+    until("its boot can be watched", LIMIT, || agent.seen(id).filter(|seen| seen.endpoint.is_some()));
+    let ready = agent.wait(id, Phase::Ready, 3, BOOT);
+    eprintln!("booted from its disk: {:?} after {:?}", ready.timings, seen.timings);
+    assert_eq!(guest.must("cat /home/user/kept"), "mine");
+    assert_eq!(machine(&guest), before);
+    assert_ne!(boot_id(&guest), first_boot);
+    assert_eq!(guest.wait("cat /sys/class/net/e*/carrier"), "1");
+
+    // Off by its user, it stays off until that is wanted otherwise.
+    guest.tell("systemctl poweroff");
+    let off = agent.wait(id, Phase::Off, 3, POWER_OFF);
+    assert_eq!(off.detail, "it was powered off from within");
+    agent.desire(&[desired(&agent, id, 3, Running)]);
+    agent.restart();
+    let off = agent.wait(id, Phase::Off, 3, LIMIT);
+    assert_eq!(off.detail, "it was powered off from within");
+    assert_eq!(agent.processes(id), []);
+
+    // So it does when its hypervisor dies.
+    agent.desire(&[desired(&agent, id, 4, Running)]);
+    agent.wait(id, Phase::Starting, 4, LIMIT);
+    let qemu = until("QEMU runs", LIMIT, || {
+        agent.processes(id).into_iter().find(|p| p.command.contains("qemu-system"))
+    });
+    qemu.kill();
+    let off = agent.wait(id, Phase::Off, 4, LIMIT);
+    assert!(off.detail.starts_with("QEMU ended"), "{}", off.detail);
+
+    agent.desire(&[desired(&agent, id, 5, Absent)]);
+    agent.wait(id, Phase::Stopped, 5, LIMIT);
+    assert!(!agent.dir(id).exists());
+}
+
+#[test]
+fn a_desktop_that_restarts_from_within_is_the_same_machine_and_was_never_off() {
+    let agent = Agent::start();
+    let id = DesktopId::generate();
+    agent.desire(&[desired(&agent, id, 1, DesiredState::Running)]);
+    agent.wait(id, Phase::Ready, 1, LIMIT);
+    let guest = agent.guest(id);
+    let (before, first_boot, processes) = (machine(&guest), boot_id(&guest), agent.processes(id));
+    assert_eq!(processes.len(), 2, "{processes:?}");
+    guest.tell("systemctl reboot");
+    until("the guest has started again", BOOT, || {
+        guest.try_shell("cat /proc/sys/kernel/random/boot_id").filter(|now| *now != first_boot)
+    });
+    assert_eq!(agent.processes(id), processes);
+    assert_eq!(agent.seen(id).unwrap().phase, Phase::Ready);
+    assert_eq!(machine(&guest), before);
+}
+
+#[test]
+fn a_guest_whose_agent_does_not_answer_powers_off_by_its_button() {
+    let agent = Agent::start();
+    let id = DesktopId::generate();
+    agent.desire(&[desired(&agent, id, 1, DesiredState::Running)]);
+    agent.wait(id, Phase::Ready, 1, LIMIT);
+    agent.guest(id).tell("systemctl stop qemu-guest-agent");
+    agent.desire(&[desired(&agent, id, 2, DesiredState::Off)]);
+    assert_eq!(agent.wait(id, Phase::Off, 2, POWER_OFF).detail, "it was powered off");
+}

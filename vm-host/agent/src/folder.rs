@@ -1,0 +1,123 @@
+//! A desktop's folder: made with its description, which is replaced as a whole and is on the disk before anything is done by it.
+
+use crate::error_chain;
+use lucarne_desktop::config::{DesktopConfig, files};
+use lucarne_desktop::read_plain;
+use lucarne_qemu::process::Credentials;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown, fchown};
+use std::path::Path;
+
+/// Makes the folder of a new desktop.
+///
+/// # Errors
+/// It is there already, or the disk does not take it.
+pub(crate) fn make(dir: &Path, config: &DesktopConfig, owner: Option<&Credentials>) -> io::Result<()> {
+    fs::create_dir(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    // The generation must be on the disk before anything runs: a restarted agent refuses lower ones by it.
+    write_config(dir, config, owner)?;
+    if let Some(owner) = owner {
+        chown(dir, Some(owner.id), Some(owner.id))?;
+    }
+    Ok(())
+}
+
+/// Replaces the description. The folder is the desktop's user's, who may have put anything there: nothing that a link leads to is
+/// written or given away.
+///
+/// # Errors
+/// The disk does not take it; the old one is untouched then.
+pub(crate) fn write_config(
+    dir: &Path,
+    config: &DesktopConfig,
+    owner: Option<&Credentials>,
+) -> io::Result<()> {
+    let next = dir.join(".desktop.json.next");
+    match fs::remove_file(&next) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = File::create_new(&next)?;
+    file.write_all(&serde_json::to_vec_pretty(config)?)?;
+    file.sync_all()?;
+    if let Some(owner) = owner {
+        fchown(&file, Some(owner.id), Some(owner.id))?;
+    }
+    fs::rename(&next, dir.join(files::CONFIG))?;
+    File::open(dir)?.sync_all()
+}
+
+/// The description; why it cannot be read.
+pub(crate) fn read_config(dir: &Path) -> Result<DesktopConfig, String> {
+    let path = dir.join(files::CONFIG);
+    let text = read_plain(&path).map_err(|e| format!("{}: {}", path.display(), error_chain(&e)))?;
+    serde_json::from_slice(&text).map_err(|e| format!("{}: {}", path.display(), error_chain(&e)))
+}
+
+/// Whether a guest has run in it.
+pub(crate) fn was_used(dir: &Path) -> bool {
+    [files::DONE, lucarne_qemu::command::files::DISK].iter().any(|name| dir.join(name).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lucarne_control::DesktopId;
+    use lucarne_control::desktop::{DesiredState, Identity};
+    use lucarne_control::spec::NetworkPolicy;
+    use std::os::unix::fs::symlink;
+
+    fn config(wish: u64, state: DesiredState) -> DesktopConfig {
+        DesktopConfig {
+            desktop: DesktopId::generate(),
+            generation: 1,
+            identity: Identity { hostname: "d".into(), machine_id: "m".into(), mac: "a".into() },
+            network: NetworkPolicy::None,
+            audio: false,
+            clipboard: Default::default(),
+            template: "/t".into(),
+            qemu: "/q".into(),
+            qemu_version: "1".into(),
+            accel: lucarne_qemu::Accel::Tcg,
+            requested_at_ms: 0.0,
+            recording: Default::default(),
+            pool: None,
+            persistent: true,
+            wish,
+            state,
+            start: 1,
+        }
+    }
+
+    #[test]
+    fn the_last_wish_is_there_after_a_start_and_no_link_leads_out_of_the_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, other) = (root.path().join("desktop"), root.path().join("other"));
+        make(&dir, &config(1, DesiredState::Running), None).unwrap();
+        assert!(!was_used(&dir));
+        fs::write(&other, "precious").unwrap();
+        symlink(&other, dir.join(".desktop.json.next")).unwrap();
+        let off = config(2, DesiredState::Off);
+        write_config(&dir, &off, None).unwrap();
+        assert_eq!(read_config(&dir).unwrap(), off);
+        assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+        fs::remove_file(dir.join(files::CONFIG)).unwrap();
+        symlink(&other, dir.join(files::CONFIG)).unwrap();
+        assert!(read_config(&dir).is_err());
+    }
+
+    #[test]
+    fn a_description_of_an_earlier_version_is_of_what_runs_and_does_not_persist() {
+        let mut old = serde_json::to_value(config(3, DesiredState::Off)).unwrap();
+        for name in ["persistent", "wish", "state", "start"] {
+            old.as_object_mut().unwrap().remove(name);
+        }
+        let read: DesktopConfig = serde_json::from_value(old).unwrap();
+        assert_eq!(
+            (read.persistent, read.wish, read.state, read.start),
+            (false, 0, DesiredState::Running, 0)
+        );
+    }
+}
