@@ -100,6 +100,13 @@ impl Control {
             | Change::Entitlements
             | Change::Desktop(_)
             | Change::Session(_) => self.fleet.touch(),
+            // Nothing waits for these but those who watch. A touch would have every connect that waits look again.
+            Change::Claimed(_)
+            | Change::Viewers(_)
+            | Change::Pool(_)
+            | Change::Templates(_)
+            | Change::HostRecord(_)
+            | Change::User(_) => {}
         }
     }
 
@@ -119,8 +126,9 @@ impl Control {
     pub async fn assign(&self, request: ConnectRequest) -> Result<Assigned, store::Error> {
         let assigned = self.store.connect(request, Arc::clone(&self.fleet) as Arc<dyn World>).await?;
         if let Some(host) = assigned.desktop.host.as_ref().filter(|_| assigned.fresh) {
-            self.changed([Change::Host(host.id)]);
+            self.changed([Change::Host(host.id), Change::Claimed(assigned.desktop.id)]);
         }
+        self.changed(assigned.session.iter().map(|row| Change::Viewers(row.session.id)));
         self.ended(&assigned.replaced);
         Ok(assigned)
     }
@@ -144,6 +152,9 @@ impl Control {
         }
         let recorded = self.store.record(link, observed).await?;
         self.ended(&recorded.ended);
+        if recorded.templates {
+            self.changed([Change::Templates(link.host)]);
+        }
         let known = recorded.destroyed.iter().chain(&recorded.noted);
         self.changed(known.map(|desktop| Change::Desktop(*desktop)));
         if !recorded.destroyed.is_empty() {
@@ -181,6 +192,7 @@ impl Control {
         if beats >= STEADY {
             let swept = self.store.end_silent_brokers().await?;
             self.changed(swept.hosts.into_iter().map(Change::Link));
+            self.changed(swept.sessions.into_iter().map(Change::Viewers));
         }
         // Taken first: a link that is made meanwhile is on record, and not in what is read.
         let told = self.links.told();

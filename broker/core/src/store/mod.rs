@@ -21,6 +21,7 @@ mod images;
 mod launch;
 mod links;
 mod logins;
+mod news;
 mod places;
 mod pools;
 mod record;
@@ -42,6 +43,7 @@ pub use figures::{Figures, HostFigures, PoolFigures};
 pub use idempotency::Claim;
 pub use links::{Link, Origin};
 pub use logins::{Caller, NewToken};
+pub use news::{Asked, MOST_MOVED, News};
 pub use pools::PoolRow;
 pub use record::Recorded;
 pub use sessions::{Over, SessionRow};
@@ -94,6 +96,8 @@ impl Store {
 mod apply_tests;
 #[cfg(test)]
 mod idempotency_tests;
+#[cfg(test)]
+mod news_tests;
 #[cfg(test)]
 mod tests;
 

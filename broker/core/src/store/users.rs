@@ -36,7 +36,7 @@ fn lock(tx: &mut Tx<'_>, name_or_id: &str) -> Result<Locked<User>> {
     user.ok_or_else(|| Error::not_found("user", name_or_id))
 }
 
-fn view(tx: &mut Tx<'_>, user: User) -> Result<api::User> {
+pub(super) fn view(tx: &mut Tx<'_>, user: User) -> Result<api::User> {
     let memberships = tx.list(Membership::of(&user.id))?;
     let mut groups: Vec<Group> = tx.peek_all(memberships.iter().map(|m| Group::key(&m.group_id)))?;
     groups.sort_by(|a, b| a.name.cmp(&b.name));
