@@ -59,6 +59,7 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.delete_host(&caller.name, &host).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -82,6 +83,7 @@ pub async fn fence(
     let host = app.store.host(&host).await?;
     let ended = app.store.fence_host(&caller.name, host.id, epoch, evidence).await?;
     watch::tell(&app, &ended, &End::DesktopEnded);
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -132,6 +134,7 @@ pub async fn allow(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.allow_host(&caller.name, host.id).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -149,6 +152,7 @@ pub async fn drain(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.drain_host(&caller.name, host.id, true).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -166,5 +170,6 @@ pub async fn resume(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.drain_host(&caller.name, host.id, false).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
