@@ -2,6 +2,7 @@
 
 use crate::auth::viewer_password::ViewerPasswords;
 use crate::auth::{Auth, Refused};
+use crate::events::Events;
 use crate::gateway::tcp::Connections;
 use crate::metrics::Metrics;
 use crate::names::Names;
@@ -37,6 +38,8 @@ pub struct App {
     pub viewer_passwords: Option<ViewerPasswords>,
     /// The viewers that are connected through this gateway.
     pub viewers: Viewers,
+    /// Those who watch what changes.
+    pub events: Arc<Events>,
     /// What is counted.
     pub metrics: Metrics,
     /// The TCP connections that carry them.
@@ -47,7 +50,7 @@ pub struct App {
     pub data_dir: PathBuf,
     /// The user id that the broker runs as: local peers with it are the administrator.
     pub uid: u32,
-    /// The streams of viewers, so that they can be waited for.
+    /// The streams of viewers and of those who watch, so that they can be waited for.
     pub streams: TaskTracker,
     /// The process is going away.
     pub shutdown: CancellationToken,

@@ -19,6 +19,7 @@ mod auth;
 mod connect;
 pub mod database;
 mod enroll;
+mod events;
 mod gateway;
 mod launch;
 mod limits;
@@ -213,6 +214,7 @@ impl Broker {
             auth,
             viewer_passwords: vnc_passwords.then(ViewerPasswords::default),
             viewers: viewers::Viewers::default(),
+            events: Arc::default(),
             metrics: metrics::Metrics::new().map_err(|e| Error::Metrics(Box::new(e)))?,
             connections: gateway::tcp::Connections::default(),
             default_pool: config.default_pool.clone(),
@@ -304,6 +306,7 @@ impl Broker {
         tasks.spawn(watch::keep_looking(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(upkeep::run(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(limits::run(Arc::clone(&self.app), stop.clone()));
+        tasks.spawn(events::tell::run(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(agents::listen(Arc::clone(&self.app), self.agents, stop.clone()));
         if let Some(hosts) = self.hosts {
             tasks.spawn(agents::listen_on_network(Arc::clone(&self.app), hosts, stop.clone()));

@@ -44,6 +44,7 @@ pub struct Metrics {
     streams: IntGaugeVec,
     streams_ended: IntCounterVec,
     links: IntGauge,
+    watchers: IntGauge,
     database: Gauge,
     kept: Mutex<Option<(Instant, Arc<Figures>)>>,
 }
@@ -71,7 +72,7 @@ impl Metrics {
             )?,
             request_seconds: histogram(
                 "lucarne_http_request_duration_seconds",
-                "Time from a request to its answer's first byte, in seconds; streams of viewers are not in it.",
+                "Time from a request to its answer's first byte, in seconds; streams of viewers are not in it, nor is what follows an event stream's beginning.",
                 &["route"],
             )?,
             connects: counter(
@@ -104,6 +105,10 @@ impl Metrics {
                 &["kind", "reason"],
             )?,
             links: IntGauge::new("lucarne_host_links", "Hosts that are linked to this broker now.")?,
+            watchers: IntGauge::new(
+                "lucarne_event_streams",
+                "Streams of events (GET /api/v1/events) that go through this broker now.",
+            )?,
             database: Gauge::new(
                 "lucarne_database_answer_seconds",
                 "Time that the database took for the smallest question, when last asked, in seconds; -1 without an answer.",
@@ -111,7 +116,7 @@ impl Metrics {
             kept: Mutex::default(),
             registry,
         };
-        let all: [Box<dyn Collector>; 10] = [
+        let all: [Box<dyn Collector>; 11] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.request_seconds.clone()),
             Box::new(metrics.connects.clone()),
@@ -121,6 +126,7 @@ impl Metrics {
             Box::new(metrics.streams.clone()),
             Box::new(metrics.streams_ended.clone()),
             Box::new(metrics.links.clone()),
+            Box::new(metrics.watchers.clone()),
             Box::new(metrics.database.clone()),
         ];
         for collector in all {
@@ -240,6 +246,7 @@ impl Watched for Monitored {
     async fn metrics(&self) -> Vec<MetricFamily> {
         let metrics = &self.0.metrics;
         metrics.links.set(i64::try_from(self.0.control.links.told().len()).unwrap_or(i64::MAX));
+        metrics.watchers.set(i64::try_from(self.0.events.count()).unwrap_or(i64::MAX));
         metrics.database.set(self.database().await.map_or(-1.0, |took| took.as_secs_f64()));
         let mut families = metrics.registry.gather();
         // Old figures would look like new ones: without the record there are none.

@@ -100,13 +100,27 @@ pub async fn local(listener: UnixListener, router: Router, shutdown: Cancellatio
     let _ = timeout(Duration::from_secs(5), tasks.wait()).await;
 }
 
+/// The end of the connection that a request came by, whatever its peer takes or not; put into each request.
+#[derive(Clone, Debug, Default)]
+pub struct Cut(CancellationToken);
+
+impl Cut {
+    /// Ends it.
+    pub fn now(&self) {
+        self.0.cancel();
+    }
+}
+
 async fn serve<S>(stream: S, (peer, ends): (Peer, Option<Ends>), router: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(router);
+    let cut = Cut::default();
+    let cutting = cut.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(cut.clone());
         if let Some(ends) = ends {
             request.extensions_mut().insert(ends);
         }
@@ -119,15 +133,20 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let ending = async {
+        tokio::select! {
+            ended = &mut connection => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
-    if let Err(e) = ended {
-        tracing::debug!(error = %e, "a connection ended early");
+    tokio::select! {
+        ended = ending => if let Err(e) = ended {
+            tracing::debug!(error = %e, "a connection ended early");
+        },
+        () = cutting.0.cancelled() => tracing::debug!("a connection was cut whose peer takes nothing"),
     }
 }
 

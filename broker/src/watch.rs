@@ -2,6 +2,7 @@
 //! over, and looks again on a timer at all that it may have missed.
 
 use crate::app::App;
+use crate::events;
 use crate::viewers::End;
 use lucarne_control::SessionId;
 use lucarne_control::viewer::ViewerRole;
@@ -39,6 +40,7 @@ pub async fn run(
         tokio::select! {
             () = shutdown.cancelled() => return,
             Some(change) = changes.recv() => {
+                app.events.changed(change);
                 if let Some((wakes, _)) = &others
                     && let Ok(line) = serde_json::to_string(&(app.control.broker(), change))
                 {
@@ -50,7 +52,10 @@ pub async fn run(
             }
             wake = heard(&mut others) => match wake {
                 Wake::Said(lines) => lines.lines().for_each(|line| follow(&app, line)),
+                // What was said before, nobody here has heard.
+                Wake::Listening => app.events.missed(),
                 Wake::Missed => {
+                    app.events.missed();
                     app.control.changed([Change::Hosts]);
                     check_sessions(&app, app.viewers.sessions()).await;
                 }
@@ -92,6 +97,7 @@ fn follow(app: &Arc<App>, line: &str) {
         return;
     }
     app.control.follow(change);
+    app.events.changed(change);
     let concerned = match change {
         Change::Session(session) if !app.viewers.of(session).is_empty() => vec![session],
         Change::Denied(_) | Change::Entitlements => app.viewers.sessions(),
@@ -113,6 +119,7 @@ async fn look(app: &Arc<App>) {
     if !here.is_empty() {
         check_sessions(app, here).await;
     }
+    events::tell::check_all(app).await;
     if let Err(e) = app.store.forget_keys().await {
         tracing::error!(error = %e, "idempotency keys whose time is over are not forgotten; it is tried again");
     }
@@ -166,7 +173,11 @@ async fn make_default_pool(app: &App) {
     let Some(name) = &app.default_pool else { return };
     let made: store::Result<bool> = app.store.create_default_pool(name).await;
     match made {
-        Ok(true) => app.control.changed([Change::Hosts]),
+        Ok(true) => {
+            app.control.changed([Change::Hosts]);
+            let made = app.store.pool(name).await;
+            app.control.changed(made.iter().map(|pool| Change::Pool(pool.id)));
+        }
         Ok(false) => {}
         Err(e) => tracing::error!(error = %e, "cannot make the first pool; it is tried again"),
     }

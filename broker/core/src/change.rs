@@ -1,6 +1,6 @@
 //! What has changed in the database, for brokers that were not asked: each looks there itself what it is now.
 
-use lucarne_control::{DesktopId, HostId, SessionId};
+use lucarne_control::{DesktopId, HostId, PoolId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// Something that is not as it was. It may be told twice, late, or never: what hangs on it is looked at on a timer too.
@@ -23,4 +23,16 @@ pub enum Change {
     Desktop(DesktopId),
     /// A session ended, or is used through another broker.
     Session(SessionId),
+    /// A desktop was made, or given to a user.
+    Claimed(DesktopId),
+    /// A session began, or others view it than before.
+    Viewers(SessionId),
+    /// A pool was made, changed or deleted, or others may use it than before.
+    Pool(PoolId),
+    /// How far templates are on a host.
+    Templates(HostId),
+    /// What is on record of a host that nobody has to be told of: it was drained, resumed, allowed again, fenced or forgotten.
+    HostRecord(HostId),
+    /// A user was made or deleted, or has another role or other groups.
+    User(UserId),
 }

@@ -106,6 +106,13 @@ impl Control {
             | Change::Entitlements
             | Change::Desktop(_)
             | Change::Session(_) => self.fleet.touch(),
+            // Nothing waits for these but those who watch. A touch would have every connect that waits look again.
+            Change::Claimed(_)
+            | Change::Viewers(_)
+            | Change::Pool(_)
+            | Change::Templates(_)
+            | Change::HostRecord(_)
+            | Change::User(_) => {}
         }
     }
 
@@ -128,6 +135,10 @@ impl Control {
         if let Some(host) = assigned.desktop.host.as_ref().filter(|_| told) {
             self.changed([Change::Host(host.id)]);
         }
+        if told || assigned.prepared {
+            self.changed([Change::Claimed(assigned.desktop.id)]);
+        }
+        self.changed(assigned.session.iter().map(|row| Change::Viewers(row.session.id)));
         if assigned.prepared {
             self.upkeep.notify_one();
         }
@@ -143,6 +154,7 @@ impl Control {
         let mut ended = self.store.ring().await?;
         let prepared = self.store.prepare(Arc::clone(&self.fleet) as Arc<dyn World>).await?;
         self.changed(prepared.hosts.into_iter().collect::<HashSet<_>>().into_iter().map(Change::Host));
+        self.changed(prepared.desktops.into_iter().map(Change::Claimed));
         ended.extend(prepared.ended);
         self.ended(&ended);
         Ok(ended)
@@ -167,6 +179,9 @@ impl Control {
         }
         let recorded = self.store.record(link, observed).await?;
         self.ended(&recorded.ended);
+        if recorded.templates {
+            self.changed([Change::Templates(link.host)]);
+        }
         let known = recorded.destroyed.iter().chain(&recorded.noted);
         self.changed(known.map(|desktop| Change::Desktop(*desktop)));
         if !recorded.destroyed.is_empty() {
@@ -204,6 +219,7 @@ impl Control {
         if beats >= STEADY {
             let swept = self.store.end_silent_brokers().await?;
             self.changed(swept.hosts.into_iter().map(Change::Link));
+            self.changed(swept.sessions.into_iter().map(Change::Viewers));
         }
         // Taken first: a link that is made meanwhile is on record, and not in what is read.
         let told = self.links.told();

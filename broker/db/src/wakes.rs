@@ -21,6 +21,9 @@ const CHANNEL: &str = "lucarne";
 /// The longest message that the server takes is 8000 bytes.
 const LONGEST: usize = 7900;
 
+/// What is said where something that was said before could not be sent: whoever hears it may have missed anything.
+const LOST: &str = "lost";
+
 /// Between two attempts to connect, and two looks whether the listener is still wanted.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -29,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub enum Wake {
     /// Somebody, perhaps oneself, said this.
     Said(String),
+    /// From here on messages come; those before did not.
+    Listening,
     /// Messages may have been missed.
     Missed,
 }
@@ -79,7 +84,23 @@ impl Wakes {
 /// Sends what is said, as much at once as there is.
 fn serve(config: &Config, said: &mpsc::Receiver<String>) {
     let mut client: Option<Client> = None;
-    while let Ok(mut text) = said.recv() {
+    let mut lost = false;
+    loop {
+        // What was lost is made known as soon as anything can be, and not only with what is said next.
+        let mut text = match lost {
+            false => match said.recv() {
+                Ok(text) => text,
+                Err(_) => return,
+            },
+            true => match said.recv_timeout(PAUSE) {
+                Ok(text) => text,
+                Err(mpsc::RecvTimeoutError::Timeout) => LOST.to_owned(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            },
+        };
+        if lost && text != LOST {
+            text = format!("{LOST}\n{text}");
+        }
         let mut next = None;
         while let Ok(more) = said.try_recv() {
             if text.len() + 1 + more.len() > LONGEST {
@@ -89,7 +110,9 @@ fn serve(config: &Config, said: &mpsc::Receiver<String>) {
             text.push('\n');
             text.push_str(&more);
         }
+        lost = false;
         for text in [Some(text), next].into_iter().flatten() {
+            let mut sent = false;
             // A second try, on a new connection; whoever misses it looks again after a while.
             for _ in 0..2 {
                 if client.is_none() {
@@ -97,13 +120,17 @@ fn serve(config: &Config, said: &mpsc::Receiver<String>) {
                 }
                 let Some(connected) = &mut client else { break };
                 match connected.execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &text]) {
-                    Ok(_) => break,
+                    Ok(_) => {
+                        sent = true;
+                        break;
+                    }
                     Err(e) => {
                         tracing::debug!(error = %e, "cannot wake the other brokers");
                         client = None;
                     }
                 }
             }
+            lost |= !sent;
         }
     }
 }
@@ -120,15 +147,19 @@ fn listen(config: &Config, hear: &wakes::UnboundedSender<Wake>, over: &AtomicBoo
             thread::sleep(PAUSE);
             continue;
         }
-        if !std::mem::take(&mut first) {
-            let _ = hear.send(Wake::Missed);
-        }
+        let wake = if std::mem::take(&mut first) { Wake::Listening } else { Wake::Missed };
+        let _ = hear.send(wake);
         while !over.load(Ordering::Relaxed) && !hear.is_closed() && !client.is_closed() {
             let mut notifications = client.notifications();
             let mut coming = notifications.timeout_iter(PAUSE);
             let broken = loop {
                 match coming.next() {
-                    Ok(Some(said)) => drop(hear.send(Wake::Said(said.payload().to_owned()))),
+                    Ok(Some(said)) => {
+                        if said.payload().lines().any(|line| line == LOST) {
+                            let _ = hear.send(Wake::Missed);
+                        }
+                        drop(hear.send(Wake::Said(said.payload().to_owned())));
+                    }
                     Ok(None) => break false,
                     Err(_) => break true,
                 }

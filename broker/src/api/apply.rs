@@ -121,6 +121,7 @@ pub async fn apply(
     if plan.concerns_hosts() {
         app.control.changed([Change::Hosts]);
     }
+    app.control.changed(plan.touched.iter().map(|pool| Change::Pool(*pool)));
     if plan.withdraws {
         entitlements::withdrawn(&app).await;
     }

@@ -90,6 +90,7 @@ pub async fn token(
 pub async fn logout(State(app): State<Arc<App>>, SignedIn(caller): SignedIn) -> Result<impl IntoResponse> {
     if let Some(login) = &caller.login {
         app.store.delete_login(&caller.name, login).await?;
+        app.events.logins_ended();
     }
     let cookie = format!("{COOKIE}=; HttpOnly; Secure; SameSite=Strict; Path=/; Max-Age=0");
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]))

@@ -33,7 +33,9 @@ pub async fn add_user(
     SignedIn(caller): SignedIn,
     InPath((pool, user)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
-    app.store.entitle(&caller.name, &pool, &Holder::User(user)).await?;
+    let pool = app.store.pool(&pool).await?.id;
+    app.store.entitle(&caller.name, &pool.to_string(), &Holder::User(user)).await?;
+    app.control.changed([Change::Pool(pool)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -50,7 +52,9 @@ pub async fn remove_user(
     SignedIn(caller): SignedIn,
     InPath((pool, user)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
-    app.store.withdraw(&caller.name, &pool, &Holder::User(user)).await?;
+    let pool = app.store.pool(&pool).await?.id;
+    app.store.withdraw(&caller.name, &pool.to_string(), &Holder::User(user)).await?;
+    app.control.changed([Change::Pool(pool)]);
     withdrawn(&app).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -69,7 +73,9 @@ pub async fn add_group(
     InPath((pool, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     check_name("group", &group).map_err(ApiError::invalid)?;
-    app.store.entitle(&caller.name, &pool, &Holder::Group(group)).await?;
+    let pool = app.store.pool(&pool).await?.id;
+    app.store.entitle(&caller.name, &pool.to_string(), &Holder::Group(group)).await?;
+    app.control.changed([Change::Pool(pool)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -86,7 +92,9 @@ pub async fn remove_group(
     SignedIn(caller): SignedIn,
     InPath((pool, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
-    app.store.withdraw(&caller.name, &pool, &Holder::Group(group)).await?;
+    let pool = app.store.pool(&pool).await?.id;
+    app.store.withdraw(&caller.name, &pool.to_string(), &Holder::Group(group)).await?;
+    app.control.changed([Change::Pool(pool)]);
     withdrawn(&app).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -11,6 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use lucarne_control::api::{Group, NewQuota, Page, Problem};
+use lucarne_core::Change;
 use std::sync::Arc;
 
 /// All groups.
@@ -42,7 +43,9 @@ pub async fn join(
     InPath((user, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     check_name("group", &group).map_err(ApiError::invalid)?;
-    app.store.join_group(&caller.name, &user, &group).await?;
+    let user = app.store.user(&user).await?.id;
+    app.store.join_group(&caller.name, &user.to_string(), &group).await?;
+    app.control.changed([Change::User(user)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -60,7 +63,9 @@ pub async fn leave(
     SignedIn(caller): SignedIn,
     InPath((user, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
-    app.store.leave_group(&caller.name, &user, &group).await?;
+    let user = app.store.user(&user).await?.id;
+    app.store.leave_group(&caller.name, &user.to_string(), &group).await?;
+    app.control.changed([Change::User(user)]);
     withdrawn(&app).await;
     Ok(StatusCode::NO_CONTENT)
 }

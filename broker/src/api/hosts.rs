@@ -61,6 +61,7 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.delete_host(&caller.name, &host).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -84,6 +85,7 @@ pub async fn fence(
     let host = app.store.host(&host).await?;
     let ended = app.store.fence_host(&caller.name, host.id, epoch, evidence).await?;
     watch::tell(&app, &ended, &End::DesktopEnded);
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -134,6 +136,7 @@ pub async fn allow(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.allow_host(&caller.name, host.id).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -151,6 +154,7 @@ pub async fn drain(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.drain_host(&caller.name, host.id, true).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -168,6 +172,7 @@ pub async fn resume(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.drain_host(&caller.name, host.id, false).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -188,6 +193,7 @@ pub async fn label(
     check_labels(&new.labels).map_err(ApiError::invalid)?;
     let host = app.store.host(&host).await?;
     app.store.label_host(&caller.name, host.id, &new.labels).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(Json(app.store.host(&host.name).await?))
 }
 
@@ -215,6 +221,7 @@ pub async fn maintain(
     }
     let host = app.store.host(&host).await?;
     app.store.maintain_host(&caller.name, host.id, Some(in_ms)).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     app.control.upkeep.notify_one();
     Ok(Json(app.store.host(&host.name).await?))
 }
@@ -233,5 +240,6 @@ pub async fn end_maintenance(
 ) -> Result<StatusCode> {
     let host = app.store.host(&host).await?;
     app.store.maintain_host(&caller.name, host.id, None).await?;
+    app.control.changed([Change::HostRecord(host.id)]);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use lucarne_control::api::{Image, Page, Problem};
+use lucarne_core::Change;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -73,7 +74,10 @@ pub async fn delete(
             None => Err(()),
         };
         match answer {
-            Ok(None) => app.store.image_deleted(&caller.name, host, name, &image.digest).await?,
+            Ok(None) => {
+                app.store.image_deleted(&caller.name, host, name, &image.digest).await?;
+                app.control.changed([Change::Images]);
+            }
             Ok(Some(why)) => {
                 let detail =
                     format!("the host {name} could not delete the image {}: {why}", image.digest.short());

@@ -55,6 +55,7 @@ pub async fn password(
     app.auth.verify(&user.name, &change.current, peer.ip()).await?;
     let hash = app.auth.hash(&change.password).await?;
     app.store.set_password(&caller.0.name, user.id, &hash, caller.0.login.as_deref()).await?;
+    app.events.logins_ended();
     forget_initial(&app, &user.name)?;
     Ok(StatusCode::NO_CONTENT)
 }

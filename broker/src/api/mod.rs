@@ -11,6 +11,7 @@ mod desktops;
 mod document;
 mod enrollments;
 mod entitlements;
+mod events;
 mod explain;
 mod extract;
 mod groups;
@@ -100,6 +101,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(explain::explain))
         .routes(routes!(enrollments::create, enrollments::list))
         .routes(routes!(enrollments::delete))
+        .routes(routes!(events::events))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
         .routes(routes!(apply::apply));

@@ -93,7 +93,7 @@ pub async fn create(
     }
     let image = app.store.resolve_image(&new.image).await?;
     let pool = app.store.create_pool(&caller.name, &new, &image.digest).await?;
-    app.control.changed([Change::Hosts]);
+    app.control.changed([Change::Hosts, Change::Pool(pool.id)]);
     Ok((StatusCode::CREATED, Json(view::pool(pool, &app).await?)))
 }
 
@@ -155,8 +155,9 @@ pub async fn delete(
     InPath(pool): InPath<String>,
     InQuery(Force { force }): InQuery<Force>,
 ) -> Result<StatusCode> {
-    let ended = app.store.delete_pool(&caller.name, &pool, force).await?;
+    let id = app.store.pool(&pool).await?.id;
+    let ended = app.store.delete_pool(&caller.name, &id.to_string(), force).await?;
     watch::tell(&app, &ended, &End::DesktopEnded);
-    app.control.changed([Change::Hosts]);
+    app.control.changed([Change::Hosts, Change::Pool(id), Change::Entitlements]);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use lucarne_control::api::{NewPassword, NewQuota, NewRole, NewUser, Page, Problem, User};
+use lucarne_core::Change;
 use std::sync::Arc;
 
 /// Add a user.
@@ -34,7 +35,9 @@ pub async fn create(
         .and_then(|()| groups())
         .map_err(ApiError::invalid)?;
     let hash = app.auth.hash(&new.password).await?;
-    Ok((StatusCode::CREATED, Json(app.store.create_user(&caller.name, &new, &hash).await?)))
+    let user = app.store.create_user(&caller.name, &new, &hash).await?;
+    app.control.changed([Change::User(user.id)]);
+    Ok((StatusCode::CREATED, Json(user)))
 }
 
 /// All users.
@@ -80,8 +83,9 @@ pub async fn delete(
     SignedIn(caller): SignedIn,
     InPath(user): InPath<String>,
 ) -> Result<StatusCode> {
-    let name = app.store.user(&user).await?.name;
-    let ended = app.store.delete_user(&caller.name, &user).await?;
+    let User { id, name, .. } = app.store.user(&user).await?;
+    let ended = app.store.delete_user(&caller.name, &id.to_string()).await?;
+    app.control.changed([Change::User(id)]);
     watch::tell(&app, &ended, &End::DesktopEnded);
     forget_initial(&app, &name)?;
     Ok(StatusCode::NO_CONTENT)
@@ -105,6 +109,7 @@ pub async fn password(
     let user = app.store.user(&user).await?;
     let hash = app.auth.hash(&new.password).await?;
     app.store.set_password(&caller.name, user.id, &hash, None).await?;
+    app.events.logins_ended();
     forget_initial(&app, &user.name)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -124,7 +129,9 @@ pub async fn role(
     InPath(user): InPath<String>,
     Body(new): Body<NewRole>,
 ) -> Result<Json<User>> {
-    Ok(Json(app.store.set_role(&caller.name, &user, new.role).await?))
+    let user = app.store.set_role(&caller.name, &user, new.role).await?;
+    app.control.changed([Change::User(user.id)]);
+    Ok(Json(user))
 }
 
 /// Set how many desktops a user may have at once. Those that they have stay.
@@ -142,7 +149,9 @@ pub async fn quota(
     Body(new): Body<NewQuota>,
 ) -> Result<Json<User>> {
     check_quota(new)?;
-    Ok(Json(app.store.set_user_quota(&caller.name, &user, new.max_desktops).await?))
+    let user = app.store.set_user_quota(&caller.name, &user, new.max_desktops).await?;
+    app.control.changed([Change::User(user.id)]);
+    Ok(Json(user))
 }
 
 /// Refuses a limit that nothing could reach.

@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::viewers::{End, Newcomer, Place};
 use lucarne_control::SessionId;
 use lucarne_control::viewer::ViewerKind;
+use lucarne_core::Change;
 use lucarne_core::store::{self, Over as Why, PlacedDesktop};
 use std::fmt;
 use std::future::Future;
@@ -126,6 +127,7 @@ async fn record(app: &App, session: SessionId) {
             tracing::error!(error = %e, %session, "cannot put the viewer's state on record");
             return;
         }
+        app.control.changed([Change::Viewers(session)]);
         if app.viewers.in_use(session) == used {
             return;
         }

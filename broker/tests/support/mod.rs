@@ -4,6 +4,7 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 pub mod agent;
+pub mod events;
 pub mod viewer;
 
 use http_body_util::{BodyExt, Full};

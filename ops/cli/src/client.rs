@@ -5,9 +5,9 @@ use crate::args::Remote;
 use crate::pin;
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use lucarne_control::api::{Credentials, Page, Problem, Token};
 use serde::Serialize;
@@ -105,6 +105,35 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<(u16, Bytes), ApiError> {
+        let answer = self.send(method, path, &[], body).await?;
+        let status = answer.status().as_u16();
+        Ok((status, self.read(answer).await?))
+    }
+
+    /// Sends a GET whose answer goes on; gives what it is read from.
+    pub async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Incoming, ApiError> {
+        let answer = self.send(Method::GET, path, headers, None).await?;
+        match answer.status().as_u16() {
+            status if status < 400 => Ok(answer.into_body()),
+            _ => Err(match self.read(answer).await {
+                Err(refused) => refused,
+                Ok(_) => ApiError::Protocol(format!("{} refused without a reason", self.name())),
+            }),
+        }
+    }
+
+    /// Sends a request; gives the beginning of its answer.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Incoming>, ApiError> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let unreachable =
             |e: &dyn std::fmt::Display| ApiError::Unreachable { server: self.name(), why: e.to_string() };
         match &self.transport {
@@ -121,7 +150,7 @@ impl Client {
                     };
                     unreachable(&why)
                 })?;
-                self.exchange(stream, "localhost", method, path, body).await
+                self.exchange(stream, "localhost", request, body).await
             }
             Transport::Tls { host, address, config } => {
                 let stream = TcpStream::connect(address).await.map_err(|e| unreachable(&e))?;
@@ -129,7 +158,7 @@ impl Client {
                     rustls::pki_types::ServerName::try_from(host.clone()).map_err(|e| unreachable(&e))?;
                 let connector = tokio_rustls::TlsConnector::from(config.clone());
                 let stream = connector.connect(name, stream).await.map_err(|e| unreachable(&e))?;
-                self.exchange(stream, address, method, path, body).await
+                self.exchange(stream, address, request, body).await
             }
         }
     }
@@ -138,16 +167,14 @@ impl Client {
         &self,
         stream: S,
         host: &str,
-        method: Method,
-        path: &str,
+        request: hyper::http::request::Builder,
         body: Option<Vec<u8>>,
-    ) -> Result<(u16, Bytes), ApiError> {
-        let broken =
-            |e: &dyn std::fmt::Display| ApiError::Protocol(format!("{} answered nonsense: {e}", self.name()));
+    ) -> Result<Response<Incoming>, ApiError> {
+        let broken = |e: &dyn std::fmt::Display| self.nonsense(e);
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
         tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", host);
+        let mut request = request.header("host", host);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -156,22 +183,29 @@ impl Client {
         }
         let request =
             request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|e| broken(&e))?;
-        let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
+        sender.send_request(request).await.map_err(|e| broken(&e))
+    }
+
+    /// Reads an answer to its end, or why there is none.
+    async fn read(&self, answer: Response<Incoming>) -> Result<Bytes, ApiError> {
         let status = answer.status().as_u16();
-        let bytes =
-            Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|e| broken(&e))?.to_bytes();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let bytes = body.map_err(|e| self.nonsense(&e))?.to_bytes();
         if status >= 400 {
             return Err(match serde_json::from_slice(&bytes) {
                 Ok(problem) => ApiError::Problem(problem),
-                Err(_) => broken(&format!("status {status} without a reason")),
+                Err(_) => self.nonsense(&format!("status {status} without a reason")),
             });
         }
-        Ok((status, bytes))
+        Ok(bytes)
+    }
+
+    fn nonsense(&self, e: &dyn std::fmt::Display) -> ApiError {
+        ApiError::Protocol(format!("{} answered nonsense: {e}", self.name()))
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, ApiError> {
-        serde_json::from_slice(bytes)
-            .map_err(|e| ApiError::Protocol(format!("{} answered nonsense: {e}", self.name())))
+        serde_json::from_slice(bytes).map_err(|e| self.nonsense(&e))
     }
 
     /// GET.

@@ -10,6 +10,7 @@ mod output;
 mod pin;
 mod pools_file;
 mod progress;
+mod sse;
 mod up;
 
 use clap::Parser;

@@ -182,7 +182,7 @@ pub struct Unknown {
     known: String,
 }
 
-fn named<T: Copy>(
+pub(crate) fn named<T: Copy>(
     what: &'static str,
     word: &str,
     all: &[T],

@@ -9,6 +9,7 @@ pub mod api;
 pub mod apply;
 pub mod desktop;
 pub mod enroll;
+pub mod events;
 pub mod ids;
 pub mod link;
 pub mod object;

@@ -36,6 +36,11 @@ export async function portal(signal?: AbortSignal): Promise<Card[]> {
   return (await request<Card[]>('GET', `${V1}/portal`, { signal })).body;
 }
 
+/** What changes of the caller's cards, as server-sent events; the browser comes back by itself. */
+export function changes(): EventSource {
+  return new EventSource(`${V1}/events?kind=card,desktop,session`);
+}
+
 export async function hosts(signal?: AbortSignal): Promise<Host[]> {
   return (await request<Page<Host>>('GET', `${V1}/hosts`, { signal })).body.items;
 }

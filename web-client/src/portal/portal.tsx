@@ -1,8 +1,10 @@
-// The user's page: a card for each pool that they may use. Asks the list again and again while someone looks.
-import { useCallback, useEffect, useState } from 'preact/hooks';
+// The user's page: a card for each pool that they may use. Asks for the list when the server says that something changed, and again
+// and again while someone looks: seldom while the server can say so, often while it cannot.
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import * as api from '../api/client';
 import type { User } from '../api/types';
 import { AccountMenu } from '../auth/account-menu';
+import { useChanges } from '../lib/changes';
 import { usePoll } from '../lib/poll';
 import { useTitle } from '../lib/title';
 import { text } from '../text';
@@ -17,6 +19,9 @@ import '../styles/portal.css';
 /** Time between askings, ms: while something is under way, and while all is quiet. */
 const MOVING_MS = 1_000;
 const QUIET_MS = 4_000;
+/** The same while the server says what changes: it does not say everything, such as how full a pool is. */
+const TOLD_MOVING_MS = 4_000;
+const TOLD_QUIET_MS = 30_000;
 
 export interface PortalProps {
   user: User;
@@ -36,14 +41,23 @@ export function Portal(props: PortalProps) {
   const ask = useCallback((signal: AbortSignal) => api.portal(signal), []);
   const { value: cards, error, refresh } = usePoll(ask, interval);
 
+  const told = useChanges(api.changes, refresh);
+  const wasTold = useRef(false);
+  useEffect(() => {
+    // The long wait that runs is over: nobody says what changes meanwhile.
+    if (wasTold.current && !told && !document.hidden) refresh();
+    wasTold.current = told;
+  }, [told, refresh]);
+
   const { onSignedOut, onIdle } = props;
   useEffect(() => {
     if (error?.signedOut) onSignedOut();
   }, [error, onSignedOut]);
   useEffect(() => {
     const moving = cards?.some((card) => conditionOf(card).moving) ?? false;
-    setInterval(moving ? MOVING_MS : QUIET_MS);
-  }, [cards]);
+    if (told) setInterval(moving ? TOLD_MOVING_MS : TOLD_QUIET_MS);
+    else setInterval(moving ? MOVING_MS : QUIET_MS);
+  }, [cards, told]);
   useEffect(() => {
     if (cards !== undefined) onIdle();
   }, [cards === undefined, onIdle]);

@@ -45,6 +45,8 @@ pub struct Plan {
     pub obstacles: Vec<Obstacle>,
     /// Somebody may not use a pool any more.
     pub withdraws: bool,
+    /// The pools that were made, changed or deleted, once that is done.
+    pub touched: Vec<PoolId>,
 }
 
 impl Plan {
@@ -299,7 +301,8 @@ fn plan(tx: &mut Tx<'_>, wanted: &Wanted, rows: Rows) -> Result<Planned> {
         (None, _) => false,
     });
     let revision = revision(wanted.prune, &plans, &steps);
-    Ok(Planned { plan: Plan { revision, pools: plans, new_groups, obstacles, withdraws }, steps })
+    let plan = Plan { revision, pools: plans, new_groups, obstacles, withdraws, touched: Vec::new() };
+    Ok(Planned { plan, steps })
 }
 
 /// The sha256 of what a plan was made from, in hexadecimal.
@@ -350,13 +353,20 @@ fn change(tx: &mut Tx<'_>, actor: &str, id: PoolId, now: &Settings, then: &Setti
     Ok(())
 }
 
-fn carry_out(tx: &mut Tx<'_>, actor: &str, steps: Vec<Step>) -> Result<()> {
+/// Does it all; gives the pools that are not as they were.
+fn carry_out(tx: &mut Tx<'_>, actor: &str, steps: Vec<Step>) -> Result<Vec<PoolId>> {
+    let mut touched = Vec::new();
     for step in steps {
         match (step.now, step.then) {
-            (Some((id, now)), Some(then)) => change(tx, actor, id, &now, &then)?,
+            (Some((_, now)), Some(then)) if now == then => {}
+            (Some((id, now)), Some(then)) => {
+                change(tx, actor, id, &now, &then)?;
+                touched.push(id);
+            }
             (Some((id, _)), None) => {
                 if let Some(pool) = tx.lock(Pool::key(&id))? {
                     pools::delete(tx, actor, pool, false)?;
+                    touched.push(id);
                 }
             }
             (None, Some(then)) => {
@@ -364,14 +374,14 @@ fn carry_out(tx: &mut Tx<'_>, actor: &str, steps: Vec<Step>) -> Result<()> {
                     match pools::insert(tx, actor, &new, &then.image) {
                         // There was none when the plan was made.
                         Err(Error::NameTaken { .. }) => return Err(tx.again("a pool was made").into()),
-                        inserted => drop(inserted?),
+                        inserted => touched.push(inserted?.id),
                     }
                 }
             }
             (None, None) => {}
         }
     }
-    Ok(())
+    Ok(touched)
 }
 
 impl Store {
@@ -392,14 +402,14 @@ impl Store {
     pub async fn apply_pools(&self, actor: &str, wanted: &Wanted, revision: Option<&str>) -> Result<Plan> {
         let (actor, wanted, revision) = (actor.to_owned(), wanted.clone(), revision.map(str::to_owned));
         self.write(move |tx| {
-            let Planned { plan, steps } = plan(tx, &wanted, Rows::Held)?;
+            let Planned { mut plan, steps } = plan(tx, &wanted, Rows::Held)?;
             if revision.as_ref().is_some_and(|revision| *revision != plan.revision) {
                 return Err(Error::PlanOutdated);
             }
             if !plan.obstacles.is_empty() {
                 return Err(Error::PlanRefused(plan.obstacles));
             }
-            carry_out(tx, &actor, steps)?;
+            plan.touched = carry_out(tx, &actor, steps)?;
             Ok(plan)
         })
         .await

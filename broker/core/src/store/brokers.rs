@@ -6,7 +6,7 @@
 
 use super::{Error, Result, Store, all, timers};
 use lucarne_control::api::SessionState;
-use lucarne_control::{BrokerId, HostId};
+use lucarne_control::{BrokerId, HostId, SessionId};
 use lucarne_db::tables::{Broker, Host, Pool, Session, Shadow};
 use lucarne_db::{Locked, Tx};
 use lucarne_mutants::mutant;
@@ -23,12 +23,15 @@ pub const BEAT: i64 = 3_000;
 pub struct Swept {
     /// Hosts that are linked to nobody now.
     pub hosts: Vec<HostId>,
+    /// Sessions that nobody views now.
+    pub sessions: Vec<SessionId>,
 }
 
 pub(super) fn end(tx: &mut Tx<'_>, mut broker: Locked<Broker>, why: &str) -> Result<Swept> {
     let (id, now) = (broker.id, tx.now());
     broker.ended_at = Some(now);
     tx.update(&broker)?;
+    let mut swept = Swept::default();
     for session in all(tx, || Session::through(&id), |session| session.id)? {
         let Some(mut session) = tx.lock(Session::key(&session.id))? else { continue };
         if session.ended_at.is_none() && session.broker_id == Some(id) {
@@ -40,12 +43,12 @@ pub(super) fn end(tx: &mut Tx<'_>, mut broker: Locked<Broker>, why: &str) -> Res
             if let Some(pool) = tx.peek(Pool::key(&session.pool_id))? {
                 timers::left(tx, &session, &pool)?;
             }
+            swept.sessions.push(session.id);
         }
     }
     for shadow in all(tx, || Shadow::through(&id), |shadow| shadow.id)? {
         super::shadows::broke_off(tx, &shadow, why)?;
     }
-    let mut swept = Swept::default();
     for host in all(tx, || Host::linked_to(&id), |host| host.id)? {
         let Some(mut host) = tx.lock(Host::key(&host.id))?.filter(|host| host.broker_id == Some(id)) else {
             continue;
@@ -132,7 +135,9 @@ impl Store {
                     None => Ok(Swept::default()),
                 }
             });
-            swept.hosts.extend(ended.await?.hosts);
+            let ended = ended.await?;
+            swept.hosts.extend(ended.hosts);
+            swept.sessions.extend(ended.sessions);
         }
         Ok(swept)
     }

@@ -99,7 +99,7 @@ pub struct PlacedDesktop {
 }
 
 /// Desktops with the names that they are shown with.
-fn views(tx: &mut Tx<'_>, desktops: Vec<Desktop>) -> Result<Vec<DesktopRow>> {
+pub(super) fn views(tx: &mut Tx<'_>, desktops: Vec<Desktop>) -> Result<Vec<DesktopRow>> {
     let pools = tx.peek_all(desktops.iter().map(|d| Pool::key(&d.pool_id)))?;
     let pools: HashMap<_, _> = pools.into_iter().map(|p| (p.id, p.name)).collect();
     let hosts = tx.peek_all(desktops.iter().filter_map(|d| d.host_id.as_ref()).map(Host::key))?;

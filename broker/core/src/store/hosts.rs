@@ -9,7 +9,7 @@ use lucarne_db::Tx;
 use lucarne_db::tables::{Broker, Host, HostImage, HostPulse, HostTemplate, Placement};
 use std::collections::{BTreeMap, HashMap};
 
-fn views(tx: &mut Tx<'_>, hosts: Vec<Host>) -> Result<Vec<api::Host>> {
+pub(super) fn views(tx: &mut Tx<'_>, hosts: Vec<Host>) -> Result<Vec<api::Host>> {
     let pulses = tx.peek_all(hosts.iter().map(|host| HostPulse::key(&host.id)))?;
     let pulses: HashMap<_, _> = pulses.into_iter().map(|pulse| (pulse.host_id, pulse)).collect();
     let now = tx.now();

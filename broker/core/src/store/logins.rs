@@ -5,6 +5,7 @@ use lucarne_control::UserId;
 use lucarne_control::api::{Permission, Role};
 use lucarne_db::tables::{Login, LoginKind, User};
 use lucarne_db::value::Json;
+use std::collections::{BTreeSet, HashMap};
 
 /// How long a cookie lives without use, milliseconds: 12 hours.
 const COOKIE_IDLE: i64 = 12 * 3_600_000;
@@ -161,6 +162,34 @@ impl Store {
             permissions: permissions(user.role, only.as_deref()),
             login: Some(hash.to_vec()),
         }))
+    }
+
+    /// Who holds the logins with these sha256s, of those that live. No cookie's life is prolonged by it: nobody did anything.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn callers(&self, hashes: BTreeSet<Vec<u8>>) -> Result<HashMap<Vec<u8>, Caller>> {
+        self.read(move |tx| {
+            let (now, mut logins) = (tx.now(), Vec::new());
+            for hash in &hashes {
+                logins.extend(tx.peek(Login::key(hash))?.filter(|login| login.expires_at > now));
+            }
+            let users = tx.peek_all(logins.iter().map(|login| User::key(&login.user_id)))?;
+            let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
+            let caller = |login: Login| {
+                let user = users.get(&login.user_id).filter(|user| user.deleted_at.is_none())?;
+                let caller = Caller {
+                    user: Some(user.id),
+                    name: user.name.clone(),
+                    role: user.role,
+                    permissions: permissions(user.role, login.permissions.as_ref().map(|only| &*only.0)),
+                    login: Some(login.hash.clone()),
+                };
+                Some((login.hash, caller))
+            };
+            Ok(logins.into_iter().filter_map(caller).collect())
+        })
+        .await
     }
 
     /// Ends one login.

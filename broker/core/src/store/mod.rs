@@ -23,6 +23,7 @@ mod links;
 mod logins;
 mod maintenance;
 mod make;
+mod news;
 mod places;
 mod pools;
 mod power;
@@ -49,6 +50,7 @@ pub use idempotency::Claim;
 pub use links::{Link, Origin};
 pub use logins::{Caller, NewToken};
 pub use maintenance::{LONGEST as LONGEST_NOTICE, MAINTENANCE};
+pub use news::{Asked, MOST_MOVED, News};
 pub use pools::PoolRow;
 pub use power::UNUSED;
 pub use record::Recorded;
@@ -106,6 +108,8 @@ mod apply_tests;
 mod idempotency_tests;
 #[cfg(test)]
 mod life_tests;
+#[cfg(test)]
+mod news_tests;
 #[cfg(test)]
 mod tests;
 

@@ -58,7 +58,7 @@ pub(super) fn find(tx: &mut Tx<'_>, name_or_id: &str) -> Result<Pool> {
 }
 
 /// As whom a user may be entitled: by name, as everyone is, and as a member of groups.
-fn holders(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<(HolderKind, Uuid)>, Fault> {
+pub(super) fn holders(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<(HolderKind, Uuid)>, Fault> {
     let groups = tx.list(Membership::of(&user))?.into_iter().map(|m| (HolderKind::Group, m.group_id.0));
     let always = [(HolderKind::User, user.0), (HolderKind::Group, EVERYONE_ID.0)];
     Ok(always.into_iter().chain(groups).collect())

@@ -19,6 +19,8 @@ pub struct Recorded {
     pub destroyed: Vec<DesktopId>,
     /// Desktops that something else is known of.
     pub noted: Vec<DesktopId>,
+    /// Templates are further than they were, or gone.
+    pub templates: bool,
 }
 
 impl Recorded {
@@ -67,13 +69,15 @@ fn gone(tx: &mut Tx<'_>, link: &Link, o: &DesktopObserved) -> Result<bool> {
     end::free(tx, o.desktop, Some(link), due, &detail)
 }
 
-fn templates(tx: &mut Tx<'_>, link: &Link, seen: &[TemplateObserved], complete: bool) -> Result<()> {
+/// Keeps how far templates are; tells whether that was not on record before.
+fn templates(tx: &mut Tx<'_>, link: &Link, seen: &[TemplateObserved], complete: bool) -> Result<bool> {
+    let mut changed = false;
     let kept = all(tx, || HostTemplate::on_host(&link.host), |row| row.template.clone())?;
     for seen in seen {
         let template = seen.spec.key();
         let row = HostTemplate { host_id: link.host, template: template.clone(), seen: Json(seen.clone()) };
         match kept.iter().find(|kept| kept.template == template) {
-            Some(kept) if kept.seen == row.seen => {}
+            Some(kept) if kept.seen == row.seen => continue,
             Some(_) => {
                 if let Some(mut kept) = tx.lock(HostTemplate::key(&link.host, &template))? {
                     *kept = row;
@@ -82,13 +86,15 @@ fn templates(tx: &mut Tx<'_>, link: &Link, seen: &[TemplateObserved], complete: 
             }
             None => tx.insert(&row)?,
         }
+        changed = true;
     }
     if complete {
         for old in kept.iter().filter(|kept| seen.iter().all(|seen| seen.spec.key() != kept.template)) {
-            tx.remove(HostTemplate::key(&link.host, &old.template))?;
+            changed |= tx.remove(HostTemplate::key(&link.host, &old.template))?;
         }
     }
-    link.share(tx)
+    link.share(tx)?;
+    Ok(changed)
 }
 
 impl Store {
@@ -101,7 +107,7 @@ impl Store {
         let mut recorded = Recorded::default();
         if !observed.templates.is_empty() || observed.complete {
             let (link, seen, complete) = (link.clone(), observed.templates.clone(), observed.complete);
-            self.write(move |tx| templates(tx, &link, &seen, complete)).await?;
+            recorded.templates = self.write(move |tx| templates(tx, &link, &seen, complete)).await?;
         }
         let (here, seen) = (link.host, observed.desktops.clone());
         let steps = self.read(move |tx| {

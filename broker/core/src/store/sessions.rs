@@ -31,7 +31,7 @@ pub struct SessionRow {
 }
 
 /// Sessions with the names that they are shown with.
-fn views(tx: &mut Tx<'_>, sessions: Vec<Session>) -> Result<Vec<SessionRow>> {
+pub(super) fn views(tx: &mut Tx<'_>, sessions: Vec<Session>) -> Result<Vec<SessionRow>> {
     let users: HashMap<_, _> = tx
         .peek_all(sessions.iter().map(|s| User::key(&s.user_id)))?
         .into_iter()

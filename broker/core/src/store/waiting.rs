@@ -6,7 +6,7 @@ use crate::plan::World;
 use crate::schedule;
 use lucarne_control::desktop::Phase;
 use lucarne_control::pool::PoolKind;
-use lucarne_control::{HostId, PoolId};
+use lucarne_control::{DesktopId, HostId, PoolId};
 use lucarne_db::tables::{Desktop, Host, Pool};
 use lucarne_db::{Locked, Tx};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,8 @@ const LONGEST: i64 = 300_000;
 pub struct Prepared {
     /// Hosts that are to make one.
     pub hosts: Vec<HostId>,
+    /// Those that they are to make.
+    pub desktops: Vec<DesktopId>,
     /// Desktops that ended: too many wait, or their pool has changed.
     pub ended: Vec<Ended>,
 }
@@ -174,6 +176,7 @@ fn prepare(tx: &mut Tx<'_>, id: PoolId, world: &dyn World, places: &Places) -> R
         let detail = format!("a desktop of {} that waits for a user, on {name}: {why}", pool.name);
         tx.audit("system", "desktop.prepared", &desktop.name, &detail)?;
         prepared.hosts.push(at);
+        prepared.desktops.push(desktop.id);
     }
     if before != pool.preparation || !prepared.hosts.is_empty() {
         tx.update(&pool)?;
@@ -220,6 +223,7 @@ impl Store {
             let (world, places) = (Arc::clone(&world), Arc::clone(&places));
             let done = self.write(move |tx| prepare(tx, pool, &*world, &places)).await?;
             prepared.hosts.extend(done.hosts);
+            prepared.desktops.extend(done.desktops);
             prepared.ended.extend(done.ended);
         }
         Ok(prepared)

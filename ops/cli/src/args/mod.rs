@@ -15,6 +15,7 @@ mod recording;
 mod server;
 mod session;
 mod user;
+mod watch;
 mod why;
 
 pub use apply::{Apply, Export};
@@ -28,6 +29,7 @@ pub use recording::{Recording, RecordingCommand};
 pub use server::{Broker, Host, HostCommand, Up, VncSecurity};
 pub use session::{Session, SessionCommand, Viewers};
 pub use user::{User, UserCommand};
+pub use watch::Watch;
 pub use why::Why;
 
 /// Lucarne: desktops that are forked in a blink and watched through a small window.
@@ -66,6 +68,8 @@ pub enum Command {
     Session(Session),
     /// Say what a user would get of a pool, and why: each rule and each host that is asked.
     Why(Why),
+    /// Watch what changes, a line for each thing that does, until Ctrl-C.
+    Watch(Watch),
     /// The audit log, newest last.
     Audit(Audit),
     /// Back up the database, and put a backup back.

@@ -15,6 +15,7 @@ mod recording;
 mod session;
 mod trace;
 mod user;
+mod watch;
 mod why;
 
 use crate::args::{Args, Command};
@@ -76,6 +77,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Desktop(args) => desktop::run(args),
         Command::Session(args) => block_on(session::run(args)),
         Command::Why(args) => block_on(why::run(args)),
+        Command::Watch(args) => block_on(watch::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Database(args) => block_on(database::run(args)),
         Command::Recording(args) => recording::run(args),
