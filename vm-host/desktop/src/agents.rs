@@ -25,6 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Serves agents until the desktop has stopped and they have been told.
 pub(crate) async fn serve(listener: UnixListener, desktop: Arc<Desktop>) {
     let mut agents = JoinSet::new();
+    let mut heard = false;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -38,26 +39,40 @@ pub(crate) async fn serve(listener: UnixListener, desktop: Arc<Desktop>) {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            Some(_) = agents.join_next() => {}
+            Some(told) = agents.join_next() => heard |= told.unwrap_or(false),
             () = desktop.stopped() => break,
         }
     }
-    let farewell = async { while agents.join_next().await.is_some() {} };
+    // The last status is what matters most: an agent that is just about to connect hears it as well.
+    let farewell = async {
+        while !heard || !agents.is_empty() {
+            tokio::select! {
+                biased;
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => drop(agents.spawn(serve_agent(stream, desktop.clone()))),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                },
+                Some(told) = agents.join_next() => heard |= told.unwrap_or(false),
+            }
+        }
+    };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-        tracing::warn!("an agent did not read the last status");
+        tracing::warn!("no agent has read the last status");
     }
 }
 
-async fn serve_agent(stream: UnixStream, desktop: Arc<Desktop>) {
+/// Whether it was told the last status.
+async fn serve_agent(stream: UnixStream, desktop: Arc<Desktop>) -> bool {
     let (read, mut write) = stream.into_split();
     let mut status = desktop.status();
     let ended = tokio::select! {
-        told = tell(&mut write, &mut status) => told,
-        heard = hear(BufReader::new(read), &desktop) => heard,
+        told = tell(&mut write, &mut status) => told.map(|()| true),
+        heard = hear(BufReader::new(read), &desktop) => heard.map(|()| false),
     };
-    if let Err(error) = ended {
+    ended.unwrap_or_else(|error| {
         tracing::warn!(%error, "the connection to an agent ended");
-    }
+        false
+    })
 }
 
 /// Sends the status at once and after each change, `stopped` or `off` last.
