@@ -1,5 +1,7 @@
 //! How desktops live: those that wait, those that stay, sessions that end by themselves, and quotas, as their users meet them.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use lucarne_control::api::{Connection, Desktop, Group, Host, Pool, Session};

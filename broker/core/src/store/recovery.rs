@@ -9,6 +9,9 @@ use lucarne_mutants::mutant;
 /// after the backup has given out.
 const RESTORED: u64 = 1 << 32;
 
+/// The same for what is wanted of a desktop.
+const RESTORED_WISH: i64 = 1 << 32;
+
 impl Store {
     /// Somebody says that a host is dead, by what they saw or did: its desktops end and their places are free. Should it come
     /// back, it is told to destroy what it has. `epoch` is that of the link which it had when they looked: where it has been
@@ -79,6 +82,8 @@ impl Store {
                 if !mutant("a database that was put back has desktops made anew") {
                     desktop.held = true;
                 }
+                // Its host may have followed later wishes, and obeys higher ones only.
+                desktop.desired_gen = (desktop.desired_gen / RESTORED_WISH + 1) * RESTORED_WISH;
                 tx.update(&desktop)?;
             }
             for host in all(tx, Host::all, |host| host.id)? {
