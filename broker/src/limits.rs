@@ -84,7 +84,7 @@ async fn refresh(
 ) -> Result<(), lucarne_core::store::Error> {
     let here: Vec<_> = app.viewers.sessions().into_iter().filter(|s| app.viewers.in_use(*s)).collect();
     if here.is_empty() {
-        watched.clear();
+        watched.drain().for_each(|(session, _)| app.viewers.warn(session, None));
         return Ok(());
     }
     let (now, limited) = (Instant::now(), app.store.limits(here).await?);
@@ -133,6 +133,7 @@ async fn step(app: &App, session: SessionId, watched: &mut Watched) {
             // It may be of an earlier version, or be just ending.
             Err(error) => {
                 tracing::debug!(%error, %session, "a desktop does not tell for how long nothing was typed");
+                watched.idle_end = None;
                 watched.ask = Instant::now() + warning;
             }
         }

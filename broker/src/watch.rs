@@ -6,7 +6,9 @@ use crate::events;
 use crate::viewers::End;
 use lucarne_control::SessionId;
 use lucarne_control::viewer::ViewerRole;
-use lucarne_core::store::{self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, MAINTENANCE, Over, UNUSED};
+use lucarne_core::store::{
+    self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, MAINTENANCE, Over, POWERED_OFF, UNUSED,
+};
 use lucarne_core::{Change, Looked};
 use lucarne_db::wakes::{Wake, Wakes};
 use std::sync::Arc;
@@ -156,7 +158,7 @@ async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
                 let end = match why {
                     Over::Ended(why) if why == LOGGED_OFF || why == LEFT => End::LoggedOff,
                     Over::Ended(why) if why == LASTED => End::Lasted,
-                    Over::Ended(why) if why == UNUSED => End::PoweredOff,
+                    Over::Ended(why) if why == UNUSED || why == POWERED_OFF => End::PoweredOff,
                     Over::Ended(why) if why == MAINTENANCE => End::Maintenance,
                     Over::Ended(_) => End::DesktopEnded,
                     Over::Elsewhere => End::Elsewhere,

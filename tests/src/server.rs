@@ -289,7 +289,15 @@ impl Server {
     ///
     /// # Panics
     /// It does.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        self.stop_keeping(&[]);
+    }
+
+    /// The same where these desktops persist: they are powered off, and their folders stay.
+    ///
+    /// # Panics
+    /// It leaves anything else, or less.
+    pub fn stop_keeping(mut self, kept: &[&str]) {
         let pid = i32::try_from(self.up.id()).expect("a process number");
         assert!(process::signal(pid, Signal::INT), "lucarne up is gone");
         let status = until("lucarne up ends", LIMIT, || self.up.try_wait().expect("it can be waited for"));
@@ -297,7 +305,7 @@ impl Server {
         let left = process::of(&self.data);
         assert!(left.is_empty(), "lucarne up left {left:#?}");
         let desktops = names(&self.data.join("host/desktops"));
-        assert!(desktops.is_empty(), "lucarne up left the desktops {desktops:?}");
+        assert_eq!(desktops, kept, "the desktops that lucarne up left\n{}", self.logs());
         let sockets = sockets(&self.data);
         assert!(sockets.is_empty(), "lucarne up left the sockets {sockets:?}");
     }

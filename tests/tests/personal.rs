@@ -77,10 +77,14 @@ fn what_is_saved_on_a_personal_desktop_is_there_after_a_log_off_and_a_power_off(
     browser.wait_state("ended");
     browser.screenshot("personal-powered-off");
     browser.close();
-    let answer = server.admin().send("DELETE", &format!("/api/v1/desktops/{id}?wait=true"), None);
+    // Another of hers goes only when somebody says so, and this one stays when everything ends.
+    pool(&server.admin(), "other", json!({ "kind": "personal" }));
+    let other = server.connect_to(&anna, "other")["desktop"]["id"].as_str().unwrap().to_owned();
+    in_phase(&server, &other, "ready");
+    let answer = server.admin().send("DELETE", &format!("/api/v1/desktops/{other}?wait=true"), None);
     assert_eq!(answer.status, 204, "{}", answer.body);
-    assert!(!server.desktop_dir(&id).exists(), "its disk is gone");
-    server.stop();
+    assert!(!server.desktop_dir(&other).exists(), "its disk is gone");
+    server.stop_keeping(&[&id]);
 }
 
 #[test]

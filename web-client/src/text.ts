@@ -107,6 +107,7 @@ export const text = {
     notStarted: 'Not started',
     loggingOff: 'Logging off',
     off: 'Powered off',
+    stopping: 'Powering off',
     failed: 'Failed',
     unavailable: 'Unavailable',
   },
@@ -117,6 +118,7 @@ export const text = {
     lost: 'The host that runs this desktop is silent. The desktop comes back with it; your administrator can look after it.',
     failed: 'The desktop failed. Log off to throw it away, then connect for a fresh one.',
     stopping: 'The desktop is being destroyed. A fresh one can be had in a moment.',
+    poweringOff: 'It is being powered off, and keeps what is on its disk.',
     off: 'It keeps what is on its disk. Starting it takes as long as a computer takes to start.',
   },
 

@@ -152,11 +152,18 @@ impl Control {
     /// A database fault; the next time may do better.
     pub async fn keep_up(&self) -> Result<Vec<Ended>, store::Error> {
         let mut ended = self.store.ring().await?;
-        let prepared = self.store.prepare(Arc::clone(&self.fleet) as Arc<dyn World>).await?;
+        self.ended(&ended);
+        let prepared = match self.store.prepare(Arc::clone(&self.fleet) as Arc<dyn World>).await {
+            Ok(prepared) => prepared,
+            Err(e) => {
+                tracing::error!(error = %e, "desktops cannot be made to wait for users; it is tried again");
+                return Ok(ended);
+            }
+        };
         self.changed(prepared.hosts.into_iter().collect::<HashSet<_>>().into_iter().map(Change::Host));
         self.changed(prepared.desktops.into_iter().map(Change::Claimed));
+        self.ended(&prepared.ended);
         ended.extend(prepared.ended);
-        self.ended(&ended);
         Ok(ended)
     }
 

@@ -294,6 +294,11 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
             gone.then_some(Action::Free)
         }
         DesiredState::Running | DesiredState::Off => match seen.phase {
+            // A disk that its host does not find may be found again: only people give it up.
+            Phase::Failed | Phase::Stopped if desktop.persistent && desktop.held => {
+                let known = desktop.phase == seen.phase && desktop.detail == seen.detail;
+                (!known).then_some(Action::Note)
+            }
             Phase::Failed | Phase::Stopped => Some(Action::Fail),
             // What became of an earlier wish says nothing of this one.
             Phase::Off if seen.wish < desktop.desired_gen.unsigned_abs() => None,

@@ -232,6 +232,16 @@ fn what_is_powered_off_by_itself_rests_and_what_is_of_an_earlier_wish_says_nothi
 }
 
 #[test]
+fn a_personal_desktop_that_its_host_does_not_find_is_kept() {
+    let kept = Desktop { persistent: true, held: true, ..desktop(DesiredState::Running) };
+    for phase in [Phase::Stopped, Phase::Failed] {
+        assert_eq!(step(&kept, HERE, &observed(phase, 3)), Some(Action::Note), "{phase:?}");
+    }
+    let never_made = Desktop { held: false, ..kept };
+    assert_eq!(step(&never_made, HERE, &observed(Phase::Failed, 3)), Some(Action::Fail));
+}
+
+#[test]
 fn a_failed_template_is_told_apart_from_a_missing_host() {
     let mut failed = host("attic", 1);
     failed.seen.template = Some((TemplateState::Failed, "the disk is full".to_owned()));

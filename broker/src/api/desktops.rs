@@ -22,7 +22,7 @@ use std::sync::Arc;
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted, not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found, user_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "already_assigned, pool_full, quota_reached"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed, host_in_maintenance"),
 ))]
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -135,9 +135,10 @@ pub async fn destroy(
 #[utoipa::path(put, path = "/desktops/{id}/power", tag = "desktops", security(("cookie" = []), ("token" = [])),
     params(("id" = String, Path, description = "The desktop's id, or a live one's name")), request_body = NewPower, responses(
     (status = 202, description = "Decided and on record"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted, not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "desktop_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "not_personal"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "host_in_maintenance"),
 ))]
 pub async fn power(
     State(app): State<Arc<App>>,
@@ -148,6 +149,12 @@ pub async fn power(
     let row = app.store.desktop(&id).await?;
     if !caller.may_as(Permission::DesktopsWrite, row.user.as_ref().map(|(id, _)| *id)) {
         return Err(Error::NotFound { what: "desktop", name: id }.into());
+    }
+    if new.on
+        && !caller.0.may(Permission::DesktopsWrite)
+        && !app.store.may_use(caller.user()?, &row.pool).await?
+    {
+        return Err(Error::NotEntitled { user: caller.0.name.clone(), pool: row.pool }.into());
     }
     let changed = match new.on {
         true => app.store.power_on(&caller.0.name, row.id).await?,

@@ -63,6 +63,11 @@ pub fn read(written: &Value) -> Result<(NewPool, Vec<String>), serde_json::Error
 
 /// Collects what in `written` is not in what was understood of it.
 fn unknown(written: &Value, understood: &Value, at: &str, found: &mut Vec<String>) {
+    if let (Value::Array(written), Value::Array(understood)) = (written, understood) {
+        for (i, (value, understood)) in written.iter().zip(understood).enumerate() {
+            unknown(value, understood, &format!("{at}[{i}]"), found);
+        }
+    }
     let (Value::Object(written), Value::Object(understood)) = (written, understood) else { return };
     for (name, value) in written {
         let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };

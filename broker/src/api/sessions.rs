@@ -45,9 +45,9 @@ pub(super) const STREAM: &str = "/api/v1/stream";
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "not_a_user, not_entitled"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "pool_not_found"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "pool_full, too_many_viewers"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "pool_full, quota_reached, too_many_viewers"),
     (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended: logged off meanwhile"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed, host_in_maintenance"),
 ))]
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -218,7 +218,7 @@ pub struct Wish {
     (status = 404, body = Problem, content_type = "application/problem+json", description = "session_not_found"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "too_many_viewers"),
     (status = 410, body = Problem, content_type = "application/problem+json", description = "session_ended"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "no_host, desktop_failed, host_in_maintenance"),
 ))]
 pub async fn ticket(
     State(app): State<Arc<App>>,

@@ -91,7 +91,7 @@ pub struct SessionLimits {
     /// Viewers are disconnected when nothing was typed, clicked or pasted for so long, seconds.
     #[schema(minimum = 10, maximum = 31_536_000)]
     pub idle_s: Option<u32>,
-    /// The user is logged off when no viewer was there for so long, seconds.
+    /// The user is logged off when no viewer with control was there for so long, seconds.
     #[schema(minimum = 1, maximum = 31_536_000)]
     pub disconnected_s: Option<u32>,
     /// The user is logged off so long after the session began, seconds.

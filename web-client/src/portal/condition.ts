@@ -73,6 +73,10 @@ export function conditionOf(card: Card): Condition {
     }
     case 'stopping':
     case 'stopped': {
+      if (desktop.persistent) {
+        const words = { chip: text.chip.stopping, detail: text.card.poweringOff };
+        return { ...base, ...words, tone: 'busy', connect: text.portal.wait, canLogOff: false, moving: true };
+      }
       const words = { chip: text.chip.loggingOff, detail: text.card.stopping };
       return { ...base, ...words, tone: 'busy', connect: null, canLogOff: false, moving: true };
     }

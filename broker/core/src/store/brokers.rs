@@ -78,6 +78,7 @@ impl Store {
             }
             let now = tx.now();
             if tx.find(Broker::live())?.is_none() {
+                timers::put_off(tx)?;
                 // Nobody could be linked to anybody: for how long says nothing of the hosts.
                 for host in all(tx, Host::all, |host| host.id)? {
                     let Some(mut host) = tx.lock(Host::key(&host.id))?.filter(|host| !host.is_online())

@@ -154,6 +154,10 @@ fn connect(
 }
 
 pub(super) fn failure(desktop: &Desktop, world: &dyn World) -> Option<String> {
+    // What is on the disk of a personal desktop is nowhere else: whatever its host says, it is not replaced.
+    if desktop.persistent && desktop.held {
+        return None;
+    }
     world.failure(desktop.id, if desktop.placed { desktop.generation } else { 0 })
 }
 
@@ -192,7 +196,7 @@ fn reuse(
     pool: PoolId,
     mut desktop: Locked<Desktop>,
 ) -> Result<Assigned> {
-    let powered_on = power::on(tx, &request.actor, &mut desktop)?;
+    let powered_on = request.session && power::on(tx, &request.actor, &mut desktop)?;
     let pool = tx.peek(Pool::key(&pool))?.ok_or_else(|| Error::not_found("pool", &request.pool))?;
     let host = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
     let host = host.map(DesktopHost::from);
@@ -243,7 +247,10 @@ fn finish(
 ) -> Result<Assigned> {
     let session = match claim.request.session {
         true => Some(session(tx, claim, &desktop)?),
-        false => None,
+        false => {
+            timers::arrival(tx, &desktop, &claim.pool)?;
+            None
+        }
     };
     let template = claim.pool.template();
     let desktop = desktops::row(desktop, claim.pool.name.clone(), host, Some(claim.user.name.clone()));

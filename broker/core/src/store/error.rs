@@ -93,7 +93,7 @@ pub enum Error {
         reason: String,
     },
     /// The session has ended.
-    #[error("the session {0} has ended and its desktop is destroyed; connect to the pool for a fresh one")]
+    #[error("the session {0} has ended; connect to the pool again")]
     SessionEnded(String),
     /// The user has a desktop of the pool.
     #[error(

@@ -21,6 +21,9 @@ lucarne_postgres::on_each_engine!(
     desktops_that_fail_are_made_again_later_and_later,
     a_personal_desktop_stays_with_its_user_and_is_powered_on_again,
     a_personal_desktop_is_waited_for_when_its_host_is_lost,
+    a_personal_desktop_that_its_host_does_not_find_stays_its_users,
+    a_limit_that_is_lifted_ends_nobody,
+    nobodys_absence_counts_while_no_broker_was_there,
     what_is_powered_off_from_within_stays_so_until_somebody_connects,
     what_is_due_is_done_once_and_not_to_who_came_back,
     a_user_has_no_more_desktops_than_their_quota,
@@ -223,6 +226,46 @@ async fn a_personal_desktop_is_waited_for_when_its_host_is_lost(scene: Scene) {
         matches!(scene.connect_to(ada, "own").await, Err(Error::NoHost { .. })),
         "there is no other host"
     );
+}
+
+async fn a_personal_desktop_that_its_host_does_not_find_stays_its_users(scene: Scene) {
+    scene.pool_with(personal("own")).await;
+    let ada = scene.user("ada").await;
+    let id = scene.connect_to(ada, "own").await.unwrap().desktop.id;
+    scene.tells(id, 1, Phase::Ready).await;
+    assert!(scene.tells(id, 1, Phase::Stopped).await.ended.is_empty());
+    let again = scene.connect_to(ada, "own").await.unwrap();
+    assert!(again.desktop.id == id && !again.fresh);
+    // The disk is mounted again.
+    scene.tells(id, 1, Phase::Ready).await;
+    assert_eq!(scene.desktop(id).await.phase, Phase::Ready);
+    scene.check_counts().await;
+}
+
+async fn a_limit_that_is_lifted_ends_nobody(scene: Scene) {
+    let limits = SessionLimits { disconnected_s: Some(60), ..Default::default() };
+    let office = NewPool { limits, ..new_pool("office") };
+    scene.pool_with(office.clone()).await;
+    let ada = scene.user("ada").await;
+    scene.connect_to(ada, "office").await.unwrap();
+    let lifted = Wanted { pools: vec![NewPool { limits: Default::default(), ..office }], prune: false };
+    scene.store.apply_pools("admin", &lifted, None).await.unwrap();
+    assert!(scene.hurry().await.is_empty());
+    assert!(scene.all(Timer::all).await.is_empty(), "it is not asked again");
+}
+
+async fn nobodys_absence_counts_while_no_broker_was_there(scene: Scene) {
+    let limits = SessionLimits { disconnected_s: Some(1), ..Default::default() };
+    scene.pool_with(NewPool { limits, ..new_pool("office") }).await;
+    let ada = scene.user("ada").await;
+    let session = scene.connect_to(ada, "office").await.unwrap().session.unwrap().session.id;
+    scene.store.session_connected(session, scene.link.broker).await.unwrap();
+    scene.store.end_broker(scene.link.broker).await.unwrap();
+    for timer in scene.all(Timer::all).await {
+        scene.set_timer(timer.kind, timer.subject, 1).await;
+    }
+    scene.store.start_broker("test").await.unwrap();
+    assert!(scene.store.ring().await.unwrap().is_empty(), "they have time to come back");
 }
 
 async fn what_is_powered_off_from_within_stays_so_until_somebody_connects(scene: Scene) {

@@ -52,7 +52,7 @@ pub use logins::{Caller, NewToken};
 pub use maintenance::{LONGEST as LONGEST_NOTICE, MAINTENANCE};
 pub use news::{Asked, MOST_MOVED, News};
 pub use pools::PoolRow;
-pub use power::UNUSED;
+pub use power::{POWERED_OFF, UNUSED};
 pub use record::Recorded;
 pub use sessions::{Over, SessionRow};
 pub use shadows::ShadowRequest;

@@ -221,7 +221,9 @@ fn wanted(tx: &mut Tx<'_>, pool: PoolId) -> Result<Vec<DesktopId>, Fault> {
 
 /// Refuses what must not be done to a pool that has desktops.
 pub(super) fn check_unused(tx: &mut Tx<'_>, pool: &Pool) -> Result<()> {
-    match wanted(tx, pool.id)?.len() {
+    let desktops: Vec<Desktop> = tx.list(Desktop::live_of_pool(&pool.id))?;
+    // Those that wait are nobody's.
+    match desktops.iter().filter(|d| d.is_wanted() && d.taken_at.is_some()).count() {
         0 => Ok(()),
         n => {
             let by = format!("{n} desktop(s) run; log them off, or delete with force");

@@ -1,6 +1,7 @@
 //! Powering personal desktops on and off: what is wanted of them changes, their place and their user do not.
 
 use super::{Ended, Result, Store, end, maintenance, timers};
+use crate::plan;
 use lucarne_control::DesktopId;
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
@@ -9,6 +10,9 @@ use lucarne_db::{Locked, Tx};
 
 /// Why a session ended whose desktop was powered off because nobody used it.
 pub const UNUSED: &str = "its desktop was powered off because nobody used it";
+
+/// Why a session ended whose desktop was powered off otherwise: by somebody, or from within.
+pub const POWERED_OFF: &str = "its desktop was powered off";
 
 /// What should be on its host has changed.
 fn tell(tx: &mut Tx<'_>, desktop: &Desktop) -> Result<()> {
@@ -49,11 +53,13 @@ pub(super) fn rest(
     desktop.desired_gen += 1;
     (desktop.phase, desktop.endpoint) = (phase, None);
     desktop.detail = why.to_owned();
+    desktop.held |= plan::is_held(phase);
     tx.update(&desktop)?;
-    let session = end::close_session(tx, &desktop, why)?;
+    let reason = Some(end::own(why)).filter(|own| !own.is_empty()).unwrap_or(POWERED_OFF);
+    let session = end::close_session(tx, &desktop, reason)?;
     tell(tx, &desktop)?;
     tx.audit(actor, "desktop.powered_off", &desktop.name, why)?;
-    Ok(Ended { desktop: desktop.id, host: desktop.host_id, session, why: end::own(why) })
+    Ok(Ended { desktop: desktop.id, host: desktop.host_id, session, why: reason })
 }
 
 /// Powers off a personal desktop that nobody uses.
@@ -62,7 +68,8 @@ pub(super) fn off(tx: &mut Tx<'_>, id: DesktopId) -> Result<Option<Ended>> {
     if !desktop.persistent || desktop.desired != DesiredState::Running {
         return Ok(None);
     }
-    let session = tx.find(Session::live_on(&id))?;
+    // Held: who comes now waits until it is decided.
+    let session = tx.lock_first(Session::live_on(&id))?;
     if session.is_some_and(|session| session.state == SessionState::Connected) {
         return Ok(None);
     }

@@ -11,11 +11,17 @@ use lucarne_db::{Locked, Tx};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// The groups of a user that have a limit, in the order in which everybody holds them.
-fn limited(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<GroupId>> {
+/// The groups of a user, in the order in which everybody holds them.
+fn groups(tx: &mut Tx<'_>, user: UserId) -> Result<BTreeSet<GroupId>> {
     let mut ids: BTreeSet<GroupId> =
         tx.list(Membership::of(&user))?.into_iter().map(|m| m.group_id).collect();
     ids.insert(EVERYONE_ID);
+    Ok(ids)
+}
+
+/// Those of them that have a limit.
+fn limited(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<GroupId>> {
+    let ids = groups(tx, user)?;
     let groups = tx.peek_all(ids.iter().map(Group::key))?;
     let mut limited: Vec<_> = groups.into_iter().filter(|g| g.max_desktops.is_some()).map(|g| g.id).collect();
     limited.sort();
@@ -24,11 +30,15 @@ fn limited(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<GroupId>> {
 
 /// The user who wants a desktop, held so that what they have does not change; who has a limit, alone.
 pub(super) fn hold(tx: &mut Tx<'_>, user: UserId) -> Result<Option<User>> {
+    // Looked at first: who holds a row with others cannot come to hold it alone beside them.
+    if tx.peek(User::key(&user))?.is_some_and(|row| row.max_desktops.is_some()) {
+        return Ok(tx.lock(User::key(&user))?.map(Locked::into_row));
+    }
     let row = tx.share(User::key(&user))?;
-    Ok(match row {
-        Some(row) if row.max_desktops.is_some() => tx.lock(User::key(&user))?.map(Locked::into_row),
-        row => row,
-    })
+    if row.as_ref().is_some_and(|row| row.max_desktops.is_some()) {
+        return Err(tx.again("the user has a quota since").into());
+    }
+    Ok(row)
 }
 
 /// Refuses a desktop that would be one too many for the user or a group of theirs. The groups are held until the end.
@@ -39,7 +49,15 @@ pub(super) fn check(tx: &mut Tx<'_>, user: &User) -> Result<()> {
             return Err(Error::QuotaReached { what: "user", name: user.name.clone(), max });
         }
     }
-    for id in limited(tx, user.id)? {
+    let limited = limited(tx, user.id)?;
+    for id in groups(tx, user.id)? {
+        if !limited.contains(&id) {
+            // It gets none before this is over.
+            if tx.share(Group::key(&id))?.is_some_and(|group| group.max_desktops.is_some()) {
+                return Err(tx.again("a group has a quota since").into());
+            }
+            continue;
+        }
         let Some(group) = tx.lock(Group::key(&id))? else { continue };
         if let Some(max) = group.max_desktops
             && tx.count(Charge::of_group(&id))? >= u64::from(max)
@@ -137,7 +155,10 @@ impl Store {
                 (None, Some(_)) => {
                     for user in members(tx, row.id)? {
                         for assignment in tx.list(Assignment::live_of_user(&user))? {
-                            if !kept.contains(&assignment.id) {
+                            // One that is just ending counts for nobody.
+                            let live = tx.share(Assignment::key(&assignment.id))?;
+                            let live = live.is_some_and(|live| live.ended_at.is_none());
+                            if live && !kept.contains(&assignment.id) {
                                 tx.insert(&Charge { group_id: row.id, assignment_id: assignment.id })?;
                             }
                         }

@@ -6,7 +6,7 @@ use lucarne_control::api::SessionState;
 use lucarne_control::pool::SessionLimits;
 use lucarne_control::{DesktopId, HostId, SessionId};
 use lucarne_db::Tx;
-use lucarne_db::tables::{Desktop, Host, Pool, Session, Timer, TimerKind};
+use lucarne_db::tables::{Desktop, Host, Pool, PoolRules, Session, Timer, TimerKind};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -52,6 +52,27 @@ pub(super) fn began(tx: &mut Tx<'_>, session: SessionId, desktop: &Desktop, pool
 /// A desktop was powered on, and nobody looks at it yet.
 pub(super) fn arrival(tx: &mut Tx<'_>, desktop: &Desktop, pool: &Pool) -> Result<()> {
     unused(tx, desktop, pool, ARRIVAL)
+}
+
+/// Nobody could be connected for a while: nobody's absence until now counts.
+pub(super) fn put_off(tx: &mut Tx<'_>) -> Result<()> {
+    let at = tx.now() + ARRIVAL;
+    for timer in tx.list(Timer::due().before(&at))? {
+        if matches!(timer.kind, TimerKind::SessionLeft | TimerKind::DesktopUnused) {
+            set(tx, timer.kind, timer.subject, at)?;
+        }
+    }
+    Ok(())
+}
+
+/// The pool of what a timer is about, for a rule that may not hold any more.
+fn rules_of(tx: &mut Tx<'_>, timer: &Timer) -> Result<Option<PoolRules>> {
+    let pool = match timer.kind {
+        TimerKind::DesktopUnused => tx.peek(Desktop::key(&DesktopId(timer.subject)))?.map(|d| d.pool_id),
+        _ => tx.peek(Session::key(&SessionId(timer.subject)))?.map(|s| s.pool_id),
+    };
+    let pool = pool.map(|pool| tx.peek(Pool::key(&pool))).transpose()?.flatten();
+    Ok(pool.map(|pool| pool.rules.0))
 }
 
 /// Nobody uses a desktop from now on, or from `least` milliseconds on.
@@ -102,14 +123,24 @@ pub(super) fn over(tx: &mut Tx<'_>, session: SessionId, desktop: &Desktop, pool:
 /// Does what a timer is for, which is due.
 fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Vec<Ended>> {
     let session = SessionId(timer.subject);
+    if timer.kind == TimerKind::HostMaintenance {
+        return maintenance::empty(tx, HostId(timer.subject));
+    }
+    let holds = rules_of(tx, timer)?.is_some_and(|rules| match timer.kind {
+        TimerKind::SessionOver => rules.limits.session_s.is_some(),
+        TimerKind::SessionLeft => rules.limits.disconnected_s.is_some(),
+        _ => rules.power.off_after_s.is_some(),
+    });
+    if !holds {
+        return Ok(Vec::new());
+    }
     let ended = match timer.kind {
         TimerKind::SessionOver => end::session(tx, "system", session, end::LASTED, |_| true),
         TimerKind::SessionLeft => {
             let alone = |s: &Session| s.state != SessionState::Connected;
             end::session(tx, "system", session, end::LEFT, alone)
         }
-        TimerKind::DesktopUnused => power::off(tx, DesktopId(timer.subject)),
-        TimerKind::HostMaintenance => return maintenance::empty(tx, HostId(timer.subject)),
+        _ => power::off(tx, DesktopId(timer.subject)),
     };
     Ok(ended?.into_iter().collect())
 }
@@ -139,18 +170,29 @@ impl Store {
         });
         let mut ended = Vec::new();
         for timer in due.await? {
+            let due = timer.clone();
             let rung = self.write(move |tx| {
-                let now = tx.now();
-                let due = |timer: &Timer| timer.at <= now;
-                if !tx.peek(Timer::key(&timer.kind, &timer.subject))?.as_ref().is_some_and(due) {
+                let (timer, now) = (&due, tx.now());
+                let row = tx.peek(Timer::key(&timer.kind, &timer.subject))?;
+                if row.is_none_or(|row| row.at > now) {
                     return Ok(Vec::new());
                 }
-                let ended = ring(tx, &timer)?;
-                // Its session is held by now, or it is nobody's: nobody sets it meanwhile.
-                clear(tx, timer.kind, timer.subject)?;
+                let ended = ring(tx, timer)?;
+                // What it was about is held by now. Who came meanwhile has set it again, or taken it away.
+                match tx.lock(Timer::key(&timer.kind, &timer.subject))? {
+                    Some(timer) if timer.at <= now => tx.delete(timer)?,
+                    _ if ended.is_empty() => {}
+                    _ => return Err(tx.again("a timer was set anew").into()),
+                }
                 Ok(ended)
             });
-            ended.extend(rung.await?);
+            match rung.await {
+                Ok(rung) => ended.extend(rung),
+                // The others are not to wait for it.
+                Err(e) => {
+                    tracing::error!(error = %e, ?timer, "what is due cannot be done; it is tried again")
+                }
+            }
         }
         Ok(ended)
     }

@@ -4,7 +4,7 @@ use super::places::Places;
 use super::{DesktopHost, Ended, Error, Result, Store, all, connect, end, make};
 use crate::plan::World;
 use crate::schedule;
-use lucarne_control::desktop::Phase;
+use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::pool::PoolKind;
 use lucarne_control::{DesktopId, HostId, PoolId};
 use lucarne_db::tables::{Desktop, Host, Pool};
@@ -64,7 +64,8 @@ fn look(tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<Waiting> {
     let mut waiting = Waiting::default();
     for desktop in all.into_iter().filter(Desktop::is_wanted) {
         let Some(host) = desktop.host_id.and_then(|id| hosts.get(&id)) else { continue };
-        if !is_current(&desktop, pool) || host.drained_at.is_some() {
+        let off = desktop.desired != DesiredState::Running;
+        if off || !is_current(&desktop, pool) || host.drained_at.is_some() {
             waiting.stale.push(desktop);
         } else if host.is_online() && host.denied_at.is_none() && connect::failure(&desktop, world).is_none()
         {
@@ -91,7 +92,9 @@ pub(super) fn take(
     waiting.sort_by_key(|desktop| (rank(desktop), desktop.id));
     let fits = |desktop: &Desktop| {
         let free = desktop.taken_at.is_none();
-        free && desktop.is_wanted() && is_current(desktop, pool) && connect::failure(desktop, world).is_none()
+        free && desktop.desired == DesiredState::Running
+            && is_current(desktop, pool)
+            && connect::failure(desktop, world).is_none()
     };
     for desktop in waiting.iter().filter(|desktop| fits(desktop)) {
         let host = desktop.host_id.and_then(|id| hosts.get(&id));

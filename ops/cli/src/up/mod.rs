@@ -230,7 +230,8 @@ async fn end(data_dir: &Path, agent: Option<Child>, broker: Child) {
 
 async fn end_desktops(client: &Client) -> Result<()> {
     let desktops: Vec<lucarne_control::api::Desktop> = client.list("/api/v1/desktops").await?;
-    for desktop in desktops {
+    // Personal ones are powered off by the agent, and stay.
+    for desktop in desktops.into_iter().filter(|desktop| !desktop.persistent) {
         if let Err(error) = client.delete(&format!("/api/v1/desktops/{}", desktop.id)).await {
             // It may have ended meanwhile; the others have to be told of in any case.
             tracing::warn!(%error, desktop = desktop.name, "the desktop's end is not on record");

@@ -132,16 +132,16 @@ impl Reader<'_> {
             }
             ClientMessage::CutText(text) | ClientMessage::Clipboard(Clipboard::Provide(text)) => {
                 self.flush_sync().await;
+                if self.rights.input {
+                    self.desktop.activity.now();
+                }
                 if let Some(own) = self.clipboard
                     && !self.desktop.clipboard.offer(own, &text)
                 {
                     self.order(Order::Bell).await;
                 }
             }
-            ClientMessage::Clipboard(message) => {
-                self.desktop.activity.now();
-                self.order(Order::Clipboard(message)).await;
-            }
+            ClientMessage::Clipboard(message) => self.order(Order::Clipboard(message)).await,
             ClientMessage::Audio(request) => self.order(Order::Audio(request)).await,
             ClientMessage::CutTextTooLong { length } => {
                 tracing::warn!(length, "a viewer's clipboard was not taken: its text is too long");
