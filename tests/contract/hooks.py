@@ -49,6 +49,21 @@ def meet(case):
             values.update({name: THERE[name] for name in THERE if isinstance(values.get(name), str)})
 
 
+def settle(body):
+    """What a schema does not say: which time zones and days there are, what labels look like, and which settings go together."""
+    ready, placement = body.get("ready"), body.get("placement")
+    if isinstance(ready, dict):
+        if isinstance(ready.get("time_zone"), str):
+            ready["time_zone"] = "Europe/Berlin"
+        if ready.get("holidays"):
+            ready["holidays"] = ["2026-12-25"]
+    if body.get("kind") != "personal":
+        body.pop("power", None)
+    for labelled in (body, placement):
+        if isinstance(labelled, dict) and labelled.get("labels"):
+            labelled["labels"] = {"site": "north"}
+
+
 @schemathesis.hook
 def before_call(context, case, **kwargs):
     operation = case.operation.definition.raw.get("operationId")
@@ -64,6 +79,9 @@ def before_call(context, case, **kwargs):
         # That no two have one name is not for a schema to say.
         for i, pool in enumerate(case.body.get("pools", [])):
             pool["name"] = f"p{i}-{next(turn)}"
+            settle(pool)
+    if operation in ("pools_create", "hosts_label") and positive and isinstance(case.body, dict):
+        settle(case.body)
     if operation in ("auth_login", "auth_token"):
         body = case.body
         if isinstance(body, dict) and isinstance(body.get("name"), str):

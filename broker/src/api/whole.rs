@@ -4,11 +4,12 @@
 use super::caller::SignedIn;
 use super::problem::ApiError;
 use crate::app::App;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderValue, StatusCode, header, request::Parts};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -26,10 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn read(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let largest = largest(&mut parts, &app).await;
-    let problem = match timeout(PATIENCE, to_bytes(body, largest)).await {
-        Ok(Ok(body)) => return next.run(Request::from_parts(parts, Body::from(body))).await,
+    let problem = match timeout(PATIENCE, hear_out(body, largest)).await {
+        Ok(Some(body)) => return next.run(Request::from_parts(parts, Body::from(body))).await,
         // Or its client went, and hears nothing.
-        Ok(Err(_)) => ApiError::new(
+        Ok(None) => ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
             "a body is at most 64 KiB, and 4 MiB for /apply",
@@ -48,7 +49,26 @@ pub async fn read(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     response
 }
 
-/// How much is read, bytes. Much is held in memory only for who may have it done.
+/// The body, if it has at most `largest` bytes. Of one that is larger nothing is kept, and it is read on to its end as far as any
+/// body may go, so that its client hears the answer.
+async fn hear_out(body: Body, largest: usize) -> Option<Vec<u8>> {
+    let (mut stream, mut kept, mut read) = (body.into_data_stream(), Vec::new(), 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.ok()?;
+        read += chunk.len();
+        if read > LARGEST_POOLS {
+            return None;
+        }
+        if read <= largest {
+            kept.extend_from_slice(&chunk);
+        } else {
+            kept = Vec::new();
+        }
+    }
+    (read <= largest).then_some(kept)
+}
+
+/// How much is kept, bytes. Much is held in memory only for who may have it done.
 async fn largest(parts: &mut Parts, app: &Arc<App>) -> usize {
     let much = parts.uri.path() == "/api/v1/apply" && SignedIn::from_request_parts(parts, app).await.is_ok();
     if much { LARGEST_POOLS } else { LARGEST }
