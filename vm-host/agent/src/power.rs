@@ -122,7 +122,8 @@ impl DesktopTask {
             }
         }
         kill_all(&self.dir).await;
-        let how = how.unwrap_or_else(|| "it is powered off".into());
+        // Nothing ran: who decided it knows why it is off.
+        let how = how.unwrap_or_default();
         tracing::info!(%desktop, how, "a desktop is off");
         self.observe(Phase::Off, how, false, ForkTimings::default());
     }
