@@ -55,9 +55,11 @@ fn card(
     let (availability, detail, progress) = match &desktop {
         Some(d) if d.phase == Phase::Lost => (Availability::Unavailable, d.detail.clone(), None),
         Some(d) if d.phase != Phase::Preparing => (Availability::Available, String::new(), None),
-        _ => {
-            fresh(online, &templates, pool.desktops >= pool.max_desktops + pool.waiting && desktop.is_none())
-        }
+        _ => fresh(
+            online,
+            &templates,
+            pool.desktops >= pool.max_desktops && pool.waiting == 0 && desktop.is_none(),
+        ),
     };
     Card {
         pool: pool.id,

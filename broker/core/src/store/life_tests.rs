@@ -1,14 +1,13 @@
 //! How desktops live, shown on every engine: those that wait, those that stay, what ends by itself, and quotas.
 
-use super::tests::{Scene, new_pool, scene};
+use super::tests::{Fine, Scene, new_pool, scene};
 use super::*;
-use crate::plan::{HostSeen, World};
+use lucarne_control::DesktopId;
 use lucarne_control::agent::{DesktopObserved, Observed};
 use lucarne_control::api::NewPool;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::pool::{PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
-use lucarne_control::spec::{ImageDigest, TemplateSpec};
-use lucarne_control::{DesktopId, HostId};
+use lucarne_control::spec::ImageDigest;
 use lucarne_db::tables::{Assignment, Charge, Desktop, Host, Session, Timer};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,19 +29,6 @@ lucarne_postgres::on_each_engine!(
     a_group_has_no_more_desktops_than_its_quota_however_many_ask_at_once,
     a_pool_goes_only_to_hosts_with_its_labels,
 );
-
-/// Nothing has failed.
-#[derive(Debug)]
-struct Fine;
-
-impl World for Fine {
-    fn host(&self, _: HostId, _: &TemplateSpec) -> Option<HostSeen> {
-        None
-    }
-    fn failure(&self, _: DesktopId, _: u64) -> Option<String> {
-        None
-    }
-}
 
 impl Scene {
     async fn pool_with(&self, new: NewPool) {

@@ -43,29 +43,15 @@ pub(super) fn hold(tx: &mut Tx<'_>, user: UserId) -> Result<Option<User>> {
 
 /// Refuses a desktop that would be one too many for the user or a group of theirs. The groups are held until the end.
 pub(super) fn check(tx: &mut Tx<'_>, user: &User) -> Result<()> {
-    if let Some(max) = user.max_desktops {
-        let used = tx.count(Assignment::live_of_user(&user.id))?;
-        if used >= u64::from(max) {
-            return Err(Error::QuotaReached { what: "user", name: user.name.clone(), max });
-        }
-    }
     let limited = limited(tx, user.id)?;
     for id in groups(tx, user.id)? {
-        if !limited.contains(&id) {
-            // It gets none before this is over.
-            if tx.share(Group::key(&id))?.is_some_and(|group| group.max_desktops.is_some()) {
-                return Err(tx.again("a group has a quota since").into());
-            }
-            continue;
-        }
-        let Some(group) = tx.lock(Group::key(&id))? else { continue };
-        if let Some(max) = group.max_desktops
-            && tx.count(Charge::of_group(&id))? >= u64::from(max)
-        {
-            return Err(Error::QuotaReached { what: "group", name: group.name.clone(), max });
+        if limited.contains(&id) {
+            tx.lock(Group::key(&id))?;
+        } else if tx.share(Group::key(&id))?.is_some_and(|group| group.max_desktops.is_some()) {
+            return Err(tx.again("a group has a quota since").into());
         }
     }
-    Ok(())
+    obstacle(tx, user)?.map_or(Ok(()), Err)
 }
 
 /// What would refuse the user a desktop now; nothing where nothing does. Only looked at.

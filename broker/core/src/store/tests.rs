@@ -49,7 +49,7 @@ pub(super) async fn scene(db: Db) -> Scene {
 }
 
 /// No host is linked to this broker, and nothing has failed.
-struct Fine;
+pub(super) struct Fine;
 
 impl World for Fine {
     fn host(&self, _: HostId, _: &TemplateSpec) -> Option<HostSeen> {
