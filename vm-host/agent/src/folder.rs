@@ -6,7 +6,7 @@ use lucarne_desktop::read_plain;
 use lucarne_qemu::process::Credentials;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{PermissionsExt, chown, fchown};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, fchown};
 use std::path::Path;
 
 /// Makes the folder of a new desktop.
@@ -54,6 +54,17 @@ pub(crate) fn read_config(dir: &Path) -> Result<DesktopConfig, String> {
     let path = dir.join(files::CONFIG);
     let text = read_plain(&path).map_err(|e| format!("{}: {}", path.display(), error_chain(&e)))?;
     serde_json::from_slice(&text).map_err(|e| format!("{}: {}", path.display(), error_chain(&e)))
+}
+
+/// Removes the sockets of processes that have ended: nobody listens on them any more.
+pub(crate) fn remove_sockets(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_socket())
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::debug!(socket = %entry.path().display(), %error, "a socket was not removed");
+        }
+    }
 }
 
 /// Whether a guest has run in it.
@@ -106,6 +117,18 @@ mod tests {
         fs::remove_file(dir.join(files::CONFIG)).unwrap();
         symlink(&other, dir.join(files::CONFIG)).unwrap();
         assert!(read_config(&dir).is_err());
+    }
+
+    #[test]
+    fn only_sockets_go_with_the_processes_that_listened() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        fs::write(dir.path().join("disk.qcow2"), "kept").unwrap();
+        symlink(dir.path().join("disk.qcow2"), dir.path().join("display.sock")).unwrap();
+        remove_sockets(dir.path());
+        assert!(!socket.exists());
+        assert_eq!(fs::read_to_string(dir.path().join("display.sock")).unwrap(), "kept");
     }
 
     #[test]

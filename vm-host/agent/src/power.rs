@@ -10,7 +10,7 @@
 
 use crate::desktop_process::{ask_to_end, connect, kill_all};
 use crate::desktop_task::{DesktopTask, Wish};
-use crate::folder;
+use crate::folder::{self, remove_sockets};
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_desktop::control::{Command, POWER_OFF_LIMIT};
 use lucarne_qemu::process::Process;
@@ -122,6 +122,7 @@ impl DesktopTask {
             }
         }
         kill_all(&self.dir).await;
+        remove_sockets(&self.dir);
         // Nothing ran: who decided it knows why it is off.
         let how = how.unwrap_or_default();
         tracing::info!(%desktop, how, "a desktop is off");
