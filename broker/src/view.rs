@@ -89,6 +89,7 @@ pub async fn pool(row: PoolRow, app: &App) -> store::Result<Pool> {
         limits: row.rules.limits,
         power: row.rules.power,
         placement: row.rules.placement,
+        home: row.rules.home,
         max_desktops: row.max_desktops,
         entitled_users: row.entitled_users,
         entitled_groups: row.entitled_groups,

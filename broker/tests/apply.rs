@@ -45,6 +45,7 @@ fn export(pool: &Pool) -> Value {
         limits: Default::default(),
         power: Default::default(),
         placement: Default::default(),
+        home: Default::default(),
         max_desktops: Some(pool.max_desktops),
         entitled_users: pool.entitled_users.clone(),
         entitled_groups: pool.entitled_groups.clone(),

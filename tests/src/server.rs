@@ -80,7 +80,7 @@ impl Turn {
         let lock = File::create(data.with_extension("lock")).expect("the lock can be made");
         flock(&lock, FlockOperation::LockExclusive).expect("the lock can be taken");
         process::kill_all(&data);
-        for part in ["broker", "host/desktops", "host/recordings", "run", "log"] {
+        for part in ["broker", "host/desktops", "host/homes", "host/recordings", "run", "log"] {
             let part = data.join(part);
             if let Err(e) = fs::remove_dir_all(&part) {
                 assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{}: {e}", part.display());

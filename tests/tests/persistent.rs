@@ -37,6 +37,7 @@ fn desired(agent: &Agent, desktop: DesktopId, wish: u64, state: DesiredState) ->
         clipboard: Default::default(),
         recording: Default::default(),
         pool: None,
+        home: None,
     }
 }
 

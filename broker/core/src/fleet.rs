@@ -175,15 +175,13 @@ impl World for Fleet {
         })
     }
 
-    fn failure(&self, desktop: DesktopId, generation: u64) -> Option<String> {
+    fn failure(&self, host: HostId, desktop: DesktopId, generation: u64) -> Option<String> {
         let hosts = self.lock();
-        hosts.values().find_map(|h| {
-            let seen = h.desktops.get(&desktop).filter(|d| d.generation == generation)?;
-            match seen.phase {
-                Phase::Failed | Phase::Stopped => Some(plan::failure(seen)),
-                _ => None,
-            }
-        })
+        let seen = hosts.get(&host)?.desktops.get(&desktop).filter(|d| d.generation == generation)?;
+        match seen.phase {
+            Phase::Failed | Phase::Stopped => Some(plan::failure(seen)),
+            _ => None,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod entry;
 pub mod fleet;
 pub mod hosts;
 pub mod plan;
+mod rank;
 pub mod schedule;
 pub mod store;
 

@@ -39,8 +39,8 @@ pub struct HostSeen {
 pub trait World: Send + Sync {
     /// The host, with the template of this specification; none when it is not linked to this broker.
     fn host(&self, host: HostId, template: &TemplateSpec) -> Option<HostSeen>;
-    /// Why the desktop of this generation died, when it did.
-    fn failure(&self, desktop: DesktopId, generation: u64) -> Option<String>;
+    /// Why the desktop of this generation died on its host, when it did.
+    fn failure(&self, host: HostId, desktop: DesktopId, generation: u64) -> Option<String>;
 }
 
 /// What a desktop needs of a host.
@@ -129,8 +129,8 @@ pub enum NoChoice {
 }
 
 /// The order in which hosts are preferred: the least is chosen.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Score {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Score {
     template_missing: bool,
     /// Of the host's memory, in billionths: one desktop more on a large host counts. What is left of it where hosts are to be
     /// filled one after the other.
@@ -160,7 +160,7 @@ pub struct Verdict {
     pub says: String,
 }
 
-fn score(c: &Candidate<'_>, strategy: PlacementStrategy) -> Score {
+pub(crate) fn score(c: &Candidate<'_>, strategy: PlacementStrategy) -> Score {
     let promised = u128::from(c.promised_mib) * 1_000_000_000 / u128::from(c.facts.memory_mib.max(1));
     Score {
         template_missing: !matches!(c.seen.template, Some((TemplateState::Ready, _))),
@@ -191,6 +191,27 @@ fn merits(c: &Candidate<'_>) -> String {
     format!("{share} % of its memory is promised{template}")
 }
 
+/// Whether it can take a desktop.
+pub(crate) fn fits(c: &Candidate<'_>, demand: &Demand) -> bool {
+    passed_over(c, demand).is_none() && template_failed(c).is_none()
+}
+
+/// That host, which is preferred to all others of so many.
+pub(crate) fn choice(c: &Candidate<'_>, fit: usize) -> Choice {
+    let others = if fit == 1 { "no other host fits".to_owned() } else { format!("of {fit} hosts that fit") };
+    Choice { host: c.host, why: format!("{}, {others}", merits(c)) }
+}
+
+/// The reasons of hosts that an error lists; with more it would be a book.
+const REASONS: usize = 20;
+
+fn listed(mut reasons: Vec<String>) -> String {
+    let more = reasons.len().saturating_sub(REASONS);
+    reasons.truncate(REASONS);
+    let listed = reasons.join("; ");
+    if more == 0 { listed } else { format!("{listed}; and {more} more hosts") }
+}
+
 /// Chooses the host for a desktop.
 ///
 /// # Errors
@@ -217,13 +238,9 @@ pub fn choose_host(candidates: &[Candidate<'_>], demand: &Demand) -> Result<Choi
         }
     }
     match best {
-        Some((_, c)) => {
-            let others =
-                if fit == 1 { "no other host fits".to_owned() } else { format!("of {fit} hosts that fit") };
-            Ok(Choice { host: c.host, why: format!("{}, {others}", merits(c)) })
-        }
-        None if !failures.is_empty() => Err(NoChoice::TemplateFailed(failures.join("; "))),
-        None => Err(NoChoice::NoHost(reasons.join("; "))),
+        Some((_, c)) => Ok(choice(c, fit)),
+        None if !failures.is_empty() => Err(NoChoice::TemplateFailed(listed(failures))),
+        None => Err(NoChoice::NoHost(listed(reasons))),
     }
 }
 

@@ -47,6 +47,7 @@ fn desktop(desired: DesiredState) -> Desktop {
         policy: None,
         persistent: false,
         taken_at: Some(1),
+        disk_id: None,
     }
 }
 

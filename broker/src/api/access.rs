@@ -45,6 +45,9 @@ pub const OPERATIONS: &[(&str, &str, Need)] = &[
     ("PUT", "/desktops/{id}/power", OneOf(&[Own, DesktopsWrite])),
     ("GET", "/desktops/{id}/launch", OneOf(&[Own, DesktopsRead])),
     ("GET", "/desktops/{id}/thumbnail", OneOf(&[Own])),
+    ("GET", "/disks", OneOf(&[DesktopsRead])),
+    ("GET", "/disks/{id}", OneOf(&[DesktopsRead])),
+    ("DELETE", "/disks/{id}", OneOf(&[DesktopsWrite])),
     // Of which kinds, goes by the permission for each.
     ("GET", "/events", OneOf(&[Own, PoolsRead, UsersRead, DesktopsRead, HostsRead, ImagesRead])),
     ("GET", "/explain", OneOf(&[DesktopsRead])),

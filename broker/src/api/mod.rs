@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 pub mod caller;
 mod desktops;
+mod disks;
 mod document;
 mod enrollments;
 mod entitlements;
@@ -76,6 +77,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(desktops::show, desktops::destroy))
         .routes(routes!(thumbnail::thumbnail))
         .routes(routes!(desktops::launch))
+        .routes(routes!(disks::list))
+        .routes(routes!(disks::show, disks::delete))
         .routes(routes!(desktops::power))
         .routes(routes!(pools::create, pools::list))
         .routes(routes!(pools::show, pools::delete))

@@ -36,6 +36,7 @@ pub fn faults(new: &NewPool) -> Vec<(&'static str, String)> {
     check("limits", new.limits.check());
     check("power", new.power.check(new.kind));
     check("placement", new.placement.check());
+    check("home", new.home.check(new.kind, &new.ready));
     for group in &new.entitled_groups {
         check("entitled_groups", check_name("group", group));
     }

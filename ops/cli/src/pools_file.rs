@@ -3,7 +3,7 @@
 //! What a table does not say is the default, so that the file alone says what a pool is. Knows nothing of servers.
 
 use lucarne_control::api::{Image, NewPool, Pool};
-use lucarne_control::pool::{PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
+use lucarne_control::pool::{HomePolicy, PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
 use lucarne_control::spec::{ClipboardPolicy, MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy};
 use lucarne_control::viewer::ShadowPolicy;
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer};
@@ -61,6 +61,8 @@ struct Written {
     power: Strict<PowerPolicy>,
     #[serde(default)]
     placement: Strict<PlacementPolicy>,
+    #[serde(default)]
+    home: Strict<HomePolicy>,
     max_desktops: Option<u32>,
     #[serde(default)]
     entitled_users: Vec<String>,
@@ -153,6 +155,7 @@ impl From<Written> for NewPool {
             limits: written.limits.0,
             power: written.power.0,
             placement: written.placement.0,
+            home: written.home.0,
             max_desktops: written.max_desktops,
             entitled_users: written.entitled_users,
             entitled_groups: written.entitled_groups,
@@ -264,6 +267,7 @@ pub fn write(pools: &[Pool], images: &[Image]) -> String {
             ("limits", value(pool.limits)),
             ("power", value(pool.power)),
             ("placement", value(&pool.placement)),
+            ("home", value(pool.home)),
             ("shadow", value(pool.shadow)),
             ("shadow_control", value(pool.shadow_control)),
             ("entitled_users", value(&pool.entitled_users)),
@@ -400,6 +404,7 @@ min = 4
             },
             limits: SessionLimits { idle_s: Some(900), ..SessionLimits::default() },
             power: PowerPolicy { off_after_s: Some(60) },
+            home: HomePolicy { size_gib: Some(20) },
             placement: PlacementPolicy {
                 labels: BTreeMap::from([("site".to_owned(), "north".to_owned())]),
                 ..PlacementPolicy::default()

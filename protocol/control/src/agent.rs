@@ -15,16 +15,16 @@
 //! a *revision* that rises within it: agents refuse what is lower than what they followed before, keep the highest epoch on
 //! their disk, and say it when they connect, so a broker whose database is older than that finds out. `Observed` are
 //! counted within a link. A desktop is made only where a `Desired` says `fresh`; one that was there once and is not
-//! any more is reported as gone.
+//! any more is reported as gone. The same holds for users' disks, which outlive the desktops that they are put into.
 
 use crate::desktop::{DesiredState, Endpoint, ForkTimings, Identity, Phase};
-use crate::ids::{DesktopId, PoolId};
+use crate::ids::{DesktopId, DiskId, PoolId};
 use crate::spec::{ClipboardPolicy, ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The version of these messages; a broker refuses an agent whose major version differs.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// From the agent to the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,6 +147,20 @@ pub struct Desired {
     /// In a change, those that should not be here any more.
     #[serde(default)]
     pub removed: Vec<DesktopId>,
+    /// Users' disks to be destroyed with what is on them: always all that the host has not said to be gone.
+    #[serde(default)]
+    pub deleted_disks: Vec<DiskId>,
+}
+
+/// A user's disk that is put into a desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeDesired {
+    /// Which.
+    pub disk: DiskId,
+    /// Its size where it is made, MiB.
+    pub size_mib: u64,
+    /// It may be made when it is not there. Without, it has been here, and a desktop without it fails.
+    pub fresh: bool,
 }
 
 /// One desktop that is placed on the host.
@@ -185,6 +199,9 @@ pub struct DesktopDesired {
     /// The pool, whose recordings count together.
     #[serde(default)]
     pub pool: Option<PoolId>,
+    /// Its user's disk, for the home directory.
+    #[serde(default)]
+    pub home: Option<HomeDesired>,
 }
 
 fn yes() -> bool {
@@ -208,6 +225,12 @@ pub struct Observed {
     /// Desktops that changed, or all.
     #[serde(default)]
     pub desktops: Vec<DesktopObserved>,
+    /// Users' disks that were made, or all.
+    #[serde(default)]
+    pub disks: Vec<DiskId>,
+    /// In a change, users' disks that are gone.
+    #[serde(default)]
+    pub gone_disks: Vec<DiskId>,
 }
 
 /// How far a template is.

@@ -3,8 +3,9 @@
 pub use crate::access::{Permission, Role};
 use crate::agent::{HostFacts, TemplateObserved};
 use crate::desktop::{ForkTimings, LaunchStep, Phase};
+pub use crate::disk::{Disk, DiskState};
 use crate::ids::{DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, UserId};
-use crate::pool::{PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
+use crate::pool::{HomePolicy, PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
 use crate::spec::{ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
@@ -199,6 +200,8 @@ pub struct Pool {
     pub limits: SessionLimits,
     /// When personal desktops are powered off.
     pub power: PowerPolicy,
+    /// A disk of each user's own for floating desktops.
+    pub home: HomePolicy,
     /// Where its desktops go.
     pub placement: PlacementPolicy,
     /// At most this many desktops at once.
@@ -272,6 +275,9 @@ pub struct NewPool {
     /// When personal desktops are powered off.
     #[serde(default, deserialize_with = "crate::object::one")]
     pub power: PowerPolicy,
+    /// A disk of each user's own for floating desktops: what is saved in the home directory outlives the desktop.
+    #[serde(default, deserialize_with = "crate::object::one")]
+    pub home: HomePolicy,
     /// Where its desktops go.
     #[serde(default, deserialize_with = "crate::object::one")]
     pub placement: PlacementPolicy,

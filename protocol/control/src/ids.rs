@@ -48,6 +48,8 @@ typed_id! {
     PoolId,
     /// One virtual machine, from its fork to its destruction.
     DesktopId,
+    /// One user's disk, which is put into each of their floating desktops of one pool.
+    DiskId,
     /// One user's use of one desktop, from connect to log-off.
     SessionId,
     /// One node that runs desktops.

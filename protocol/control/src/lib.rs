@@ -8,6 +8,7 @@ pub mod agent;
 pub mod api;
 pub mod apply;
 pub mod desktop;
+pub mod disk;
 pub mod enroll;
 pub mod events;
 pub mod ids;
@@ -18,4 +19,6 @@ pub mod spec;
 pub mod trace;
 pub mod viewer;
 
-pub use ids::{BrokerId, DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId};
+pub use ids::{
+    BrokerId, DesktopId, DiskId, EnrollmentId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId,
+};

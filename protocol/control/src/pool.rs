@@ -108,6 +108,15 @@ pub struct PowerPolicy {
     pub off_after_s: Option<u32>,
 }
 
+/// A disk of each user's own for the home directory of their floating desktops: what is saved there outlives the desktop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct HomePolicy {
+    /// Its size, GiB, for disks that are made from now on; there is no such disk when left out. It takes what is written to it.
+    #[schema(minimum = 1, maximum = 65_536)]
+    pub size_gib: Option<u32>,
+}
+
 /// Which of the hosts that could take a desktop is preferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -219,6 +228,33 @@ impl PowerPolicy {
     }
 }
 
+impl HomePolicy {
+    /// Its size, MiB; none where there is no such disk.
+    #[must_use]
+    pub fn size_mib(&self) -> Option<u64> {
+        self.size_gib.map(|gib| u64::from(gib) << 10)
+    }
+
+    /// Says what is wrong with it for a pool of that kind.
+    ///
+    /// # Errors
+    /// A sentence for the person who asked for it.
+    pub fn check(&self, kind: PoolKind, ready: &ReadyPolicy) -> Result<(), String> {
+        within("home.size_gib", self.size_gib, 1, 65_536)?;
+        let why = match self.size_gib {
+            Some(_) if kind == PoolKind::Personal => {
+                "home.size_gib is for floating desktops: personal ones keep all of their disk"
+            }
+            Some(_) if !ready.is_off() => {
+                "home.size_gib and ready do not go together: a user's disk is put into a desktop when that is made, on the host \
+                 where the disk is, and those that wait are made for nobody yet"
+            }
+            _ => return Ok(()),
+        };
+        Err(why.to_owned())
+    }
+}
+
 impl ReadyPolicy {
     /// The most desktops that wait for users.
     pub const MOST: u32 = 10_000;
@@ -247,6 +283,12 @@ mod tests {
         let power = PowerPolicy { off_after_s: Some(60) };
         assert!(power.check(PoolKind::Floating).unwrap_err().contains("limits.disconnected_s"));
         assert_eq!(power.check(PoolKind::Personal), Ok(()));
+        let (home, ready) = (HomePolicy { size_gib: Some(10) }, ReadyPolicy::default());
+        assert_eq!(home.check(PoolKind::Floating, &ready), Ok(()));
+        assert!(home.check(PoolKind::Personal, &ready).unwrap_err().contains("personal ones keep"));
+        let waiting = ReadyPolicy { min: 1, ..ready.clone() };
+        assert!(home.check(PoolKind::Floating, &waiting).unwrap_err().contains("do not go together"));
+        assert!(HomePolicy { size_gib: Some(0) }.check(PoolKind::Floating, &ready).is_err());
         let labels = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
         assert_eq!(check_labels(&labels("site", "north-1")), Ok(()));
         assert!(check_labels(&labels("", "x")).is_err() && check_labels(&labels("a b", "x")).is_err());

@@ -55,6 +55,8 @@ pub struct AgentConfig {
     pub accel: AccelChoice,
     /// Where metrics, `/healthz` and `/readyz` are served, as plain HTTP without a sign-in; nowhere when left out.
     pub metrics_listen: Option<SocketAddr>,
+    /// Desktops that are started at once at most; none is twice the processors, for more only make each slower.
+    pub max_starting: Option<u32>,
     /// This program's path. It is started with `desktop --dir …` for each desktop, as that desktop's user.
     pub program: PathBuf,
 }
@@ -95,6 +97,12 @@ impl AgentConfig {
     #[must_use]
     pub fn desktops(&self) -> PathBuf {
         self.dir.join("desktops")
+    }
+
+    /// Users' disks that no desktop has.
+    #[must_use]
+    pub fn homes(&self) -> PathBuf {
+        self.dir.join("homes")
     }
 
     pub(crate) fn relay_lock(&self) -> PathBuf {

@@ -14,6 +14,7 @@
 use crate::config::disk_free;
 use crate::desktop_process::{ask_to_end, connect, kill_all, read_status};
 use crate::desktops::Shared;
+use crate::homes::Refused;
 use crate::templates::Availability;
 use crate::{folder, recordings, spawn};
 use lucarne_control::agent::{DesktopDesired, DesktopObserved};
@@ -186,11 +187,48 @@ impl DesktopTask {
         }
     }
 
-    /// Waits for the template and writes everything that the desktop process needs, unless that is there.
+    /// Puts everything into its folder that the desktop process needs, unless that is there.
     async fn prepare(&mut self) -> Result<(), String> {
-        if self.has_folder {
-            return Ok(());
+        if !self.has_folder {
+            self.make_folder().await?;
         }
+        self.attach_home().await
+    }
+
+    /// Puts its user's disk into its folder, once no other desktop has it.
+    async fn attach_home(&self) -> Result<(), String> {
+        let DesktopDesired { desktop, home: Some(home), .. } = self.now.desired else { return Ok(()) };
+        let owner = self.shared.slots.of_dir(&self.dir);
+        loop {
+            let freed = self.shared.homes.freed();
+            tokio::pin!(freed);
+            // What is freed from here on is not missed.
+            freed.as_mut().enable();
+            match self.shared.homes.attach(desktop, &self.dir, home, owner.as_ref()) {
+                Ok(()) => return Ok(()),
+                Err(Refused::Not(why)) => return Err(why),
+                Err(Refused::Held(other)) => {
+                    let why = format!("its home disk is still in the desktop {other}, which ends");
+                    self.observe(Phase::Preparing, why, false, ForkTimings::default());
+                }
+            }
+            freed.await;
+        }
+    }
+
+    /// Takes its user's disk out of its folder, of which nothing runs any more; waits until that is done.
+    async fn detach_home(&self) {
+        let DesktopDesired { desktop, home: Some(home), .. } = self.now.desired else { return };
+        while let Err(error) = self.shared.homes.detach(desktop, &self.dir, home.disk) {
+            tracing::error!(%desktop, disk = %home.disk, %error, "a home disk cannot be taken out of its desktop's folder");
+            let why = format!("its home disk cannot be taken out of its folder: {error}");
+            self.observe(Phase::Stopping, why, false, ForkTimings::default());
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    /// Waits for the template, and makes the folder with the desktop's description.
+    async fn make_folder(&mut self) -> Result<(), String> {
         let Wish { desired, received_ms, .. } = self.now.clone();
         let template = match desired.state {
             // It is waited for when it is started.
@@ -216,6 +254,7 @@ impl DesktopTask {
             wish: desired.wish,
             state: desired.state,
             start: desired.wish,
+            home: desired.home,
         };
         let credentials = self.shared.slots.take();
         let made = folder::make(&self.dir, &config, credentials.as_ref());
@@ -386,6 +425,10 @@ impl DesktopTask {
         if self.is_kept() {
             tracing::warn!(%desktop, dir = %self.dir.display(), "the disk of a persistent desktop is destroyed with its user's data");
         }
+        if self.now.desired.home.is_some() {
+            // What its user saved last may be in its guest's memory only.
+            self.power_off().await;
+        }
         let asked = async { ask_to_end(connect(&self.dir).await?, Command::Stop).await };
         if let Err(error) = tokio::time::timeout(STOP_LIMIT, asked)
             .await
@@ -394,6 +437,7 @@ impl DesktopTask {
             tracing::debug!(%desktop, %error, "the desktop process could not be asked to stop");
         }
         kill_all(&self.dir).await;
+        self.detach_home().await;
         let credentials = self.shared.slots.of_dir(&self.dir);
         loop {
             match std::fs::remove_dir_all(&self.dir) {

@@ -3,10 +3,11 @@
 use crate::config::AgentConfig;
 use crate::desktop_task::{DesktopTask, Wish, now_ms};
 use crate::folder::{read_config, was_used};
+use crate::homes::Homes;
 use crate::hub::Hub;
 use crate::slots::Slots;
 use crate::templates::Templates;
-use lucarne_control::agent::{Desired, DesktopDesired, DesktopObserved};
+use lucarne_control::agent::{Desired, DesktopDesired, DesktopObserved, HomeDesired};
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{ImageDigest, TemplateSpec};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) confined: bool,
     pub(crate) templates: Arc<Templates>,
     pub(crate) hub: Hub,
+    pub(crate) homes: Arc<Homes>,
     /// Forks under way at once: more than the processors can run only makes each slower.
     pub(crate) starts: Semaphore,
 }
@@ -60,7 +62,8 @@ impl Desktops {
         templates: Arc<Templates>,
         hub: Hub,
     ) -> Self {
-        let starts = std::thread::available_parallelism().map_or(2, |n| n.get() * 2);
+        let usual = || std::thread::available_parallelism().map_or(2, |n| n.get() * 2);
+        let starts = config.max_starting.map_or_else(usual, |most| most as usize);
         let shared = Shared {
             desktops_dir: config.desktops(),
             recordings_dir: config.recordings(),
@@ -70,6 +73,7 @@ impl Desktops {
             slots,
             confined,
             templates,
+            homes: Arc::new(Homes::new(config.homes(), hub.clone())),
             hub,
             starts: Semaphore::new(starts),
         };
@@ -88,6 +92,7 @@ impl Desktops {
 
     /// Takes over every desktop whose folder is here.
     pub(crate) fn adopt_all(self: &Arc<Self>) {
+        self.shared.homes.find(&self.shared.desktops_dir);
         let Ok(dirs) = std::fs::read_dir(&self.shared.desktops_dir) else { return };
         for entry in dirs.flatten() {
             let dir = entry.path();
@@ -117,6 +122,7 @@ impl Desktops {
                             clipboard: config.clipboard,
                             recording: config.recording,
                             pool: config.pool,
+                            home: config.home.map(|home| HomeDesired { fresh: false, ..home }),
                         },
                         true,
                     );
@@ -172,6 +178,11 @@ impl Desktops {
             }
         }
         self.obey(orders);
+        if !desired.deleted_disks.is_empty() {
+            let (homes, disks) = (Arc::clone(&self.shared.homes), desired.deleted_disks.clone());
+            // Freeing a large file takes a while.
+            tokio::task::spawn_blocking(move || homes.doom(&disks));
+        }
         Ok(())
     }
 

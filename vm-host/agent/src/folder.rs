@@ -99,6 +99,7 @@ mod tests {
             wish,
             state,
             start: 1,
+            home: None,
         }
     }
 

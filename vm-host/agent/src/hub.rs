@@ -2,10 +2,10 @@
 
 use lucarne_control::agent::{Desired, DesktopObserved, Followed, Observed, TemplateObserved};
 use lucarne_control::desktop::Phase;
-use lucarne_control::ids::DesktopId;
+use lucarne_control::ids::{DesktopId, DiskId};
 use lucarne_control::spec::{ImageInfo, TemplateSpec};
 use lucarne_ledger::{Ledger, Order, Refusal};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
@@ -15,6 +15,7 @@ struct State {
     images: Vec<ImageInfo>,
     templates: HashMap<TemplateSpec, TemplateObserved>,
     ledger: Ledger,
+    disks: BTreeSet<DiskId>,
 }
 
 /// The state and its listeners.
@@ -53,7 +54,12 @@ impl Drop for Told {
 impl Hub {
     /// One of a host that has followed this before. A link may fall behind by `backlog` changes before it is told everything anew.
     pub(crate) fn new(followed: Followed, backlog: usize) -> Self {
-        let state = State { images: Vec::new(), templates: HashMap::new(), ledger: Ledger::new(followed) };
+        let state = State {
+            images: Vec::new(),
+            templates: HashMap::new(),
+            ledger: Ledger::new(followed),
+            disks: BTreeSet::new(),
+        };
         Self {
             state: Arc::new(Mutex::new(state)),
             changes: broadcast::channel(backlog).0,
@@ -103,6 +109,21 @@ impl Hub {
 
     pub(crate) fn template_gone(&self, spec: &TemplateSpec) {
         self.state().templates.remove(spec);
+    }
+
+    /// A user's disk is here.
+    pub(crate) fn disk(&self, disk: DiskId) {
+        let mut state = self.state();
+        if state.disks.insert(disk) {
+            self.tell(Observed { disks: vec![disk], ..Observed::default() });
+        }
+    }
+
+    /// A user's disk is not here, or not any more.
+    pub(crate) fn disk_gone(&self, disk: DiskId) {
+        let mut state = self.state();
+        state.disks.remove(&disk);
+        self.tell(Observed { gone_disks: vec![disk], ..Observed::default() });
     }
 
     /// What was followed last.
@@ -155,5 +176,7 @@ fn complete(state: &State) -> Observed {
         images: Some(state.images.clone()),
         templates: state.templates.values().cloned().collect(),
         desktops: state.ledger.complete(),
+        disks: state.disks.iter().copied().collect(),
+        gone_disks: Vec::new(),
     }
 }

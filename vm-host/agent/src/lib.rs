@@ -16,6 +16,7 @@ mod desktop_task;
 mod desktops;
 mod folder;
 mod followed;
+mod homes;
 mod hub;
 mod link;
 mod machine;

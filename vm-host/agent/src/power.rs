@@ -88,6 +88,17 @@ impl DesktopTask {
 
     /// Has a guest that runs power off, makes sure of it, and reports that it is off.
     pub(crate) async fn switch_off(&self) {
+        let how = self.power_off().await;
+        kill_all(&self.dir).await;
+        remove_sockets(&self.dir);
+        // Nothing ran: who decided it knows why it is off.
+        let how = how.unwrap_or_default();
+        tracing::info!(desktop = %self.now.desired.desktop, how, "a desktop is off");
+        self.observe(Phase::Off, how, false, ForkTimings::default());
+    }
+
+    /// Has a guest that runs power off, and says how that went; what does not, the caller kills.
+    pub(crate) async fn power_off(&self) -> Option<String> {
         let desktop = self.now.desired.desktop;
         let runs = || Process::adopt(&self.dir).is_some();
         let mut how = None;
@@ -121,11 +132,6 @@ impl DesktopTask {
                 break;
             }
         }
-        kill_all(&self.dir).await;
-        remove_sockets(&self.dir);
-        // Nothing ran: who decided it knows why it is off.
-        let how = how.unwrap_or_default();
-        tracing::info!(%desktop, how, "a desktop is off");
-        self.observe(Phase::Off, how, false, ForkTimings::default());
+        how
     }
 }

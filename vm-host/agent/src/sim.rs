@@ -110,6 +110,9 @@ impl Pretended {
     fn begin(&self, desired: &DesktopDesired) {
         let (desktop, at) = (desired.desktop, (desired.generation, desired.wish));
         let new = lock(&self.desktops).insert(desktop, at).is_none();
+        if let Some(home) = desired.home {
+            self.hub.disk(home.disk);
+        }
         if desired.state == DesiredState::Running {
             self.after(PICTURE, move |me| me.steps(desktop, at, Phase::Starting));
             self.after(IDENTITY, move |me| me.steps(desktop, at, Phase::Ready));
@@ -186,6 +189,7 @@ impl Machine for Pretended {
         let _turn = lock(&self.turn);
         let orders = self.hub.follow(desired)?;
         self.obey(orders);
+        desired.deleted_disks.iter().for_each(|disk| self.hub.disk_gone(*disk));
         let mut templates = lock(&self.templates);
         let gone: Vec<_> = templates.iter().filter(|t| !desired.templates.contains(t)).cloned().collect();
         for spec in gone {

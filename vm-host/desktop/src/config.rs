@@ -1,5 +1,6 @@
 //! What a desktop process is told when it starts: `desktop.json` in the desktop's folder, written by the host agent.
 
+use lucarne_control::agent::HomeDesired;
 use lucarne_control::desktop::{DesiredState, Identity};
 use lucarne_control::ids::{DesktopId, PoolId};
 use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
@@ -67,6 +68,9 @@ pub struct DesktopConfig {
     /// The wish that it is started for. A guest is started once for each, however often its process is.
     #[serde(default)]
     pub start: u64,
+    /// Its user's disk, which is in the folder.
+    #[serde(default)]
+    pub home: Option<HomeDesired>,
 }
 
 fn running() -> DesiredState {

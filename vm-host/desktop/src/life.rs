@@ -291,6 +291,10 @@ impl Life<'_> {
             return Ok(());
         }
         vm.identify(&self.config.identity).await.map_err(|e| chain(&e))?;
+        if let Some(home) = self.config.home {
+            self.desktop.change(|status| status.detail = "its home disk is mounted".into());
+            vm.mount_home(home.fresh).await.map_err(|e| chain(&e))?;
+        }
         vm.connect_network().await.map_err(|e| chain(&e))?;
         let at = Some(self.desktop.since_request(Instant::now()));
         self.desktop.change(|status| status.timings.identity_ms = at);

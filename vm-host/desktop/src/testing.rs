@@ -44,6 +44,8 @@ pub(crate) struct FakeVm {
     capabilities: Capabilities,
     /// It does not power off when it is asked to.
     pub(crate) stubborn: AtomicBool,
+    /// Why it does not mount its user's disk.
+    pub(crate) no_home: Mutex<Option<String>>,
 }
 
 impl FakeVm {
@@ -64,6 +66,7 @@ impl FakeVm {
                 audio: true,
             },
             stubborn: AtomicBool::new(false),
+            no_home: Mutex::default(),
         })
     }
 
@@ -122,6 +125,12 @@ impl Vm for FakeVm {
         self.note(format!("identify {}", identity.hostname));
         let answer = self.identity.subscribe().wait_for(Option::is_some).await.unwrap().clone();
         answer.unwrap().map_err(|why| VmError::Guest { what: "its identity".into(), why })
+    }
+
+    async fn mount_home(&self, fresh: bool) -> Result<(), VmError> {
+        self.note(format!("home, {}", if fresh { "fresh" } else { "as it is" }));
+        let why = self.no_home.lock().unwrap().clone();
+        why.map_or(Ok(()), |why| Err(VmError::Guest { what: "its home disk".into(), why }))
     }
 
     async fn connect_network(&self) -> Result<(), VmError> {
@@ -262,6 +271,7 @@ pub(crate) fn config() -> DesktopConfig {
         wish: 0,
         state: DesiredState::Running,
         start: 0,
+        home: None,
     }
 }
 

@@ -239,6 +239,12 @@ pub trait Vm: Send + Sync {
     /// # Errors
     /// When the guest does not take it; the clone must then not be used, unless it has it on its disk.
     async fn identify(&self, identity: &Identity) -> Result<(), VmError>;
+    /// Mounts the user's disk that it was started with as the home directory of the guest's user, and starts their session with
+    /// it; nothing where that is done already. With `fresh` the disk may have nothing on it yet.
+    ///
+    /// # Errors
+    /// When the guest does not; nobody must use it then, because what they save would be lost.
+    async fn mount_home(&self, fresh: bool) -> Result<(), VmError>;
     /// Plugs in the network's cable.
     ///
     /// # Errors

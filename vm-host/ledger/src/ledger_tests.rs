@@ -26,6 +26,7 @@ fn asked(n: u128, generation: u64, state: DesiredState, fresh: bool) -> DesktopD
         clipboard: Default::default(),
         recording: Default::default(),
         pool: None,
+        home: None,
     }
 }
 

@@ -23,6 +23,7 @@ mod framebuffer;
 #[doc(hidden)]
 pub mod fuzz;
 mod guest_agent;
+mod home;
 mod identity;
 mod input;
 mod leds;

@@ -5,6 +5,7 @@ use crate::binary::{Accel, Qemu};
 use crate::card;
 use crate::command::{Machine, Memory, Start, files};
 use crate::dbus::{Display, DisplayError, Listen};
+use crate::home;
 use crate::identity::{self, Terms};
 use crate::power::{self, Power};
 use crate::process::{Process, StartError};
@@ -72,6 +73,8 @@ pub struct ForkRequest<'a> {
     pub network: bool,
     /// Its disk outlives its guest, and so does its SSH host key.
     pub persistent: bool,
+    /// With the user's disk that is in the folder.
+    pub home: bool,
 }
 
 /// How often a template is loaded at most. One load in sixteen fails, at random, because of QEMU's fault that
@@ -234,6 +237,9 @@ impl QemuVm {
             // Plugged after the load, because a card in the template would keep the template's address.
             card::plug(&qmp, &request.mac).await?;
         }
+        if request.home {
+            home::plug(&qmp).await?;
+        }
         let loaded = Instant::now();
         let display = Display::attach(&qmp, sink, Listen::First).await?;
         qmp.execute("cont", Value::Null).await?;
@@ -353,6 +359,10 @@ impl Vm for QemuVm {
             IdentityMethod::Helper => identity::by_helper(&self.dir, identity, self.terms).await,
             IdentityMethod::GuestAgent => identity::by_guest_agent(&self.dir, identity, self.terms).await,
         }
+    }
+
+    async fn mount_home(&self, fresh: bool) -> Result<(), VmError> {
+        home::mount(&self.dir, fresh).await
     }
 
     async fn connect_network(&self) -> Result<(), VmError> {

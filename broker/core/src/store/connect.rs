@@ -3,8 +3,8 @@
 use super::places::Places;
 use super::sessions::{self, SessionRow};
 use super::{
-    DesktopHost, DesktopRow, Ended, Error, Result, Store, desktops, end, make, pools, power, quotas, timers,
-    waiting,
+    DesktopHost, DesktopRow, Ended, Error, Result, Store, desktops, disks, end, make, pools, power, quotas,
+    timers, waiting,
 };
 use crate::plan::{self, World};
 use lucarne_control::api::SessionState;
@@ -91,6 +91,9 @@ fn connect(
     let pool = tx.lock(Pool::key(&id))?.filter(|pool| pool.deleted_at.is_none());
     let mut pool = pool.ok_or_else(|| Error::not_found("pool", &request.pool))?;
     let held_at = Some((request.clock)());
+    // What they saved is where their disk is, and nowhere else.
+    let disk = disks::held(tx, &pool, user.id)?;
+    let only = disk.as_ref().and_then(|disk| disk.host_id);
     let (mut replaced, mut lost) = (None, false);
     if let Some(assignment) = tx.find(Assignment::live_in_pool(&user.id, &id))?
         && let Some(desktop) = tx.lock(Desktop::key(&assignment.desktop_id))?
@@ -105,7 +108,7 @@ fn connect(
             return reuse(tx, request, user, id, desktop);
         }
         // A desktop that is out of reach is given up only for one that is not.
-        if lost && !places.any(tx, &pool, world)? {
+        if lost && !places.any(tx, &pool, only, world)? {
             return reuse(tx, request, user, id, desktop);
         }
         let host = desktop.host_id;
@@ -132,7 +135,7 @@ fn connect(
     if pool.desktops >= pool.max_desktops && !lost && !mutant("a pool gives more than it may") {
         return Err(Error::PoolFull { pool: pool.name.clone(), max: i64::from(pool.max_desktops) });
     }
-    let (host, why) = places.choose(tx, &pool, world)?;
+    let (host, why) = places.choose(tx, &pool, only, world)?;
     let at = DesktopHost { id: host.id, name: host.name.clone(), online: true };
     pool.desktops += 1;
     tx.update(&pool)?;
@@ -143,6 +146,7 @@ fn connect(
         return Err(tx.again("a desktop was made and is not there").into());
     };
     make::assign(tx, &mut desktop, claim.user.id, claim.pool.id)?;
+    disks::attach(tx, &request.actor, (&claim.user, &claim.pool), &mut desktop, disk)?;
     let desktop = desktop.into_row();
     let mut detail =
         format!("a fresh desktop of {} for {} on {}: {why}", claim.pool.name, claim.user.name, at.name);
@@ -158,7 +162,7 @@ pub(super) fn failure(desktop: &Desktop, world: &dyn World) -> Option<String> {
     if desktop.persistent && desktop.held {
         return None;
     }
-    world.failure(desktop.id, if desktop.placed { desktop.generation } else { 0 })
+    world.failure(desktop.host_id?, desktop.id, if desktop.placed { desktop.generation } else { 0 })
 }
 
 /// Why the desktop is lost to its user, when its host has been out of reach for too long.

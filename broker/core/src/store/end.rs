@@ -4,7 +4,7 @@
 //! can reach it, whatever happens to the broker. The placement stays until the host confirms the destruction.
 
 use super::links::Link;
-use super::{Error, Result, Store, maintenance, power, quotas, timers};
+use super::{Error, Result, Store, disks, maintenance, power, quotas, timers};
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::{DesktopId, HostId, SessionId};
@@ -173,6 +173,9 @@ pub(super) fn free(
         desktop.phase = Phase::Stopped;
     }
     tx.update(&desktop)?;
+    if let Some(disk) = desktop.disk_id {
+        disks::unbind(tx, disk)?;
+    }
     if let Some(mut pool) = pool
         && !mutant("a desktop that is gone counts on in its pool")
     {

@@ -1,7 +1,7 @@
 //! What a user would get of a pool, and why: every rule and every host that a connect asks, and what each says. Nothing is changed.
 
 use super::places::Places;
-use super::{Error, Result, Store, connect, pools, quotas, seconds, users, waiting};
+use super::{Error, Result, Store, connect, disks, pools, quotas, seconds, users, waiting};
 use crate::plan::World;
 use lucarne_control::GroupId;
 use lucarne_control::api::{ExplainedHost, ExplainedRule, Explanation, PastDesktop};
@@ -154,7 +154,14 @@ fn explain(
         return Ok(e);
     }
     e.rules.push(rule("limit", true, used));
-    let verdicts = places.consider(tx, pool, world)?;
+    let disk = disks::seen(tx, pool, user.id)?;
+    let only = disk.as_ref().and_then(|disk| disk.host_id);
+    if let Some(disk) = disk {
+        let host = only.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
+        let at = host.map_or("nowhere yet".to_owned(), |host| format!("on {}, and nowhere else", host.name));
+        e.rules.push(rule("disk", true, format!("their home disk {} is {at}", disk.id)));
+    }
+    let verdicts = places.consider(tx, pool, only, world)?;
     e.hosts_total = verdicts.len() as u64;
     let fit = verdicts.iter().filter(|v| v.fits).count();
     let unmade = verdicts.iter().any(|v| v.template_failed);
@@ -176,6 +183,10 @@ fn explain(
             let each: Vec<_> = e.hosts.iter().map(|h| format!("{}: {}", h.host, h.says)).collect();
             let reason =
                 if each.is_empty() { "no host has ever connected".to_owned() } else { each.join("; ") };
+            let reason = match only {
+                Some(_) => format!("the home disk is on one host alone: {reason}"),
+                None => reason,
+            };
             let pool = pool.name.clone();
             match unmade {
                 true => end(&mut e, "desktop_failed", Error::TemplateFailed { pool, reason }.to_string()),

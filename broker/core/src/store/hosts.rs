@@ -1,6 +1,6 @@
 //! Hosts as they introduced themselves.
 
-use super::{Error, Result, Store, all, rows, seconds};
+use super::{Error, Result, Store, all, disks, rows, seconds};
 use lucarne_control::HostId;
 use lucarne_control::agent::TemplateObserved;
 use lucarne_control::api;
@@ -184,6 +184,7 @@ impl Store {
                 );
                 return Err(Error::InUse { what: "host", name: name.clone(), by });
             }
+            disks::forget(tx, id, &name)?;
             // The placements of the past name the host only for history; their rows go with it.
             for placement in tx.lock_list(Placement::on(&id))? {
                 tx.delete(placement)?;

@@ -5,10 +5,10 @@
 //! changes nothing.
 
 use super::{Error, Result, Store, all};
-use lucarne_control::agent::{Desired, DesktopDesired, Followed, Hello};
+use lucarne_control::agent::{Desired, DesktopDesired, Followed, Hello, HomeDesired};
 use lucarne_control::desktop::Identity;
 use lucarne_control::{BrokerId, HostId};
-use lucarne_db::tables::{Broker, Counter, Desktop, Host, HostPulse, Pool, REVISION};
+use lucarne_db::tables::{Broker, Counter, Desktop, Disk, Host, HostPulse, Pool, REVISION};
 use lucarne_db::value::Json;
 use lucarne_db::{Locked, Tx};
 use lucarne_mutants::mutant;
@@ -188,6 +188,14 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
     let there = all(tx, || Desktop::live_on(&link.host), |desktop| desktop.id)?;
     let pools = tx.peek_all(there.iter().map(|d| Pool::key(&d.pool_id)))?;
     let pools: HashMap<_, _> = pools.into_iter().map(|pool| (pool.id, pool)).collect();
+    let disks = all(tx, || Disk::on_host(&link.host), |disk| disk.id)?;
+    let deleted_disks = disks.iter().filter(|disk| disk.deleted_at.is_some()).map(|disk| disk.id).collect();
+    let disks: HashMap<_, _> = disks.into_iter().map(|disk| (disk.id, disk)).collect();
+    let home = |d: &Desktop| {
+        let disk = disks.get(&d.disk_id?)?;
+        let fresh = disk.made_at.is_none();
+        Some(HomeDesired { disk: disk.id, size_mib: disk.size_mib, fresh })
+    };
     let desktop = |d: Desktop| {
         let pool = pools.get(&d.pool_id).ok_or_else(|| Error::not_found("pool", d.pool_id))?;
         let policy = d.policy(pool);
@@ -197,6 +205,7 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
             state: d.desired,
             wish: d.desired_gen.unsigned_abs(),
             persistent: d.persistent,
+            home: home(&d),
             fresh: !d.held || mutant("a host is told to make anew what it has lost"),
             template: pool.template(),
             identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
@@ -209,7 +218,15 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
     };
     let desktops = there.into_iter().filter(|d| d.placed).map(desktop).collect::<Result<_>>()?;
     let revision = everywhere + here;
-    Ok(Desired { epoch: link.epoch, revision, since: None, templates, desktops, removed: Vec::new() })
+    Ok(Desired {
+        epoch: link.epoch,
+        revision,
+        since: None,
+        templates,
+        desktops,
+        removed: Vec::new(),
+        deleted_disks,
+    })
 }
 
 impl Store {

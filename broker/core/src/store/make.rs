@@ -41,6 +41,7 @@ pub(super) fn desktop(tx: &mut Tx<'_>, pool: &Pool, mut host: Locked<Host>, why:
         policy: Some(pool.policy),
         persistent: pool.rules.0.kind == PoolKind::Personal,
         taken_at: None,
+        disk_id: None,
     };
     tx.insert(&desktop)?;
     tx.insert(&Placement {

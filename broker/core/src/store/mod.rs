@@ -2,13 +2,14 @@
 //!
 //! Every mutation is one transaction that also writes its audit row. What must never be double is a unique index of the
 //! database, so a bug gives an error, not a double. Rows that a decision rests on are locked, where it can be in this
-//! order: user, pool, desktop, session, host. Who meets somebody in another order is rolled back and goes again. Knows nothing of SQL, HTTP, of agents or of what is observed.
+//! order: user, pool, disk, desktop, session, host. Who meets somebody in another order is rolled back and goes again. Knows nothing of SQL, HTTP, of agents or of what is observed.
 
 mod apply;
 mod audit;
 mod brokers;
 mod connect;
 mod desktops;
+mod disks;
 mod end;
 mod enroll;
 mod entitle;
@@ -104,6 +105,8 @@ impl Store {
 
 #[cfg(test)]
 mod apply_tests;
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod idempotency_tests;
 #[cfg(test)]

@@ -4,14 +4,15 @@
 //! sees when it holds the host's row, which alone decides. Before anybody is refused all are read afresh.
 
 use super::{Error, Result, all};
-use crate::plan::{self, Candidate, Demand, HostSeen, NoChoice, Verdict, World};
-use lucarne_control::HostId;
+use crate::plan::{self, Candidate, Choice, Demand, HostSeen, NoChoice, Verdict, World};
+use crate::rank::Ranking;
 use lucarne_control::agent::TemplateState;
-use lucarne_control::spec::ImageDigest;
+use lucarne_control::spec::{ImageDigest, TemplateSpec};
+use lucarne_control::{HostId, PoolId};
 use lucarne_db::tables::{Host, HostImage, HostPulse, HostTemplate, Pool};
 use lucarne_db::{Locked, Tx};
 use lucarne_mutants::mutant;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is remembered is read again after this, milliseconds. Longer: what other brokers give out is seen late, and hosts are
@@ -32,6 +33,7 @@ struct Remembered {
     memory_available: HashMap<HostId, u64>,
     images: HashMap<ImageDigest, HashSet<HostId>>,
     templates: HashMap<String, Templates>,
+    rankings: HashMap<PoolId, Ranked>,
 }
 
 /// How far one template is on each host.
@@ -43,43 +45,119 @@ struct Templates {
 }
 
 impl Remembered {
-    fn candidates(&self, pool: &Pool, world: &dyn World, cut: &[HostId]) -> Vec<Candidate<'_>> {
-        let template = pool.template();
-        let with_image = self.images.get(&template.image);
-        let templates = self.templates.get(&template.key());
-        let on_record = |host: &Host| HostSeen {
+    /// What is known of a host for a desktop of the pool.
+    fn candidate<'a>(&'a self, host: &'a Host, asked: &Asked<'_>) -> Candidate<'a> {
+        let template = asked.template;
+        let on_record = || HostSeen {
             online: host.is_online(),
             memory_available: self.memory_available.get(&host.id).copied(),
-            template: templates.and_then(|templates| templates.on.get(&host.id).cloned()),
+            template: self.templates.get(asked.key).and_then(|templates| templates.on.get(&host.id).cloned()),
         };
-        let seen = |host: &Host| match world.host(host.id, &template) {
+        let seen = match asked.world.host(host.id, template) {
             // Its link is lost, and this broker has not noticed.
-            Some(_) if cut.contains(&host.id) => HostSeen::default(),
+            Some(_) if asked.cut.contains(&host.id) => HostSeen::default(),
             Some(seen) => seen,
-            None => on_record(host),
+            None => on_record(),
         };
-        let labels = &pool.rules.0.placement.labels;
-        let lacks = |host: &Host| {
-            let has = &host.labels.0;
-            let missing = labels.iter().find(|(name, value)| has.get(*name) != Some(*value));
-            missing.map(|(name, value)| format!("{name}={value}"))
-        };
-        let candidates = self.hosts.iter().map(|host| Candidate {
+        let mut labels = asked.pool.rules.0.placement.labels.iter();
+        let missing = labels.find(|(name, value)| host.labels.0.get(*name) != Some(*value));
+        Candidate {
             host: host.id,
             name: &host.name,
             facts: &host.facts.0,
             promised_mib: host.promised_mib,
             promised_vcpus: host.promised_vcpus,
             drained: host.drained_at.is_some(),
-            lacks: lacks(host),
-            has_image: with_image.is_some_and(|hosts| hosts.contains(&host.id)),
-            seen: seen(host),
-        });
-        candidates.collect()
+            lacks: missing.map(|(name, value)| format!("{name}={value}")),
+            has_image: self.images.get(&template.image).is_some_and(|hosts| hosts.contains(&host.id)),
+            seen,
+        }
     }
 
-    fn of(&mut self, id: HostId) -> Option<&mut Host> {
-        self.hosts.iter_mut().find(|host| host.id == id)
+    /// The hosts that might take a desktop of the pool; of all but one nothing is said where it has to be on that.
+    fn candidates(&self, asked: &Asked<'_>) -> Vec<Candidate<'_>> {
+        let hosts = match asked.only {
+            Some(id) => self.at(id).map_or(&[][..], |n| &self.hosts[n..=n]),
+            None => &self.hosts,
+        };
+        hosts.iter().map(|host| self.candidate(host, asked)).collect()
+    }
+
+    /// Where in the list of hosts, which is in the order of their ids, one is.
+    fn at(&self, id: HostId) -> Option<usize> {
+        self.hosts.binary_search_by_key(&id, |host| host.id).ok()
+    }
+
+    /// Chooses a host, and counts what it promises by that before it is certain: who comes next prefers another then, and does
+    /// not wait for this one.
+    fn choose(&mut self, asked: &Asked<'_>, demand: &Demand) -> Result<Choice, NoChoice> {
+        if asked.only.is_some() {
+            let choice = plan::choose_host(&self.candidates(asked), demand)?;
+            self.promise(choice.host, demand);
+            return Ok(choice);
+        }
+        let known = self.rankings.remove(&asked.pool.id);
+        let labels = &asked.pool.rules.0.placement.labels;
+        let known = known.filter(|known| known.is_of(demand, asked.key, labels));
+        let mut ranked = known.unwrap_or_else(|| {
+            let all = self.hosts.iter().map(|host| self.candidate(host, asked));
+            Ranked {
+                ranking: Ranking::new(*demand, all),
+                template: asked.key.to_owned(),
+                labels: labels.clone(),
+            }
+        });
+        let Some((n, choice)) = ranked.ranking.take(|n| self.candidate(&self.hosts[n], asked)) else {
+            // Another look at all of them, which says why of each, or finds that one fits again.
+            let choice = plan::choose_host(&self.candidates(asked), demand)?;
+            self.promise(choice.host, demand);
+            return Ok(choice);
+        };
+        self.promise(choice.host, demand);
+        ranked.ranking.put_back(n, &self.candidate(&self.hosts[n], asked));
+        self.rankings.insert(asked.pool.id, ranked);
+        Ok(choice)
+    }
+
+    fn promise(&mut self, host: HostId, demand: &Demand) {
+        if let Some(n) = self.at(host) {
+            self.hosts[n].promised_mib += demand.memory_mib;
+            self.hosts[n].promised_vcpus += demand.vcpus;
+        }
+    }
+
+    /// A host is not there any more.
+    fn forget(&mut self, id: HostId) {
+        self.hosts.retain(|host| host.id != id);
+        // Their numbers are places in the list.
+        self.rankings.clear();
+    }
+}
+
+/// What is asked of the hosts.
+struct Asked<'a> {
+    pool: &'a Pool,
+    template: &'a TemplateSpec,
+    /// The template's key.
+    key: &'a str,
+    /// Where the desktop has to be.
+    only: Option<HostId>,
+    world: &'a dyn World,
+    /// Hosts whose link is lost, as this transaction has found.
+    cut: &'a [HostId],
+}
+
+/// The order of hosts for a pool, as it was when it was made.
+#[derive(Debug)]
+struct Ranked {
+    ranking: Ranking,
+    template: String,
+    labels: BTreeMap<String, String>,
+}
+
+impl Ranked {
+    fn is_of(&self, demand: &Demand, template: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.ranking.is_for(demand) && self.template == template && self.labels == *labels
     }
 }
 
@@ -99,7 +177,9 @@ impl Places {
         let memory_available =
             pulses.into_iter().map(|pulse| (pulse.host_id, pulse.memory_available)).collect();
         let until = tx.now() + FRESH;
-        *self.lock() = Remembered { until, hosts, memory_available, images, templates: HashMap::new() };
+        let mut remembered = self.lock();
+        *remembered = Remembered { until, hosts, memory_available, images, ..Remembered::default() };
+        remembered.hosts.sort_by_key(|host| host.id);
         Ok(())
     }
 
@@ -118,48 +198,56 @@ impl Places {
     ///
     /// # Errors
     /// A database fault.
-    pub fn any(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<bool> {
+    pub fn any(&self, tx: &mut Tx<'_>, pool: &Pool, only: Option<HostId>, world: &dyn World) -> Result<bool> {
         self.read(tx)?;
         self.read_templates(tx, &pool.template().key())?;
+        let (template, key) = (pool.template(), pool.template().key());
+        let asked = Asked { pool, template: &template, key: &key, only, world, cut: &[] };
         let remembered = self.lock();
-        Ok(plan::choose_host(&remembered.candidates(pool, world, &[]), &Demand::of(pool)).is_ok())
+        Ok(plan::choose_host(&remembered.candidates(&asked), &Demand::of(pool)).is_ok())
     }
 
     /// What is to be said of each host for a desktop of the pool now.
     ///
     /// # Errors
     /// A database fault.
-    pub fn consider(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<Vec<Verdict>> {
+    pub fn consider(
+        &self,
+        tx: &mut Tx<'_>,
+        pool: &Pool,
+        only: Option<HostId>,
+        world: &dyn World,
+    ) -> Result<Vec<Verdict>> {
         self.read(tx)?;
         self.read_templates(tx, &pool.template().key())?;
+        let (template, key) = (pool.template(), pool.template().key());
+        let asked = Asked { pool, template: &template, key: &key, only, world, cut: &[] };
         let remembered = self.lock();
-        Ok(plan::consider(&remembered.candidates(pool, world, &[]), &Demand::of(pool)))
+        Ok(plan::consider(&remembered.candidates(&asked), &Demand::of(pool)))
     }
 
-    /// The best host for a desktop of the pool and why, held until the end of the transaction, with room for it.
+    /// The best host for a desktop of the pool, `only` this one where one is given, and why; held until the end of the transaction, with room for it.
     ///
     /// # Errors
     /// [`Error::NoHost`], [`Error::TemplateFailed`], or a database fault.
-    pub fn choose(&self, tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<(Locked<Host>, String)> {
+    pub fn choose(
+        &self,
+        tx: &mut Tx<'_>,
+        pool: &Pool,
+        only: Option<HostId>,
+        world: &dyn World,
+    ) -> Result<(Locked<Host>, String)> {
         let demand = Demand::of(pool);
-        let template = pool.template().key();
+        let (template, key) = (pool.template(), pool.template().key());
         let mut fresh = self.lock().until <= tx.now();
         if fresh {
             self.read(tx)?;
         }
         let mut cut = Vec::new();
         loop {
-            self.read_templates(tx, &template)?;
-            let chosen = {
-                let mut remembered = self.lock();
-                let chosen = plan::choose_host(&remembered.candidates(pool, world, &cut), &demand);
-                // Counted before it is certain, so that who comes next prefers another and does not wait for this one.
-                if let Some(host) = chosen.as_ref().ok().and_then(|choice| remembered.of(choice.host)) {
-                    host.promised_mib += demand.memory_mib;
-                    host.promised_vcpus += demand.vcpus;
-                }
-                chosen
-            };
+            self.read_templates(tx, &key)?;
+            let asked = Asked { pool, template: &template, key: &key, only, world, cut: &cut };
+            let chosen = self.lock().choose(&asked, &demand);
             let (id, why) = match chosen {
                 Ok(choice) => (choice.host, choice.why),
                 Err(_) if !fresh => {
@@ -168,6 +256,10 @@ impl Places {
                     continue;
                 }
                 Err(NoChoice::NoHost(reason)) => {
+                    let reason = match only {
+                        Some(_) => format!("the home disk is on one host alone: {reason}"),
+                        None => reason,
+                    };
                     return Err(Error::NoHost { pool: pool.name.clone(), reason });
                 }
                 Err(NoChoice::TemplateFailed(reason)) => {
@@ -175,7 +267,7 @@ impl Places {
                 }
             };
             let Some(host) = tx.lock(Host::key(&id))? else {
-                self.lock().hosts.retain(|host| host.id != id);
+                self.lock().forget(id);
                 continue;
             };
             let room = demand.too_much(&host.facts.0, host.promised_mib, host.promised_vcpus).is_none();
@@ -189,8 +281,9 @@ impl Places {
             if !host.is_online() {
                 cut.push(id);
             }
-            if let Some(remembered) = self.lock().of(id) {
-                remembered.clone_from(&host);
+            let mut remembered = self.lock();
+            if let Some(n) = remembered.at(id) {
+                remembered.hosts[n].clone_from(&host);
             }
         }
     }

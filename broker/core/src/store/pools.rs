@@ -1,6 +1,6 @@
 //! Pools: what their desktops are made of, and who may use them.
 
-use super::{Ended, Error, Result, Store, changed_everywhere, end, rows, seconds, users, waiting};
+use super::{Ended, Error, Result, Store, changed_everywhere, disks, end, rows, seconds, users, waiting};
 use lucarne_control::api::NewPool;
 use lucarne_control::spec::{ImageDigest, TemplateSpec};
 use lucarne_control::viewer::ShadowPolicy;
@@ -158,6 +158,7 @@ pub(super) fn rules(new: &NewPool) -> PoolRules {
         ready: new.ready.clone(),
         limits: new.limits,
         power: new.power,
+        home: new.home,
         placement: new.placement.clone(),
     }
 }
@@ -223,13 +224,14 @@ fn wanted(tx: &mut Tx<'_>, pool: PoolId) -> Result<Vec<DesktopId>, Fault> {
 pub(super) fn check_unused(tx: &mut Tx<'_>, pool: &Pool) -> Result<()> {
     let desktops: Vec<Desktop> = tx.list(Desktop::live_of_pool(&pool.id))?;
     // Those that wait are nobody's.
-    match desktops.iter().filter(|d| d.is_wanted() && d.taken_at.is_some()).count() {
-        0 => Ok(()),
-        n => {
-            let by = format!("{n} desktop(s) run; log them off, or delete with force");
-            Err(Error::InUse { what: "pool", name: pool.name.clone(), by })
-        }
-    }
+    let by = match desktops.iter().filter(|d| d.is_wanted() && d.taken_at.is_some()).count() {
+        0 => match disks::count(tx, pool.id)? {
+            0 => return Ok(()),
+            n => format!("{n} user(s) have a home disk in it; delete those disks, or delete with force"),
+        },
+        n => format!("{n} desktop(s) run; log them off, or delete with force"),
+    };
+    Err(Error::InUse { what: "pool", name: pool.name.clone(), by })
 }
 
 /// Deletes a pool, as [`Store::delete_pool`].
@@ -246,13 +248,14 @@ pub(super) fn delete(
     for desktop in wanted(tx, pool.id)? {
         ended.extend(end::desktop(tx, actor, desktop, "its pool was deleted")?);
     }
+    let disks = disks::delete_pools(tx, actor, pool.id)?;
     for entitlement in tx.lock_list(Entitlement::of_pool(&pool.id))? {
         tx.delete(entitlement)?;
     }
     pool.deleted_at = Some(tx.now());
     tx.update(&pool)?;
     changed_everywhere(tx)?;
-    let detail = format!("{} desktop(s) will be destroyed", ended.len());
+    let detail = format!("{} desktop(s) and {disks} home disk(s) will be destroyed", ended.len());
     tx.audit(actor, "pool.deleted", &pool.name, &detail)?;
     Ok(ended)
 }
@@ -302,6 +305,7 @@ impl Store {
                 limits: Default::default(),
                 power: Default::default(),
                 placement: Default::default(),
+                home: Default::default(),
                 max_desktops: None,
                 entitled_users: Vec::new(),
                 entitled_groups: vec![EVERYONE.to_owned()],

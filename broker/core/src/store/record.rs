@@ -1,7 +1,7 @@
 //! What hosts say of their desktops and templates, put on record, and what follows from it.
 
 use super::links::Link;
-use super::{Ended, Error, Result, Store, all, end, power};
+use super::{Ended, Error, Result, Store, all, disks, end, power};
 use crate::plan::{self, Action};
 use lucarne_control::DesktopId;
 use lucarne_control::agent::{DesktopObserved, Observed, TemplateObserved};
@@ -108,6 +108,16 @@ impl Store {
         if !observed.templates.is_empty() || observed.complete {
             let (link, seen, complete) = (link.clone(), observed.templates.clone(), observed.complete);
             recorded.templates = self.write(move |tx| templates(tx, &link, &seen, complete)).await?;
+        }
+        // Before what is said of desktops: one that is gone may be the last that knew of its disk.
+        if observed.complete || !observed.disks.is_empty() || !observed.gone_disks.is_empty() {
+            let (by, there, gone) = (link.clone(), observed.disks.clone(), observed.gone_disks.clone());
+            let complete = observed.complete;
+            let said = self.read(move |tx| disks::news(tx, &by, (&there, &gone, complete))).await?;
+            if said != disks::Said::default() {
+                let link = link.clone();
+                self.write(move |tx| disks::note(tx, &link, &said)).await?;
+            }
         }
         let (here, seen) = (link.host, observed.desktops.clone());
         let steps = self.read(move |tx| {

@@ -1,6 +1,6 @@
 //! What only people can decide: that a host will not come back, and that this database is a backup of an earlier one.
 
-use super::{Ended, Error, Result, Store, all, end};
+use super::{Ended, Error, Result, Store, all, disks, end};
 use lucarne_control::HostId;
 use lucarne_db::tables::{Broker, Desktop, Host, Ticket};
 use lucarne_mutants::mutant;
@@ -29,9 +29,10 @@ impl Store {
         let (actor, evidence) = (actor.to_owned(), evidence.to_owned());
         self.write(move |tx| {
             let Some(row) = tx.peek(Host::key(&host))? else { return Err(Error::not_found("host", host)) };
+            let why = format!("its host {} is dead: {evidence}", row.name);
+            disks::lose(tx, &actor, host, &why)?;
             let mut ended = Vec::new();
             for desktop in all(tx, || Desktop::live_on(&host), |desktop| desktop.id)? {
-                let why = format!("its host {} is dead: {evidence}", row.name);
                 ended.extend(end::failed(tx, desktop.id, &why, None)?);
                 end::free(tx, desktop.id, None, |desktop| desktop.placed && !desktop.is_wanted(), &why)?;
             }

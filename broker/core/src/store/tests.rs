@@ -55,7 +55,7 @@ impl World for Fine {
     fn host(&self, _: HostId, _: &TemplateSpec) -> Option<HostSeen> {
         None
     }
-    fn failure(&self, _: DesktopId, _: u64) -> Option<String> {
+    fn failure(&self, _: HostId, _: DesktopId, _: u64) -> Option<String> {
         None
     }
 }
@@ -105,6 +105,7 @@ pub(super) fn new_pool(name: &str) -> NewPool {
         limits: Default::default(),
         power: Default::default(),
         placement: Default::default(),
+        home: Default::default(),
         max_desktops: Some(64),
         entitled_users: Vec::new(),
         entitled_groups: vec!["everyone".to_owned()],

@@ -1,6 +1,6 @@
 //! Users, groups and who is in which.
 
-use super::{Ended, Error, Result, Store, end, rows, seconds};
+use super::{Ended, Error, Result, Store, disks, end, rows, seconds};
 use lucarne_control::api::{self, NewUser, Role};
 use lucarne_control::{GroupId, UserId};
 use lucarne_db::tables::{Assignment, EVERYONE, Entitlement, Group, HolderKind, Login, Membership, User};
@@ -193,6 +193,7 @@ impl Store {
             for assignment in tx.list(Assignment::live_of_user(&user.id))? {
                 ended.extend(end::desktop(tx, &actor, assignment.desktop_id, "the user was deleted")?);
             }
+            let disks = disks::delete_users(tx, &actor, user.id)?;
             for login in tx.lock_list(Login::of(&user.id))? {
                 tx.delete(login)?;
             }
@@ -205,7 +206,7 @@ impl Store {
             user.deleted_at = Some(tx.now());
             user.password_hash.clear();
             tx.update(&user)?;
-            let detail = format!("{} desktop(s) will be destroyed", ended.len());
+            let detail = format!("{} desktop(s) and {disks} home disk(s) will be destroyed", ended.len());
             tx.audit(&actor, "user.deleted", &user.name, &detail)?;
             Ok(ended)
         })

@@ -55,7 +55,11 @@ fn hosts(tx: &mut Tx<'_>, desktops: &[Desktop]) -> Result<BTreeMap<HostId, Host>
 
 /// It is as its pool makes them now.
 fn is_current(desktop: &Desktop, pool: &Pool) -> bool {
-    desktop.policy(pool) == pool.policy.0 && desktop.persistent == (pool.rules.0.kind == PoolKind::Personal)
+    let rules = &pool.rules.0;
+    // One with a disk of its user's is made for them.
+    rules.home.size_gib.is_none()
+        && desktop.policy(pool) == pool.policy.0
+        && desktop.persistent == (rules.kind == PoolKind::Personal)
 }
 
 fn look(tx: &mut Tx<'_>, pool: &Pool, world: &dyn World) -> Result<Waiting> {
@@ -163,7 +167,7 @@ fn prepare(tx: &mut Tx<'_>, id: PoolId, world: &dyn World, places: &Places) -> R
         if pool.preparation.0.not_before > tx.now() || pool.desktops >= pool.max_desktops {
             break;
         }
-        let (host, why) = match places.choose(tx, &pool, world) {
+        let (host, why) = match places.choose(tx, &pool, None, world) {
             Ok(chosen) => chosen,
             Err(e @ (Error::NoHost { .. } | Error::TemplateFailed { .. })) => {
                 tracing::info!(error = %e, "no desktop is made that would wait for a user");

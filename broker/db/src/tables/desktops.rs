@@ -3,12 +3,12 @@
 use crate::table::table;
 use crate::value::{Json, words};
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Launch, Phase};
-use lucarne_control::pool::{PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
+use lucarne_control::pool::{HomePolicy, PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
 use lucarne_control::spec::{
     ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy, TemplateSpec,
 };
 use lucarne_control::viewer::ShadowPolicy;
-use lucarne_control::{DesktopId, HostId, PoolId, UserId};
+use lucarne_control::{DesktopId, DiskId, HostId, PoolId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -57,6 +57,8 @@ pub struct PoolRules {
     pub limits: SessionLimits,
     /// When they are powered off.
     pub power: PowerPolicy,
+    /// Which disk of their users' own they have.
+    pub home: HomePolicy,
     /// Where they go.
     pub placement: PlacementPolicy,
 }
@@ -164,6 +166,8 @@ table! {
         persistent: bool,
         /// Since when it does not wait for a user: it was given to one, or is to be destroyed.
         taken_at: Option<i64>,
+        /// Its user's disk, which is in it while it is there.
+        disk_id: Option<DiskId>,
     }
     key (id: DesktopId);
     unique named (name: str) where ended_at is null;
@@ -174,6 +178,7 @@ table! {
     index live_on (host_id: HostId) then (id) where ended_at is null;
     index waiting (pool_id: PoolId) then (id) where taken_at is null;
     index of_user (user_id: UserId) then (id);
+    index live_with_disk (disk_id: DiskId) then (id) where ended_at is null;
 }
 
 impl Desktop {

@@ -3,6 +3,7 @@
 //! Times are milliseconds since the epoch by the database's clock. Rows of history are ended, not deleted.
 
 mod desktops;
+mod disks;
 mod hosts;
 mod people;
 mod requests;
@@ -10,6 +11,7 @@ mod sessions;
 mod timers;
 
 pub use desktops::{Assignment, Desktop, Placement, Pool, PoolPolicy, PoolRules, Preparation};
+pub use disks::Disk;
 pub use hosts::{Authority, Broker, Enrollment, Host, HostImage, HostPulse, HostTemplate, Image};
 pub use people::{Charge, Entitlement, Group, HolderKind, Login, LoginKind, Membership, User};
 pub use requests::IdempotencyKey;
@@ -79,6 +81,7 @@ pub const ALL: &[&crate::table::Table] = {
         HostTemplate::TABLE,
         Image::TABLE,
         HostImage::TABLE,
+        Disk::TABLE,
         Desktop::TABLE,
         Placement::TABLE,
         Assignment::TABLE,

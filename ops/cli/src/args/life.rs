@@ -3,7 +3,7 @@
 use super::server::duration;
 use clap::{Args as ClapArgs, ValueEnum};
 use lucarne_control::pool::{
-    PlacementPolicy, PlacementStrategy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits,
+    HomePolicy, PlacementPolicy, PlacementStrategy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits,
 };
 
 /// What becomes of a desktop when its user logs off.
@@ -48,6 +48,9 @@ pub struct Life {
     /// Power personal desktops off so long after the last viewer went, such as 30m.
     #[arg(long, value_parser = duration)]
     pub off_after: Option<u32>,
+    /// Give each user a disk of this size, GiB, for the home directory of their floating desktops.
+    #[arg(long, value_name = "GIB")]
+    pub home_size: Option<u32>,
     /// Which of the hosts that could take a desktop is preferred.
     #[arg(long, value_enum, default_value_t = Strategy::Spread)]
     pub strategy: Strategy,
@@ -91,6 +94,11 @@ impl Life {
     /// When personal desktops are powered off.
     pub fn power(&self) -> PowerPolicy {
         PowerPolicy { off_after_s: self.off_after }
+    }
+
+    /// Which disk of their own users have.
+    pub fn home(&self) -> HomePolicy {
+        HomePolicy { size_gib: self.home_size }
     }
 
     /// Where desktops go.

@@ -7,6 +7,7 @@ mod apply;
 mod audit;
 mod database;
 mod desktop;
+mod disk;
 mod group;
 mod image;
 mod life;
@@ -22,6 +23,7 @@ pub use apply::{Apply, Export};
 pub use audit::{Audit, AuditCommand};
 pub use database::{Database, DatabaseCommand};
 pub use desktop::{Desktop, DesktopCommand};
+pub use disk::{Disk, DiskCommand};
 pub use group::{Group, GroupCommand};
 pub use image::{Image, ImageCommand, ImageFormat};
 pub use pool::{Holders, Pool, PoolCommand};
@@ -64,6 +66,8 @@ pub enum Command {
     Group(Group),
     /// Desktops.
     Desktop(Desktop),
+    /// Users' home disks.
+    Disk(Disk),
     /// Sessions.
     Session(Session),
     /// Say what a user would get of a pool, and why: each rule and each host that is asked.

@@ -98,6 +98,9 @@ pub struct Up {
     /// Address for monitoring of the host agent, as --metrics-listen is for the broker; none when left out.
     #[arg(long)]
     pub host_metrics_listen: Option<SocketAddr>,
+    /// At most so many desktops are started at once on this machine; twice its processors when left out.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub host_max_starting: Option<u32>,
     /// Name of the pool that is created when there is none yet; `none` for none.
     #[arg(long, default_value = "debian")]
     pub default_pool: String,
@@ -143,12 +146,15 @@ pub enum HostCommand {
         #[arg(long, value_enum, default_value_t = Accel::Auto)]
         accel: Accel,
         /// Pretend to be this many hosts, which run nothing, to see what so many take of the broker on this machine.
-        #[arg(long, value_name = "HOSTS", conflicts_with_all = ["accel", "address", "metrics_listen"])]
+        #[arg(long, value_name = "HOSTS", conflicts_with_all = ["accel", "address", "metrics_listen", "max_starting"])]
         sim: Option<u32>,
         /// Address for monitoring, such as 127.0.0.1:9445: /metrics for Prometheus, /healthz and /readyz. Plain HTTP without
         /// a sign-in, so keep it from strangers; none when left out.
         #[arg(long)]
         metrics_listen: Option<SocketAddr>,
+        /// At most so many desktops are started at once; twice the processors when left out. More make each slower.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        max_starting: Option<u32>,
         /// On an enrolled host, where gateways connect for viewers' streams.
         #[arg(long, default_value = "0.0.0.0:8445")]
         listen: SocketAddr,

@@ -74,7 +74,7 @@ fn identity(data_dir: &Path) -> PathBuf {
 /// Runs the agent, or looks at hosts.
 pub async fn run(args: Host) -> Result<()> {
     match args.command {
-        HostCommand::Run { name, accel, sim, metrics_listen, listen, address } => {
+        HostCommand::Run { name, accel, sim, metrics_listen, max_starting, listen, address } => {
             let data_dir = std::path::absolute(&args.remote.data_dir)?;
             if let Some(hosts) = sim {
                 return simulate(&data_dir, name, hosts).await;
@@ -99,6 +99,7 @@ pub async fn run(args: Host) -> Result<()> {
                 route,
                 accel: accel.into(),
                 metrics_listen,
+                max_starting,
                 program: std::env::current_exe().context("this program's own path is not known")?,
             };
             agent(config).await

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod database;
 mod desktop;
+mod disk;
 mod export;
 mod group;
 mod host;
@@ -75,6 +76,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::User(args) => block_on(user::run(args)),
         Command::Group(args) => block_on(group::run(args)),
         Command::Desktop(args) => desktop::run(args),
+        Command::Disk(args) => block_on(disk::run(args)),
         Command::Session(args) => block_on(session::run(args)),
         Command::Why(args) => block_on(why::run(args)),
         Command::Watch(args) => block_on(watch::run(args)),

@@ -90,6 +90,7 @@ pub async fn run(args: Pool) -> Result<()> {
                 limits: life.limits(),
                 power: life.power(),
                 placement: life.placement(),
+                home: life.home(),
                 max_desktops: Some(max_desktops),
                 entitled_users: users,
                 entitled_groups: groups,

@@ -153,6 +153,9 @@ async fn begin(
     if let Some(listen) = args.host_metrics_listen {
         agent_args.extend(["--metrics-listen".into(), listen.to_string()]);
     }
+    if let Some(most) = args.host_max_starting {
+        agent_args.extend(["--max-starting".into(), most.to_string()]);
+    }
     let agent = agent.insert(Child::start(Role::Host, data_dir, agent_args).await?);
     let client = Client::local(data_dir);
     let host = tokio::select! {

@@ -66,7 +66,7 @@ impl World for Fine {
         let template = Some((TemplateState::Ready, String::new()));
         Some(HostSeen { online: true, memory_available: None, template })
     }
-    fn failure(&self, _: DesktopId, _: u64) -> Option<String> {
+    fn failure(&self, _: HostId, _: DesktopId, _: u64) -> Option<String> {
         None
     }
 }

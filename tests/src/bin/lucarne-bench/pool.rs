@@ -35,6 +35,7 @@ pub async fn make(admin: &mut Client, clones: u32) -> Result<f64> {
         limits: Default::default(),
         power: Default::default(),
         placement: Default::default(),
+        home: Default::default(),
         max_desktops: Some(clones),
         entitled_users: Vec::new(),
         entitled_groups: vec!["everyone".into()],

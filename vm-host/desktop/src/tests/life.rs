@@ -1,10 +1,12 @@
 //! From the fork to the end.
 
 use super::{Host, within};
-use crate::config::Done;
+use crate::config::{DesktopConfig, Done};
 use crate::record;
-use crate::testing::{Canvas, FakeLauncher, eventually};
+use crate::testing::{Canvas, FakeLauncher, config, eventually};
+use lucarne_control::agent::HomeDesired;
 use lucarne_control::desktop::{ForkTimings, Phase};
+use lucarne_control::ids::DiskId;
 use lucarne_control::link::{Opened, Purpose};
 use lucarne_driver::InputEvent;
 use std::sync::Arc;
@@ -71,6 +73,35 @@ async fn a_guest_that_refuses_its_identity_is_killed_and_never_gets_input_or_net
     assert!(!host.vm().log().contains(&"network".to_owned()));
     assert_eq!(host.vm().inputs(), []);
     while within(viewer.try_event()).await.is_some() {}
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_disk_is_mounted_before_anybody_types_and_a_guest_that_does_not_is_killed() {
+    let home = HomeDesired { disk: DiskId::generate(), size_mib: 1, fresh: true };
+    let launcher = FakeLauncher::new();
+    let host = Host::start_as(launcher, Done::default(), DesktopConfig { home: Some(home), ..config() });
+    host.sink().await.scanout(Canvas::new(64, 64).frame());
+    host.vm().answer_identity(Ok(()));
+    host.agent().await.wait(|s| s.phase == Phase::Ready).await;
+    assert_eq!(host.vm().log(), ["fork", "identify desk-1", "home, fresh", "network"]);
+    host.stop().await;
+
+    let launcher = FakeLauncher::new();
+    *launcher.vm.no_home.lock().unwrap() = Some("it is damaged".into());
+    let host = Host::start_as(launcher, Done::default(), DesktopConfig { home: Some(home), ..config() });
+    host.sink().await.scanout(Canvas::new(64, 64).frame());
+    let mut viewer = host.view(false).await;
+    viewer.key(true, 0x1e).await;
+    host.vm().answer_identity(Ok(()));
+    let failed = host.agent().await.wait(|s| s.phase == Phase::Failed).await;
+    assert!(
+        failed.detail.contains("its home disk") && failed.detail.contains("damaged"),
+        "{}",
+        failed.detail
+    );
+    assert!(host.vm().log().contains(&"kill".to_owned()));
+    assert_eq!(host.vm().inputs(), []);
     host.stop().await;
 }
 

@@ -1,0 +1,315 @@
+//! Users' disks: where each is, that there is one for a user and a pool, and their end.
+//!
+//! A disk is put on record with the first desktop that it is meant for, and stays on that desktop's host. Where it is, is
+//! nowhere else: a user's desktops go to their disk, and wait for its host.
+
+use super::links::Link;
+use super::{Error, Result, Store, all, rows, seconds};
+use lucarne_control::api;
+use lucarne_control::{DiskId, HostId, PoolId, UserId};
+use lucarne_db::tables::{Desktop, Disk, Host, Pool, User};
+use lucarne_db::{Locked, Tx};
+use std::collections::BTreeSet;
+
+/// The user's disk of the pool, held; none where they have none yet, or the pool has none.
+pub(super) fn held(tx: &mut Tx<'_>, pool: &Pool, user: UserId) -> Result<Option<Locked<Disk>>> {
+    match pool.rules.0.home.size_mib() {
+        Some(_) => Ok(tx.lock_first(Disk::of_user_in_pool(&user, &pool.id))?),
+        None => Ok(None),
+    }
+}
+
+/// The same, only looked at.
+pub(super) fn seen(tx: &mut Tx<'_>, pool: &Pool, user: UserId) -> Result<Option<Disk>> {
+    match pool.rules.0.home.size_mib() {
+        Some(_) => Ok(tx.find(Disk::of_user_in_pool(&user, &pool.id))?),
+        None => Ok(None),
+    }
+}
+
+/// Puts the user's disk into a desktop that is made for them, on the host where it is or is to be made.
+pub(super) fn attach(
+    tx: &mut Tx<'_>,
+    actor: &str,
+    (user, pool): (&User, &Pool),
+    desktop: &mut Locked<Desktop>,
+    disk: Option<Locked<Disk>>,
+) -> Result<()> {
+    let Some(size_mib) = pool.rules.0.home.size_mib() else { return Ok(()) };
+    let id = match disk {
+        Some(mut disk) => {
+            if disk.host_id.is_none() {
+                disk.host_id = desktop.host_id;
+                tx.update(&disk)?;
+            }
+            disk.id
+        }
+        None => {
+            let disk = Disk {
+                id: DiskId(tx.uuid()),
+                user_id: user.id,
+                pool_id: pool.id,
+                host_id: desktop.host_id,
+                size_mib,
+                created_at: tx.now(),
+                made_at: None,
+                deleted_at: None,
+                gone_at: None,
+            };
+            tx.insert(&disk)?;
+            let detail = format!("{size_mib} MiB for {} in {}", user.name, pool.name);
+            tx.audit(actor, "disk.created", &disk.id.to_string(), &detail)?;
+            disk.id
+        }
+    };
+    desktop.disk_id = Some(id);
+    Ok(tx.update(desktop)?)
+}
+
+/// A desktop is gone for which a disk was to be made that never was: the next may be elsewhere.
+pub(super) fn unbind(tx: &mut Tx<'_>, id: DiskId) -> Result<()> {
+    if let Some(mut disk) = tx.lock(Disk::key(&id))?
+        && disk.made_at.is_none()
+        && disk.deleted_at.is_none()
+    {
+        disk.host_id = None;
+        tx.update(&disk)?;
+    }
+    Ok(())
+}
+
+/// Whether a desktop has it that is to be there.
+fn user_of(tx: &mut Tx<'_>, disk: &Disk) -> Result<Option<Desktop>> {
+    let desktops = tx.list(Desktop::live_with_disk(&disk.id))?;
+    Ok(desktops.into_iter().find(Desktop::is_wanted))
+}
+
+/// Has a disk destroyed that no desktop has; tells the host that has to.
+fn delete(tx: &mut Tx<'_>, actor: &str, mut disk: Locked<Disk>, reason: &str) -> Result<Option<HostId>> {
+    let (now, host) = (tx.now(), disk.host_id);
+    disk.deleted_at = Some(now);
+    if host.is_none() {
+        disk.gone_at = Some(now);
+    }
+    tx.update(&disk)?;
+    tx.audit(actor, "disk.deleted", &disk.id.to_string(), reason)?;
+    Ok(host)
+}
+
+/// What should be on these hosts has changed. Hosts are the last rows that a transaction takes.
+fn revise(tx: &mut Tx<'_>, hosts: &BTreeSet<HostId>) -> Result<()> {
+    for host in hosts {
+        if let Some(mut host) = tx.lock(Host::key(host))? {
+            host.revision += 1;
+            tx.update(&host)?;
+        }
+    }
+    Ok(())
+}
+
+fn delete_each(tx: &mut Tx<'_>, actor: &str, disks: Vec<Disk>, reason: &str) -> Result<usize> {
+    let (mut hosts, mut count) = (BTreeSet::new(), 0);
+    for disk in disks {
+        if let Some(disk) = tx.lock(Disk::key(&disk.id))?.filter(|disk| disk.deleted_at.is_none()) {
+            hosts.extend(delete(tx, actor, disk, reason)?);
+            count += 1;
+        }
+    }
+    revise(tx, &hosts)?;
+    Ok(count)
+}
+
+/// Has a user's disks destroyed; how many.
+pub(super) fn delete_users(tx: &mut Tx<'_>, actor: &str, user: UserId) -> Result<usize> {
+    let disks = all(tx, || Disk::of_user(&user), |disk| disk.id)?;
+    delete_each(tx, actor, disks, "the user was deleted")
+}
+
+/// Has a pool's disks destroyed; how many.
+pub(super) fn delete_pools(tx: &mut Tx<'_>, actor: &str, pool: PoolId) -> Result<usize> {
+    let disks = all(tx, || Disk::of_pool(&pool), |disk| disk.id)?;
+    delete_each(tx, actor, disks, "its pool was deleted")
+}
+
+/// How many disks of a pool there are that nobody has deleted.
+pub(super) fn count(tx: &mut Tx<'_>, pool: PoolId) -> Result<usize> {
+    Ok(all(tx, || Disk::of_pool(&pool), |disk| disk.id)?.iter().filter(|d| d.deleted_at.is_none()).count())
+}
+
+/// The disks of a host that is dead are lost with it. Should it come back, it is told to destroy them.
+pub(super) fn lose(tx: &mut Tx<'_>, actor: &str, host: HostId, why: &str) -> Result<()> {
+    for disk in all(tx, || Disk::on_host(&host), |disk| disk.id)? {
+        if let Some(disk) = tx.lock(Disk::key(&disk.id))?.filter(|disk| disk.deleted_at.is_none()) {
+            delete(tx, actor, disk, why)?;
+        }
+    }
+    Ok(())
+}
+
+/// A host is forgotten that has no disk which somebody may want.
+pub(super) fn forget(tx: &mut Tx<'_>, host: HostId, name: &str) -> Result<()> {
+    let disks = all(tx, || Disk::on_host(&host), |disk| disk.id)?;
+    let kept = disks.iter().filter(|disk| disk.deleted_at.is_none()).count();
+    if kept > 0 {
+        let by = format!(
+            "{kept} home disk(s) are on it; delete them, or declare it dead with `lucarne host fence {name}`"
+        );
+        return Err(Error::InUse { what: "host", name: name.to_owned(), by });
+    }
+    for disk in disks {
+        if let Some(mut disk) = tx.lock(Disk::key(&disk.id))? {
+            disk.gone_at = Some(tx.now());
+            tx.update(&disk)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to be put on record of what a host says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// Disks that are there.
+    pub made: Vec<DiskId>,
+    /// Disks that are not there any more.
+    pub gone: Vec<DiskId>,
+}
+
+/// What of a host's words is not on record yet.
+pub(super) fn news(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    (there, gone, complete): (&[DiskId], &[DiskId], bool),
+) -> Result<Said> {
+    let mut said = Said::default();
+    for disk in tx.peek_all(there.iter().map(Disk::key))? {
+        match disk.host_id {
+            Some(host) if host != link.host => {
+                tracing::error!(disk = %disk.id, host = link.name, "a host has a home disk that is on record on another host");
+            }
+            _ if disk.gone_at.is_none() && disk.made_at.is_none() => said.made.push(disk.id),
+            _ => {}
+        }
+    }
+    let deleted = |disk: &Disk| disk.deleted_at.is_some() && disk.gone_at.is_none();
+    said.gone =
+        tx.peek_all(gone.iter().map(Disk::key))?.into_iter().filter(deleted).map(|disk| disk.id).collect();
+    if complete {
+        for disk in all(tx, || Disk::on_host(&link.host), |disk| disk.id)? {
+            if there.contains(&disk.id) {
+                continue;
+            }
+            if deleted(&disk) {
+                said.gone.push(disk.id);
+            } else if disk.made_at.is_some() {
+                tracing::error!(disk = %disk.id, host = link.name, "a home disk is not on its host any more");
+            }
+        }
+    }
+    Ok(said)
+}
+
+/// Puts it on record.
+pub(super) fn note(tx: &mut Tx<'_>, link: &Link, said: &Said) -> Result<()> {
+    let now = tx.now();
+    let ids: BTreeSet<DiskId> = said.made.iter().chain(&said.gone).copied().collect();
+    for id in ids {
+        let Some(mut disk) = tx.lock(Disk::key(&id))? else { continue };
+        if disk.host_id.is_some_and(|host| host != link.host) {
+            continue;
+        }
+        if said.made.contains(&id) && disk.made_at.is_none() {
+            // A database that is older than the disk does not know where it was made.
+            (disk.host_id, disk.made_at) = (Some(link.host), Some(now));
+            tx.audit("system", "disk.made", &id.to_string(), &format!("on {}", link.name))?;
+        }
+        if said.gone.contains(&id) && disk.deleted_at.is_some() && disk.gone_at.is_none() {
+            disk.gone_at = Some(now);
+            tx.audit("system", "disk.destroyed", &id.to_string(), &format!("{} confirmed it", link.name))?;
+        }
+        tx.update(&disk)?;
+    }
+    link.share(tx)
+}
+
+fn views(tx: &mut Tx<'_>, disks: Vec<Disk>) -> Result<Vec<api::Disk>> {
+    let mut views = Vec::new();
+    for disk in disks {
+        let user = tx.peek(User::key(&disk.user_id))?.map(|user| user.name).unwrap_or_default();
+        let pool = tx.peek(Pool::key(&disk.pool_id))?.map(|pool| pool.name).unwrap_or_default();
+        let host = disk.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
+        let desktop = user_of(tx, &disk)?.map(|desktop| desktop.name);
+        views.push(api::Disk {
+            id: disk.id,
+            user,
+            pool,
+            host: host.map(|host| host.name),
+            size_mib: disk.size_mib,
+            state: match (disk.deleted_at, disk.made_at) {
+                (Some(_), _) => api::DiskState::Deleting,
+                (None, Some(_)) => api::DiskState::Present,
+                (None, None) => api::DiskState::Planned,
+            },
+            desktop,
+            created_at: seconds(disk.created_at),
+        });
+    }
+    Ok(views)
+}
+
+impl Store {
+    /// At most `limit` disks after this one, oldest first.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn disks(&self, after: Option<DiskId>, limit: i64) -> Result<Vec<api::Disk>> {
+        self.read(move |tx| {
+            let select = Disk::present().limit(rows(limit));
+            let disks = tx.list(match after {
+                Some(after) => select.after(&after),
+                None => select,
+            })?;
+            views(tx, disks)
+        })
+        .await
+    }
+
+    /// The disk of that id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or a database fault.
+    pub async fn disk(&self, id: DiskId) -> Result<api::Disk> {
+        self.read(move |tx| {
+            let disk = tx.peek(Disk::key(&id))?.filter(|disk| disk.gone_at.is_none());
+            let disk = disk.ok_or_else(|| Error::not_found("disk", id))?;
+            views(tx, vec![disk])?.pop().ok_or_else(|| Error::not_found("disk", id))
+        })
+        .await
+    }
+
+    /// Has a disk destroyed with what its user saved; tells the host that has to. Nothing when that was decided before.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::InUse`] when it is in a desktop; or a database fault.
+    pub async fn delete_disk(&self, actor: &str, id: DiskId) -> Result<Option<HostId>> {
+        let actor = actor.to_owned();
+        self.write(move |tx| {
+            let missing = || Error::not_found("disk", id);
+            let user = tx.peek(Disk::key(&id))?.ok_or_else(missing)?.user_id;
+            // Who connects holds their user's row: none gets the disk meanwhile.
+            let user = tx.lock(User::key(&user))?;
+            let disk = tx.lock(Disk::key(&id))?.filter(|disk| disk.gone_at.is_none()).ok_or_else(missing)?;
+            if disk.deleted_at.is_some() {
+                return Ok(None);
+            }
+            if let Some(desktop) = user_of(tx, &disk)? {
+                let by = format!("the desktop {} has it; log its user off first", desktop.name);
+                return Err(Error::InUse { what: "disk", name: id.to_string(), by });
+            }
+            let reason = user.map(|user| format!("of {}", user.name)).unwrap_or_default();
+            let host = delete(tx, &actor, disk, &reason)?;
+            revise(tx, &host.into_iter().collect())?;
+            Ok(host)
+        })
+        .await
+    }
+}
