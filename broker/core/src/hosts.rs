@@ -130,13 +130,15 @@ struct Heard {
 
 impl Heard {
     fn add(&mut self, observed: Observed) {
-        let Observed { complete, images, templates, desktops, .. } = observed;
+        let Observed { number: _, complete, images, templates, desktops, disks, gone_disks } = observed;
         self.any = true;
         let waiting = &mut self.waiting;
         if complete {
             // What is not in it is not there.
             waiting.templates.clear();
             waiting.desktops.clear();
+            waiting.disks.clear();
+            waiting.gone_disks.clear();
         }
         waiting.complete |= complete;
         waiting.images = images.or(waiting.images.take());
@@ -147,6 +149,10 @@ impl Heard {
         let told: HashSet<DesktopId> = desktops.iter().map(|desktop| desktop.desktop).collect();
         waiting.desktops.retain(|old| !told.contains(&old.desktop));
         waiting.desktops.extend(desktops);
+        waiting.disks.retain(|disk| !gone_disks.contains(disk));
+        waiting.gone_disks.retain(|disk| !disks.contains(disk));
+        waiting.disks.extend(disks);
+        waiting.gone_disks.extend(gone_disks);
     }
 
     fn take(&mut self) -> Option<Observed> {
