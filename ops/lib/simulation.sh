@@ -8,7 +8,7 @@ simulation_folder=target/simulation
 
 # Worlds that ops/test lives through, and worlds in which a fault that is put in has to be found.
 simulation_seeds=200
-simulation_mutant_seeds=5000
+simulation_mutant_seeds=1000
 
 # simulation_cargo LABEL COMMAND ARGUMENT...: cargo for the simulation.
 simulation_cargo() {

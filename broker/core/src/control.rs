@@ -11,7 +11,7 @@ use lucarne_control::api::Explanation;
 use lucarne_control::desktop::Phase;
 use lucarne_control::{BrokerId, HostId};
 use lucarne_mutants::mutant;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{Notify, mpsc};
@@ -160,7 +160,7 @@ impl Control {
                 return Ok(ended);
             }
         };
-        self.changed(prepared.hosts.into_iter().collect::<HashSet<_>>().into_iter().map(Change::Host));
+        self.changed(prepared.hosts.into_iter().collect::<BTreeSet<_>>().into_iter().map(Change::Host));
         self.changed(prepared.desktops.into_iter().map(Change::Claimed));
         self.ended(&prepared.ended);
         ended.extend(prepared.ended);

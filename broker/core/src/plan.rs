@@ -312,14 +312,23 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
         }
         DesiredState::Running | DesiredState::Off => match seen.phase {
             // A disk that its host does not find may be found again: only people give it up.
-            Phase::Failed | Phase::Stopped if desktop.persistent && desktop.held => {
+            Phase::Failed | Phase::Stopped
+                if has_data(desktop)
+                    && !mutant("a personal desktop that its host does not find is given up") =>
+            {
                 let known = desktop.phase == seen.phase && desktop.detail == seen.detail;
                 (!known).then_some(Action::Note)
             }
             Phase::Failed | Phase::Stopped => Some(Action::Fail),
             // What became of an earlier wish says nothing of this one.
-            Phase::Off if seen.wish < desktop.desired_gen.unsigned_abs() => None,
+            Phase::Off
+                if seen.wish < desktop.desired_gen.unsigned_abs()
+                    && !mutant("what became of an earlier wish counts") =>
+            {
+                None
+            }
             Phase::Off if desktop.desired == DesiredState::Running => Some(Action::Rest),
+            Phase::Off if mutant("a desktop that is off gives up its place") => Some(Action::Free),
             _ => {
                 let known = desktop.phase == seen.phase
                     && (desktop.detail == seen.detail || keeps_detail(seen))
@@ -329,6 +338,12 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
             }
         },
     }
+}
+
+/// Whether there is something on a desktop's disk that is nowhere else: it outlives its guest, was there, and has had a user.
+#[must_use]
+pub fn has_data(desktop: &Desktop) -> bool {
+    desktop.persistent && desktop.held && desktop.taken_at.is_some()
 }
 
 /// Whether a host that says this has the desktop: from then on it is kept there, and never made anew.

@@ -80,6 +80,7 @@ fn desktop(name: &str, pool: PoolId) -> Desktop {
         policy: Some(Json(PoolPolicy { audio: false, ..PoolPolicy::default() })),
         persistent: true,
         taken_at: None,
+        disk_id: None,
     }
 }
 

@@ -72,6 +72,9 @@ impl World {
         self.brokers[b].paused = false;
         self.brokers[b].control.replace(None);
         self.tasks.kill(b);
+        for owner in self.owners.iter_mut().filter(|o| o.page.is_some_and(|page| page.broker == b)) {
+            owner.loses_page(self.now);
+        }
         for conn in self.conns_of(b) {
             self.close(conn, Side::Broker);
         }
@@ -87,6 +90,8 @@ impl World {
     pub fn broker_is_paused(&mut self, b: usize) {
         self.note(|| format!("broker-{b} is paused"));
         self.count("brokers paused");
+        // What it is told by then is done when it goes on.
+        self.pages_freeze(b);
         self.brokers[b].paused = true;
         self.tasks.pause(b);
     }

@@ -5,6 +5,8 @@ mod broker;
 mod check;
 mod host;
 mod network;
+mod owner;
+mod pools;
 mod random;
 mod tasks;
 mod trouble;
@@ -57,18 +59,18 @@ enum Command {
 
 /// The world of a seed: not all are of the same size.
 fn size(seed: u64) -> Size {
-    let size = |brokers, hosts, users, seconds: u64| {
+    let size = |brokers, hosts, users, owners, seconds: u64| {
         // One in so many transactions waits for up to so long.
         let stalls = (100, 20_000);
-        Size { brokers, hosts, users, trouble: seconds * 1000, stalls }
+        Size { brokers, hosts, users, owners, trouble: seconds * 1000, stalls }
     };
     match seed % 5 {
-        0 => size(1, 2, 5, 240),
-        1 => size(2, 3, 8, 240),
-        2 => size(3, 4, 12, 240),
-        3 => size(3, 2, 6, 400),
+        0 => size(1, 2, 4, 2, 240),
+        1 => size(2, 3, 6, 3, 240),
+        2 => size(3, 4, 9, 4, 240),
+        3 => size(3, 2, 5, 2, 400),
         // A slow database.
-        _ => Size { stalls: (8, 5_000), ..size(3, 2, 5, 400) },
+        _ => Size { stalls: (8, 5_000), ..size(3, 2, 4, 2, 400) },
     }
 }
 

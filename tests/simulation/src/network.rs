@@ -72,12 +72,13 @@ impl World {
             return;
         }
         let mut delay = self.random.within(1, 15);
-        if self.trouble && self.random.one_in(12) {
+        // Late, it does not hold up what comes after it, which arrives before.
+        let out_of_order = self.trouble && self.random.one_in(20);
+        if out_of_order || self.trouble && self.random.one_in(12) {
             delay += self.random.within(10, 3_000);
         }
         let to = usize::from(from == Side::Host);
         let now = self.now;
-        let out_of_order = self.trouble && self.random.one_in(20);
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let mut at = now + delay;
         if !out_of_order {

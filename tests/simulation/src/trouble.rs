@@ -2,10 +2,14 @@
 
 use crate::check::Checker;
 use crate::user::Promise;
-use crate::world::{Event, World};
+use crate::world::{Event, Ms, World};
 use lucarne_control::HostId;
 use lucarne_core::store::Store;
 use lucarne_db::Snapshot;
+
+/// The last of the trouble, in which nothing fails but messages, milliseconds: whoever is linked anew is told everything, so links
+/// that end would heal what a message left that came late, twice or never.
+const NOISE: Ms = 20_000;
 
 /// A backup of the database, with what was promised then.
 pub struct Backup {
@@ -22,6 +26,9 @@ impl World {
         }
         let next = self.random.within(300, 9_000);
         self.after(next, Event::Trouble);
+        if self.now + NOISE >= self.size.trouble {
+            return;
+        }
         let b = self.random.within(0, self.size.brokers as u64) as usize;
         let h = self.random.within(0, self.size.hosts as u64) as usize;
         match self.random.within(0, 21) {
@@ -128,6 +135,7 @@ impl World {
             let theirs =
                 self.users.iter().filter_map(|user| user.promised).filter(|promise| promise.host == h);
             self.checker.excused.extend(theirs.map(|promise| promise.desktop));
+            self.checker.personal.fenced(h);
             self.hosts[h].fenced = true;
         } else {
             self.note(|| format!("host-{h} is declared dead, which it is not any more"));
@@ -163,7 +171,9 @@ impl World {
         self.restored += 1;
         self.database.restore(&backup.snapshot);
         crate::check::now(Store::new(self.database.direct()).restored("admin"));
-        self.checker.restore(backup.checker);
+        let owners: Vec<_> = self.owners.iter().map(|owner| owner.id).collect();
+        self.checker.restore(backup.checker, &owners);
+        self.owners.iter_mut().for_each(crate::owner::Owner::forget);
         for (u, promised) in backup.promises.into_iter().enumerate() {
             self.users[u].promised = promised;
             self.users[u].forget_what_is_under_way();

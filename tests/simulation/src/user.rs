@@ -27,7 +27,8 @@ pub struct Promise {
     pub session: SessionId,
     /// Its place, by the host's number.
     pub host: usize,
-    generation: u64,
+    /// The placement's generation.
+    pub generation: u64,
 }
 
 /// What became of what somebody asked for.
@@ -85,7 +86,7 @@ impl User {
 }
 
 /// Users give up waiting after this.
-const PATIENCE: Ms = 25_000;
+pub const PATIENCE: Ms = 25_000;
 
 impl World {
     /// A user does something.
@@ -108,9 +109,9 @@ impl World {
         self.users[u].waiting = Some((request, now));
         let outbox = Rc::clone(&self.outbox);
         let Some(user) = self.users[u].id else {
-            let name = self.users[u].name.clone();
+            let (name, personal) = (self.users[u].name.clone(), self.personal);
             return self.tasks.spawn(b, async move {
-                if let Ok(id) = crate::check::prepare(&control.store, &name).await {
+                if let Ok(id) = crate::pools::prepare(&control.store, &name, personal).await {
                     outbox.borrow_mut().outcomes.push(Outcome::Known(u, id));
                 }
             });
@@ -151,7 +152,7 @@ impl World {
                 let wanted = ConnectRequest {
                     user,
                     actor: "user".to_owned(),
-                    pool: crate::check::POOL.to_owned(),
+                    pool: crate::pools::POOL.to_owned(),
                     session: true,
                     clock: std::time::Instant::now,
                 };

@@ -8,6 +8,8 @@ use crate::broker::Broker;
 use crate::check::Checker;
 use crate::host::{Host, Step};
 use crate::network::{Conn, Side};
+use crate::owner::{Heard, Owner};
+use crate::pools::Personal;
 use crate::random::Random;
 use crate::tasks::Tasks;
 use crate::user::{Outcome, User};
@@ -35,6 +37,8 @@ pub struct Size {
     pub hosts: usize,
     /// Users.
     pub users: usize,
+    /// Users of the personal pool.
+    pub owners: usize,
     /// Virtual milliseconds in which things fail.
     pub trouble: Ms,
     /// One transaction in so many waits, for up to so many milliseconds.
@@ -78,6 +82,10 @@ pub enum Event {
     HostStarts(usize),
     /// A user does something.
     User(usize),
+    /// An owner does something.
+    Owner(usize),
+    /// Administrators look at personal desktops whose hosts have nothing of them.
+    Care,
     /// Something fails.
     Trouble,
     /// An administrator sees that a host is dead.
@@ -130,6 +138,8 @@ pub struct Outbox {
     pub changes: Vec<(usize, Change)>,
     /// What became of what users asked for.
     pub outcomes: Vec<Outcome>,
+    /// What became of what owners asked for.
+    pub heard: Vec<Heard>,
 }
 
 /// The world.
@@ -146,6 +156,10 @@ pub struct World {
     pub hosts: Vec<Host>,
     /// Users.
     pub users: Vec<User>,
+    /// Users of the personal pool.
+    pub owners: Vec<Owner>,
+    /// The rules of the personal pool.
+    pub personal: Personal,
     /// Connections.
     pub conns: BTreeMap<u64, Conn>,
     /// Pairs of broker and host that do not hear each other.
@@ -178,7 +192,7 @@ pub struct World {
 }
 
 /// The database's time at the beginning: any.
-const BEGIN: i64 = 1_800_000_000_000;
+pub const BEGIN: i64 = 1_800_000_000_000;
 
 impl World {
     /// A world of this seed, with its pool, its image and its users.
@@ -194,6 +208,13 @@ impl World {
             brokers: Vec::new(),
             hosts: Vec::new(),
             users: Vec::new(),
+            owners: Vec::new(),
+            personal: Personal {
+                off_after_s: 20,
+                // With less than it takes to power them off, sessions end first.
+                disconnected_s: [None, Some(10)][(seed % 2) as usize],
+                ready: (!seed.is_multiple_of(3)).into(),
+            },
             conns: BTreeMap::new(),
             cut: Vec::new(),
             tasks: Tasks::default(),
@@ -233,7 +254,7 @@ impl World {
         for host in 0..self.size.hosts {
             let skew = 900 + self.random.within(0, 201);
             // Room for some of the desktops each, so that hosts fill up.
-            self.hosts.push(Host::new(format!("host-{host}"), 2048, skew));
+            self.hosts.push(Host::new(format!("host-{host}"), 2560, skew));
             let first = self.random.within(10, 500);
             self.at(first, Event::HostStarts(host));
         }
@@ -242,6 +263,12 @@ impl World {
             let first = self.random.within(2_000, 10_000);
             self.at(first, Event::User(user));
         }
+        for owner in 0..self.size.owners {
+            self.owners.push(Owner::new(owner));
+            let first = self.random.within(2_000, 10_000);
+            self.at(first, Event::Owner(owner));
+        }
+        self.at(10_000, Event::Care);
         self.at(5_000, Event::Trouble);
         if self.random.one_in(3) {
             let backup = self.random.within(10_000, self.size.trouble);
@@ -319,6 +346,8 @@ impl World {
             Event::Desktop(host, life, step) => self.desktop_steps(host, life, step),
             Event::HostStarts(host) => self.host_starts(host),
             Event::User(user) => self.user_acts(user),
+            Event::Owner(owner) => self.owner_acts(owner),
+            Event::Care => self.care(),
             Event::Trouble => self.make_trouble(),
             Event::Mended(broker, host) => self.mended(broker, host),
             Event::Fence(host) => self.fence(host),
@@ -336,13 +365,14 @@ impl World {
     fn deliver(&mut self) {
         loop {
             let pending = std::mem::take(&mut *self.gates.lock().unwrap_or_else(PoisonError::into_inner));
-            let Outbox { to_hosts, closed, changes, outcomes } =
+            let Outbox { to_hosts, closed, changes, outcomes, heard } =
                 std::mem::take(&mut *self.outbox.borrow_mut());
             if pending.is_empty()
                 && to_hosts.is_empty()
                 && closed.is_empty()
                 && changes.is_empty()
                 && outcomes.is_empty()
+                && heard.is_empty()
             {
                 return;
             }
@@ -371,6 +401,9 @@ impl World {
             }
             for outcome in outcomes {
                 self.user_hears(outcome);
+            }
+            for heard in heard {
+                self.owner_hears(heard);
             }
         }
     }

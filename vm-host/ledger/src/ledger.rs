@@ -217,11 +217,14 @@ impl Ledger {
             entry.wish = entry.wish.max(told.wish);
             entry.state = State::Ending;
             orders.push(Order::End(told.desktop));
-        } else if !wanted && entry.state == State::Gone {
+        } else if entry.state == State::Gone && (!wanted || told.wish > entry.wish) {
             // Who asks has not heard it, or has decided since.
+            entry.wish = entry.wish.max(told.wish);
             orders.push(Order::Tell(entry.seen.clone()));
         } else if told.state != DesiredState::Absent && entry.state == State::Here && entry.persistent {
-            if told.wish > entry.wish {
+            let later =
+                told.wish > entry.wish || told.wish == entry.wish && mutant("a host follows a wish again");
+            if later {
                 entry.wish = told.wish;
                 orders.push(Order::Change(told.clone()));
             } else if told.wish < entry.wish || entry.seen.phase == Phase::Off {

@@ -199,7 +199,8 @@ fn what_persists_ends_only_when_it_is_to_be_absent_or_is_not_listed() {
     // Its end is about the wish that ended it, and nothing that is said later brings it back.
     let gone = seen(1, 2, Phase::Stopped);
     assert_eq!(ledger.observe(seen(1, 1, Phase::Stopped)), [Order::Tell(gone.clone())]);
-    assert_eq!(ledger.follow(&all(1, 3, vec![keep(1, 9, Running)])).unwrap(), [Order::End(id(3))]);
+    let orders = ledger.follow(&all(1, 3, vec![keep(1, 9, Running)])).unwrap();
+    assert_eq!(orders, [Order::End(id(3)), Order::Tell(gone.clone())]);
     for state in [Off, Absent] {
         let told = ledger.follow(&all(1, 4, vec![keep(1, 10, state)])).unwrap();
         assert_eq!(told, [Order::Tell(gone.clone())]);
@@ -222,6 +223,17 @@ fn what_persists_is_made_even_if_it_is_not_to_run_yet_and_what_does_not_persist_
     let orders = ledger.follow(&all(1, 4, vec![known, floating, lost])).unwrap();
     let [Order::Tell(lost)] = &orders[..] else { panic!("{orders:?}") };
     assert!(lost.phase == Phase::Stopped && lost.wish == 5 && lost.detail.contains("any more"), "{lost:?}");
+}
+
+#[test]
+fn whoever_decides_anew_of_what_is_gone_is_told_that_it_is() {
+    let mut ledger = Ledger::default();
+    let lost = |wish, state| DesktopDesired { fresh: false, ..keep(1, wish, state) };
+    let gone =
+        |orders: Vec<Order>| matches!(&orders[..], [Order::Tell(seen)] if seen.phase == Phase::Stopped);
+    assert!(gone(ledger.follow(&all(1, 1, vec![lost(2, DesiredState::Off)])).unwrap()));
+    assert!(gone(ledger.follow(&all(1, 2, vec![lost(3, DesiredState::Running)])).unwrap()));
+    assert_eq!(ledger.follow(&all(1, 3, vec![lost(3, DesiredState::Running)])).unwrap(), [], "it was told");
 }
 
 /// What can happen to a host.

@@ -159,7 +159,7 @@ fn connect(
 
 pub(super) fn failure(desktop: &Desktop, world: &dyn World) -> Option<String> {
     // What is on the disk of a personal desktop is nowhere else: whatever its host says, it is not replaced.
-    if desktop.persistent && desktop.held {
+    if plan::has_data(desktop) {
         return None;
     }
     world.failure(desktop.host_id?, desktop.id, if desktop.placed { desktop.generation } else { 0 })
@@ -186,7 +186,11 @@ fn healthy(
     // Only looked at before: one that died is held after its pool.
     let fine = |d: &Desktop| d.is_wanted() && d.assigned && failure(d, world).is_none();
     match tx.peek(Desktop::key(&assignment.desktop_id))? {
-        Some(desktop) if fine(&desktop) && (desktop.persistent || out_of_reach(tx, &desktop)?.is_none()) => {}
+        // Nobody's absence gives up what is on a disk.
+        Some(desktop)
+            if fine(&desktop)
+                && (desktop.persistent && !mutant("a personal desktop is given up with its host")
+                    || out_of_reach(tx, &desktop)?.is_none()) => {}
         _ => return Ok(None),
     }
     Ok(tx.lock(Desktop::key(&assignment.desktop_id))?.filter(|desktop| fine(desktop)))
@@ -219,7 +223,12 @@ fn earlier_failure(tx: &mut Tx<'_>, claim: &Claim<'_>) -> Result<Option<String>>
 /// The live session on the desktop, or a new one.
 fn session(tx: &mut Tx<'_>, claim: &Claim<'_>, desktop: &Desktop) -> Result<SessionRow> {
     let session = match tx.find(Session::live_on(&desktop.id))? {
-        Some(live) => live,
+        Some(live) => {
+            if live.state != SessionState::Connected {
+                timers::came(tx, live.id, desktop, &claim.pool)?;
+            }
+            live
+        }
         None => {
             let session = Session {
                 id: SessionId(tx.uuid()),

@@ -64,23 +64,26 @@ pub(super) fn own(reason: &str) -> &'static str {
     own.into_iter().find(|own| *own == reason).unwrap_or_default()
 }
 
-/// Ends a live session that `due` says is to end: with its desktop, unless that is personal.
+/// Ends a live session that `due`, asked once it is held, says is to end: with its desktop, unless that is personal.
 pub(super) fn session(
     tx: &mut Tx<'_>,
     actor: &str,
     id: SessionId,
     reason: &str,
-    due: impl Fn(&Session) -> bool,
+    due: impl FnOnce(&mut Tx<'_>, &Session) -> Result<bool>,
 ) -> Result<Option<Ended>> {
     let Some(row) = tx.peek(Session::key(&id))?.filter(|row| row.ended_at.is_none()) else { return Ok(None) };
     let Some(desktop_row) = tx.lock(Desktop::key(&row.desktop_id))?.filter(|d| d.is_wanted()) else {
         return Ok(None);
     };
     // Held with its desktop: nobody comes or goes meanwhile.
-    if !tx.lock(Session::key(&id))?.is_some_and(|row| row.ended_at.is_none() && due(&row)) {
+    let Some(held) = tx.lock(Session::key(&id))?.filter(|row| row.ended_at.is_none()) else {
+        return Ok(None);
+    };
+    if !due(tx, &held)? {
         return Ok(None);
     }
-    if !desktop_row.persistent {
+    if !desktop_row.persistent || mutant("a log-off destroys a personal desktop") {
         return desktop(tx, actor, desktop_row.id, reason);
     }
     let session = close_session(tx, &desktop_row, reason)?;
@@ -226,7 +229,7 @@ impl Store {
         let actor = actor.to_owned();
         self.write(move |tx| {
             let row = tx.peek(Session::key(&session))?.ok_or_else(|| Error::not_found("session", session))?;
-            let ended = self::session(tx, &actor, session, LOGGED_OFF, |_| true)?;
+            let ended = self::session(tx, &actor, session, LOGGED_OFF, |_, _| Ok(true))?;
             Ok((row.desktop_id, ended))
         })
         .await

@@ -8,7 +8,7 @@ use lucarne_control::api::NewPool;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::pool::{PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
 use lucarne_control::spec::ImageDigest;
-use lucarne_db::tables::{Assignment, Charge, Desktop, Host, Session, Timer};
+use lucarne_db::tables::{Assignment, Charge, Desktop, Host, Session, Timer, TimerKind};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,6 +21,10 @@ lucarne_postgres::on_each_engine!(
     a_personal_desktop_stays_with_its_user_and_is_powered_on_again,
     a_personal_desktop_is_waited_for_when_its_host_is_lost,
     a_personal_desktop_that_its_host_does_not_find_stays_its_users,
+    a_personal_desktop_that_waits_and_that_its_host_does_not_find_makes_room_for_another,
+    a_personal_desktop_whose_session_nobody_ended_is_powered_off_when_nobody_uses_it,
+    a_personal_desktops_session_ends_when_that_is_due_and_its_desktop_stays,
+    who_comes_back_to_their_session_is_not_absent_any_more,
     a_limit_that_is_lifted_ends_nobody,
     nobodys_absence_counts_while_no_broker_was_there,
     what_is_powered_off_from_within_stays_so_until_somebody_connects,
@@ -228,6 +232,70 @@ async fn a_personal_desktop_that_its_host_does_not_find_stays_its_users(scene: S
     scene.check_counts().await;
 }
 
+async fn a_personal_desktop_that_waits_and_that_its_host_does_not_find_makes_room_for_another(scene: Scene) {
+    let ready = ReadyPolicy { min: 1, max_starting: Some(1), ..Default::default() };
+    scene.pool_with(NewPool { ready, ..personal("own") }).await;
+    scene.prepare().await;
+    let made = scene.waiting("own").await.remove(0);
+    scene.tells(made.id, 1, Phase::Ready).await;
+    assert_eq!(scene.tells(made.id, 1, Phase::Stopped).await.ended.len(), 1, "nobody has anything there");
+    let ada = scene.user("ada").await;
+    assert_ne!(scene.connect_to(ada, "own").await.unwrap().desktop.id, made.id);
+    scene.tells(made.id, 2, Phase::Stopped).await;
+    scene.check_counts().await;
+}
+
+async fn a_personal_desktop_whose_session_nobody_ended_is_powered_off_when_nobody_uses_it(scene: Scene) {
+    scene.pool_with(personal("own")).await;
+    let ada = scene.user("ada").await;
+    let first = scene.connect_to(ada, "own").await.unwrap();
+    let (id, session) = (first.desktop.id, first.session.unwrap().session.id);
+    scene.tells(id, 1, Phase::Ready).await;
+    scene.store.session_connected(session, scene.link.broker).await.unwrap();
+    scene.store.session_disconnected(session, scene.link.broker).await.unwrap();
+    let off = scene.hurry().await;
+    assert_eq!(off.iter().map(|e| (e.desktop, e.session)).collect::<Vec<_>>(), [(id, Some(session))]);
+    assert_eq!(scene.desktop(id).await.desired, DesiredState::Off);
+    assert!(scene.all(Timer::all).await.is_empty(), "nothing of it is due any more");
+    scene.check_counts().await;
+}
+
+async fn a_personal_desktops_session_ends_when_that_is_due_and_its_desktop_stays(scene: Scene) {
+    let limits =
+        SessionLimits { disconnected_s: Some(60), session_s: Some(3600), ..SessionLimits::default() };
+    scene.pool_with(NewPool { limits, power: PowerPolicy::default(), ..personal("own") }).await;
+    let ada = scene.user("ada").await;
+    for (kind, why) in [(TimerKind::SessionLeft, LEFT), (TimerKind::SessionOver, LASTED)] {
+        let given = scene.connect_to(ada, "own").await.unwrap();
+        let session = given.session.unwrap().session.id;
+        scene.set_timer(kind, session.0, 1).await;
+        let ended = scene.store.ring().await.unwrap();
+        assert_eq!(ended.iter().map(|e| (e.session, e.why)).collect::<Vec<_>>(), [(Some(session), why)]);
+        assert!(scene.desktop(given.desktop.id).await.is_wanted());
+        assert!(scene.all(Timer::all).await.is_empty(), "nothing of it is due any more");
+    }
+    scene.check_counts().await;
+}
+
+async fn who_comes_back_to_their_session_is_not_absent_any_more(scene: Scene) {
+    let limits = SessionLimits { disconnected_s: Some(60), ..Default::default() };
+    scene.pool_with(NewPool { limits, ..new_pool("office") }).await;
+    scene.pool_with(personal("own")).await;
+    let ada = scene.user("ada").await;
+    for pool in ["office", "own"] {
+        let given = scene.connect_to(ada, pool).await.unwrap();
+        let (id, session) = (given.desktop.id, given.session.unwrap().session.id);
+        scene.store.session_connected(session, scene.link.broker).await.unwrap();
+        scene.store.session_disconnected(session, scene.link.broker).await.unwrap();
+        scene.set_timer(TimerKind::SessionLeft, session.0, 1).await;
+        scene.set_timer(TimerKind::DesktopUnused, id.0, 1).await;
+        let again = scene.connect_to(ada, pool).await.unwrap();
+        assert_eq!(again.session.unwrap().session.id, session);
+        assert!(scene.store.ring().await.unwrap().is_empty(), "they look at it in a moment");
+    }
+    scene.check_counts().await;
+}
+
 async fn a_limit_that_is_lifted_ends_nobody(scene: Scene) {
     let limits = SessionLimits { disconnected_s: Some(60), ..Default::default() };
     let office = NewPool { limits, ..new_pool("office") };
@@ -292,7 +360,7 @@ async fn what_is_due_is_done_once_and_not_to_who_came_back(scene: Scene) {
     }
     scene.store.session_connected(sessions[0].0, scene.link.broker).await.unwrap();
     for timer in scene.all(Timer::all).await {
-        if timer.kind == lucarne_db::tables::TimerKind::SessionLeft {
+        if timer.kind == TimerKind::SessionLeft {
             scene.set_timer(timer.kind, timer.subject, 1).await;
         }
     }

@@ -7,6 +7,7 @@ use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_db::tables::{Desktop, Host, Pool, Session};
 use lucarne_db::{Locked, Tx};
+use lucarne_mutants::mutant;
 
 /// Why a session ended whose desktop was powered off because nobody used it.
 pub const UNUSED: &str = "its desktop was powered off because nobody used it";
@@ -18,6 +19,7 @@ pub const POWERED_OFF: &str = "its desktop was powered off";
 fn tell(tx: &mut Tx<'_>, desktop: &Desktop) -> Result<()> {
     if let Some(host) = desktop.host_id.filter(|_| desktop.placed)
         && let Some(mut host) = tx.lock(Host::key(&host))?
+        && !mutant("a host is not told what is wanted of a desktop")
     {
         host.revision += 1;
         tx.update(&host)?;
@@ -32,7 +34,9 @@ pub(super) fn on(tx: &mut Tx<'_>, actor: &str, desktop: &mut Locked<Desktop>) ->
     }
     maintenance::check(tx, desktop)?;
     desktop.desired = DesiredState::Running;
-    desktop.desired_gen += 1;
+    if !mutant("a desktop is powered on by the wish that powered it off") {
+        desktop.desired_gen += 1;
+    }
     (desktop.phase, desktop.endpoint) = (Phase::Placing, None);
     desktop.detail = "it is being powered on".to_owned();
     tx.update(desktop)?;
@@ -62,15 +66,24 @@ pub(super) fn rest(
     Ok(Ended { desktop: desktop.id, host: desktop.host_id, session, why: reason })
 }
 
-/// Powers off a personal desktop that nobody uses.
-pub(super) fn off(tx: &mut Tx<'_>, id: DesktopId) -> Result<Option<Ended>> {
+/// Powers off a personal desktop that nobody uses, if `due`, asked once it is held, says so.
+pub(super) fn off(
+    tx: &mut Tx<'_>,
+    id: DesktopId,
+    due: impl FnOnce(&mut Tx<'_>) -> Result<bool>,
+) -> Result<Option<Ended>> {
     let Some(desktop) = tx.lock(Desktop::key(&id))? else { return Ok(None) };
     if !desktop.persistent || desktop.desired != DesiredState::Running {
         return Ok(None);
     }
     // Held: who comes now waits until it is decided.
     let session = tx.lock_first(Session::live_on(&id))?;
-    if session.is_some_and(|session| session.state == SessionState::Connected) {
+    if session.is_some_and(|session| session.state == SessionState::Connected)
+        && !mutant("a desktop is powered off for the absence of who looks at it")
+    {
+        return Ok(None);
+    }
+    if !due(tx)? {
         return Ok(None);
     }
     Ok(Some(rest(tx, "system", desktop, Phase::Stopping, UNUSED)?))

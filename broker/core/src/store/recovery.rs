@@ -84,7 +84,9 @@ impl Store {
                     desktop.held = true;
                 }
                 // Its host may have followed later wishes, and obeys higher ones only.
-                desktop.desired_gen = (desktop.desired_gen / RESTORED_WISH + 1) * RESTORED_WISH;
+                if !mutant("a database that was put back goes on with old wishes") {
+                    desktop.desired_gen = (desktop.desired_gen / RESTORED_WISH + 1) * RESTORED_WISH;
+                }
                 tx.update(&desktop)?;
             }
             for host in all(tx, Host::all, |host| host.id)? {

@@ -3,10 +3,12 @@
 
 use super::{Ended, Result, Store, end, maintenance, power};
 use lucarne_control::api::SessionState;
+use lucarne_control::desktop::DesiredState;
 use lucarne_control::pool::SessionLimits;
 use lucarne_control::{DesktopId, HostId, SessionId};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Desktop, Host, Pool, PoolRules, Session, Timer, TimerKind};
+use lucarne_mutants::mutant;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -39,12 +41,21 @@ pub(super) fn clear(tx: &mut Tx<'_>, kind: TimerKind, subject: Uuid) -> Result<(
 
 /// A session began, and nobody looks at it yet.
 pub(super) fn began(tx: &mut Tx<'_>, session: SessionId, desktop: &Desktop, pool: &Pool) -> Result<()> {
-    let (limits, now) = (pool.rules.0.limits, tx.now());
-    if let Some(longest) = limits.session_s {
-        set(tx, TimerKind::SessionOver, session.0, now + ms(longest))?;
+    if let Some(longest) = pool.rules.0.limits.session_s {
+        let at = tx.now() + ms(longest);
+        set(tx, TimerKind::SessionOver, session.0, at)?;
     }
-    if let Some(left) = limits.disconnected_s {
-        set(tx, TimerKind::SessionLeft, session.0, now + ms(left).max(ARRIVAL))?;
+    came(tx, session, desktop, pool)
+}
+
+/// Whose session it is came to it, and does not look at it yet: they were absent until now, and are not any more.
+pub(super) fn came(tx: &mut Tx<'_>, session: SessionId, desktop: &Desktop, pool: &Pool) -> Result<()> {
+    if let Some(left) = pool.rules.0.limits.disconnected_s {
+        let at = tx.now() + ms(left).max(ARRIVAL);
+        set(tx, TimerKind::SessionLeft, session.0, at)?;
+    }
+    if mutant("a desktop is powered off for the absence of who has just come") {
+        return Ok(());
     }
     unused(tx, desktop, pool, ARRIVAL)
 }
@@ -77,7 +88,8 @@ fn rules_of(tx: &mut Tx<'_>, timer: &Timer) -> Result<Option<PoolRules>> {
 
 /// Nobody uses a desktop from now on, or from `least` milliseconds on.
 fn unused(tx: &mut Tx<'_>, desktop: &Desktop, pool: &Pool, least: i64) -> Result<()> {
-    if let Some(after) = pool.rules.0.power.off_after_s.filter(|_| desktop.persistent) {
+    let runs = desktop.persistent && desktop.desired == DesiredState::Running;
+    if let Some(after) = pool.rules.0.power.off_after_s.filter(|_| runs) {
         let at = tx.now() + ms(after).max(least);
         set(tx, TimerKind::DesktopUnused, desktop.id.0, at)?;
     }
@@ -89,7 +101,9 @@ pub(super) fn used(tx: &mut Tx<'_>, session: &Session, pool: &Pool) -> Result<()
     if pool.rules.0.limits.disconnected_s.is_some() {
         clear(tx, TimerKind::SessionLeft, session.id.0)?;
     }
-    if pool.rules.0.power.off_after_s.is_some() {
+    if pool.rules.0.power.off_after_s.is_some()
+        && !mutant("a desktop is powered off for the absence of who looks at it")
+    {
         clear(tx, TimerKind::DesktopUnused, session.desktop_id.0)?;
     }
     Ok(())
@@ -120,29 +134,48 @@ pub(super) fn over(tx: &mut Tx<'_>, session: SessionId, desktop: &Desktop, pool:
     unused(tx, desktop, pool, 0)
 }
 
-/// Does what a timer is for, which is due.
+/// Takes a timer away whose subject is held by now, if it is due still: who came meanwhile has set it again, or taken it away.
+fn take(tx: &mut Tx<'_>, timer: &Timer) -> Result<bool> {
+    let now = tx.now();
+    match tx.lock(Timer::key(&timer.kind, &timer.subject))?.filter(|timer| timer.at <= now) {
+        Some(due) => {
+            tx.delete(due)?;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
+}
+
+/// Does what a timer is for, which is due, and takes it away.
 fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Vec<Ended>> {
     let session = SessionId(timer.subject);
     if timer.kind == TimerKind::HostMaintenance {
-        return maintenance::empty(tx, HostId(timer.subject));
+        let ended = maintenance::empty(tx, HostId(timer.subject))?;
+        if !take(tx, timer)? && !ended.is_empty() {
+            return Err(tx.again("a timer was set anew").into());
+        }
+        return Ok(ended);
     }
     let holds = rules_of(tx, timer)?.is_some_and(|rules| match timer.kind {
         TimerKind::SessionOver => rules.limits.session_s.is_some(),
         TimerKind::SessionLeft => rules.limits.disconnected_s.is_some(),
         _ => rules.power.off_after_s.is_some(),
     });
-    if !holds {
-        return Ok(Vec::new());
-    }
+    // What ends by it may set it again, or take it away, as whoever comes meanwhile does: it is taken before anything ends.
     let ended = match timer.kind {
-        TimerKind::SessionOver => end::session(tx, "system", session, end::LASTED, |_| true),
+        _ if !holds => None,
+        TimerKind::SessionOver => end::session(tx, "system", session, end::LASTED, |tx, _| take(tx, timer))?,
         TimerKind::SessionLeft => {
             let alone = |s: &Session| s.state != SessionState::Connected;
-            end::session(tx, "system", session, end::LEFT, alone)
+            end::session(tx, "system", session, end::LEFT, |tx, s| Ok(alone(s) && take(tx, timer)?))?
         }
-        _ => power::off(tx, DesktopId(timer.subject)),
+        _ => power::off(tx, DesktopId(timer.subject), |tx| take(tx, timer))?,
     };
-    Ok(ended?.into_iter().collect())
+    if ended.is_none() {
+        // It is for nothing any more.
+        take(tx, timer)?;
+    }
+    Ok(ended.into_iter().collect())
 }
 
 /// The limits of a live session.
@@ -177,14 +210,7 @@ impl Store {
                 if row.is_none_or(|row| row.at > now) {
                     return Ok(Vec::new());
                 }
-                let ended = ring(tx, timer)?;
-                // What it was about is held by now. Who came meanwhile has set it again, or taken it away.
-                match tx.lock(Timer::key(&timer.kind, &timer.subject))? {
-                    Some(timer) if timer.at <= now => tx.delete(timer)?,
-                    _ if ended.is_empty() => {}
-                    _ => return Err(tx.again("a timer was set anew").into()),
-                }
-                Ok(ended)
+                ring(tx, timer)
             });
             match rung.await {
                 Ok(rung) => ended.extend(rung),

@@ -1,13 +1,21 @@
 //! Hosts: machines with a disk, the virtual machines that run there, and an agent that follows its ledger.
 
+mod disk;
+mod life;
+
+pub use disk::{Disk, Folder};
+pub use life::Step;
+
 use crate::network::{Conn, Side};
 use crate::world::{Event, World};
+use disk::Wanted;
+use life::Task;
 use lucarne_control::DesktopId;
 use lucarne_control::agent::{
-    DesktopDesired, DesktopObserved, Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION,
-    TemplateObserved, TemplateState, ToAgent,
+    DesktopObserved, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, TemplateObserved,
+    TemplateState, ToAgent,
 };
-use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
+use lucarne_control::desktop::{Endpoint, ForkTimings, Phase};
 use lucarne_control::spec::{ImageDigest, ImageInfo, MachineShape, TemplateSpec};
 use lucarne_ledger::{Ledger, Order};
 use std::collections::BTreeMap;
@@ -20,8 +28,10 @@ pub struct Host {
     pub agent: bool,
     /// Which life of its agent it is.
     pub life: u64,
-    /// The virtual machines that run, with the generation of each.
-    pub machines: BTreeMap<DesktopId, u64>,
+    /// Which run of its machine it is.
+    run: u64,
+    /// The virtual machines that run.
+    pub machines: BTreeMap<DesktopId, Guest>,
     /// What is on its disk.
     pub disk: Disk,
     /// It was declared dead, and has not heard of it.
@@ -33,50 +43,19 @@ pub struct Host {
     ledger: Ledger,
     conn: Option<u64>,
     sent: u64,
-    /// What the agent is at, with the generation of each and whether it is ending.
-    tasks: BTreeMap<DesktopId, (u64, bool)>,
+    /// What the agent is at.
+    tasks: BTreeMap<DesktopId, Task>,
 }
 
-/// What was last wanted of a desktop.
-#[derive(Clone, Copy, Debug, Default)]
-struct Wanted {
-    wish: u64,
-    running: bool,
-    persistent: bool,
-}
-
-impl Wanted {
-    fn of(desired: &DesktopDesired) -> Self {
-        let running = desired.state == DesiredState::Running;
-        Self { wish: desired.wish, running, persistent: desired.persistent }
-    }
-}
-
-/// What is on a disk.
-#[derive(Default)]
-pub struct Disk {
-    /// Desktops' folders, with the generation of each.
-    pub folders: BTreeMap<DesktopId, u64>,
-    /// What was last wanted of each.
-    wanted: BTreeMap<DesktopId, Wanted>,
-    followed: Followed,
-    /// What is there even when the machine stops at once.
-    synced: Followed,
-}
-
-/// What a desktop does next on its host.
+/// A virtual machine that runs.
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Its folder is made.
-    Folder(DesktopId, u64),
-    /// Its machine runs.
-    Runs(DesktopId, u64),
-    /// It is ready.
-    Ready(DesktopId, u64),
-    /// It is off, if this is still the last wish for it.
-    Off(DesktopId, u64, u64),
-    /// It is gone.
-    Gone(DesktopId, u64),
+pub struct Guest {
+    /// The placement's generation.
+    pub generation: u64,
+    /// The virtual disk that it runs on.
+    pub volume: u64,
+    /// It is up.
+    pub up: bool,
 }
 
 /// The image that all have.
@@ -104,6 +83,7 @@ impl Host {
             name,
             agent: false,
             life: 0,
+            run: 0,
             machines: BTreeMap::new(),
             disk: Disk::default(),
             fenced: false,
@@ -115,10 +95,6 @@ impl Host {
             sent: 0,
             tasks: BTreeMap::new(),
         }
-    }
-
-    fn wanted(&self, desktop: DesktopId) -> Wanted {
-        self.disk.wanted.get(&desktop).copied().unwrap_or_default()
     }
 
     fn hello(&self) -> Hello {
@@ -194,18 +170,17 @@ impl World {
         host.tasks.clear();
         let life = host.life;
         let mut steps = Vec::new();
-        for (&desktop, &generation) in &host.disk.folders {
-            let Wanted { wish, running, persistent } =
-                host.disk.wanted.get(&desktop).copied().unwrap_or_default();
-            host.ledger.adopt(desktop, generation, wish, persistent);
-            host.tasks.insert(desktop, (generation, false));
-            let runs = host.machines.contains_key(&desktop);
-            steps.push(match (persistent, runs) {
-                // It is started for a later wish only.
-                (true, false) => Step::Off(desktop, generation, wish),
-                (true, true) if !running => Step::Off(desktop, generation, wish),
-                (_, true) => Step::Ready(desktop, generation),
-                (_, false) => Step::Runs(desktop, generation),
+        for (&desktop, folder) in &host.disk.folders {
+            let Folder { generation, wanted, start, .. } = *folder;
+            host.ledger.adopt(desktop, generation, wanted.wish, wanted.persistent);
+            let powering_off = wanted.persistent && !wanted.running;
+            let task = Task { generation, ending: false, told: wanted, acting: wanted.wish, powering_off };
+            host.tasks.insert(desktop, task);
+            steps.push(match host.machines.contains_key(&desktop) {
+                _ if powering_off => Step::Off(desktop, generation, wanted.wish),
+                true => Step::Ready(desktop, generation),
+                false if folder.is_to_start() => Step::Boot(desktop, generation, start, host.run),
+                false => Step::Over(desktop, generation),
             });
         }
         self.note(|| format!("host-{h}'s agent is started"));
@@ -233,26 +208,21 @@ impl World {
         self.count("machines stopped");
         self.agent_is_killed(h);
         let host = &mut self.hosts[h];
-        host.machines.clear();
+        host.run += 1;
+        let stopped = std::mem::take(&mut host.machines);
         host.disk.followed = host.disk.synced;
+        let folders = host.disk.folders.clone();
         if disk_too {
-            let lost = std::mem::take(&mut host.disk);
-            self.checker.excused.extend(lost.folders.keys());
+            host.disk = Disk::default();
+            self.checker.excused.extend(folders.keys());
         }
-    }
-
-    /// A virtual machine dies.
-    pub fn machine_dies(&mut self, h: usize) {
-        let dying = self.hosts[h].machines.iter().next().map(|(id, generation)| (*id, *generation));
-        let Some((desktop, generation)) = dying.filter(|_| self.hosts[h].agent) else { return };
-        self.note(|| format!("{desktop} dies on host-{h}"));
-        self.count("desktops that died");
-        self.hosts[h].machines.remove(&desktop);
-        if self.hosts[h].wanted(desktop).persistent {
-            return self.observe(h, seen(desktop, generation, Phase::Off, "it died"));
+        for (desktop, folder) in folders.into_iter().filter(|(_, folder)| folder.wanted.persistent) {
+            if disk_too {
+                self.checker.personal.lost(desktop);
+            } else if stopped.contains_key(&desktop) {
+                self.checker.personal.guest_ended(desktop, folder.wanted.wish, !folder.made);
+            }
         }
-        self.checker.excused.insert(desktop);
-        self.observe(h, seen(desktop, generation, Phase::Failed, "it died"));
     }
 
     /// A host's agent connects to any broker that it can reach.
@@ -348,7 +318,7 @@ impl World {
         if !host.agent || host.life != life || restored != self.restored {
             return;
         }
-        if host.tasks.values().any(|(_, ending)| *ending) {
+        if host.tasks.values().any(|task| task.ending) {
             return self.after(2_000, Event::Aware(h, life, restored));
         }
         (host.fenced, host.behind) = (false, false);
@@ -362,28 +332,26 @@ impl World {
                     let (desktop, generation) = (d.desktop, d.generation);
                     self.note(|| format!("host-{h} begins {desktop} generation {generation}"));
                     self.checker.made(desktop);
-                    self.hosts[h].tasks.insert(desktop, (generation, false));
-                    self.hosts[h].disk.wanted.insert(desktop, Wanted::of(&d));
+                    let told = Wanted::of(&d);
+                    let task = Task { generation, told, acting: told.wish, ..Task::default() };
+                    self.hosts[h].tasks.insert(desktop, task);
                     let delay = self.random.within(0, 60);
                     self.after(delay, Event::Desktop(h, life, Step::Folder(desktop, generation)));
                 }
                 Order::Change(d) => {
                     let (desktop, generation) = (d.desktop, d.generation);
                     self.note(|| format!("host-{h} is to have {desktop} {:?} by wish {}", d.state, d.wish));
-                    self.hosts[h].disk.wanted.insert(desktop, Wanted::of(&d));
-                    let (step, delay) = if d.state == DesiredState::Running {
-                        (Step::Runs(desktop, generation), self.random.within(5, 400))
-                    } else {
-                        self.observe(h, seen(desktop, generation, Phase::Stopping, ""));
-                        (Step::Off(desktop, generation, d.wish), self.random.within(50, 20_000))
-                    };
-                    self.after(delay, Event::Desktop(h, life, step));
+                    if let Some(task) = self.hosts[h].tasks.get_mut(&desktop) {
+                        task.told = Wanted::of(&d);
+                        let delay = self.random.within(0, 20);
+                        self.after(delay, Event::Desktop(h, life, Step::Act(desktop, generation)));
+                    }
                 }
                 Order::End(desktop) => {
                     self.note(|| format!("host-{h} ends {desktop}"));
                     let task = self.hosts[h].tasks.entry(desktop).or_default();
-                    task.1 = true;
-                    let generation = task.0;
+                    task.ending = true;
+                    let generation = task.generation;
                     self.observe(h, seen(desktop, generation, Phase::Stopping, ""));
                     let delay = self.random.within(2, 700);
                     self.after(delay, Event::Desktop(h, life, Step::Gone(desktop, generation)));
@@ -403,73 +371,11 @@ impl World {
     }
 
     fn observe(&mut self, h: usize, mut seen: DesktopObserved) {
-        seen.wish = self.hosts[h].wanted(seen.desktop).wish;
+        if !self.hosts[h].agent {
+            return;
+        }
+        seen.wish = self.hosts[h].tasks.get(&seen.desktop).map_or(0, |task| task.acting);
         let orders = self.hosts[h].ledger.observe(seen);
         self.obey(h, orders);
-    }
-
-    /// A desktop on a host takes its next step.
-    pub fn desktop_steps(&mut self, h: usize, life: u64, step: Step) {
-        self.checker.look();
-        let host = &mut self.hosts[h];
-        if !host.agent || host.life != life {
-            return;
-        }
-        let (Step::Folder(desktop, generation)
-        | Step::Runs(desktop, generation)
-        | Step::Ready(desktop, generation)
-        | Step::Off(desktop, generation, _)
-        | Step::Gone(desktop, generation)) = step;
-        let Some(&(at, ending)) = host.tasks.get(&desktop) else { return };
-        if at != generation || ending != matches!(step, Step::Gone(..)) {
-            return;
-        }
-        let wanted = host.wanted(desktop);
-        match step {
-            Step::Folder(..) => {
-                host.disk.folders.insert(desktop, generation);
-                if wanted.persistent && !wanted.running {
-                    return self.observe(h, seen(desktop, generation, Phase::Off, ""));
-                }
-                let delay = self.random.within(5, 400);
-                self.after(delay, Event::Desktop(h, life, Step::Runs(desktop, generation)));
-            }
-            Step::Off(_, _, wish) => {
-                if wish == wanted.wish {
-                    host.machines.remove(&desktop);
-                    self.observe(h, seen(desktop, generation, Phase::Off, ""));
-                }
-            }
-            // It was powered off meanwhile.
-            Step::Runs(..) if wanted.persistent && !wanted.running => {}
-            Step::Runs(..) if host.machines.contains_key(&desktop) => {
-                self.observe(h, seen(desktop, generation, Phase::Ready, ""));
-            }
-            Step::Runs(..) => {
-                if self.trouble && self.random.one_in(40) {
-                    self.count("desktops that could not be made");
-                    self.checker.excused.insert(desktop);
-                    return self.observe(h, seen(desktop, generation, Phase::Failed, "it cannot be made"));
-                }
-                self.count("desktops made");
-                self.hosts[h].machines.insert(desktop, generation);
-                self.observe(h, seen(desktop, generation, Phase::Starting, ""));
-                let delay = self.random.within(50, 1_500);
-                self.after(delay, Event::Desktop(h, life, Step::Ready(desktop, generation)));
-            }
-            Step::Ready(..) => {
-                if host.machines.contains_key(&desktop) {
-                    self.observe(h, seen(desktop, generation, Phase::Ready, ""));
-                }
-            }
-            Step::Gone(..) => {
-                host.machines.remove(&desktop);
-                host.disk.folders.remove(&desktop);
-                host.disk.wanted.remove(&desktop);
-                host.tasks.remove(&desktop);
-                self.count("desktops destroyed");
-                self.observe(h, seen(desktop, generation, Phase::Stopped, ""));
-            }
-        }
     }
 }

@@ -1,50 +1,21 @@
 //! What was promised, and whether it holds: after every transaction, every step of a desktop, and at the end.
 
+mod personal;
+mod rows;
+
 use crate::user::Promise;
 use crate::world::{HEALING, Ms, World};
-use lucarne_control::api::{NewPool, NewUser};
 use lucarne_control::desktop::Phase;
 use lucarne_control::{DesktopId, HostId, SessionId, UserId};
 use lucarne_core::plan::LOST_AFTER;
-use lucarne_core::store::{Error, Store};
-use lucarne_db::tables::{Assignment, Broker, Desktop, Host, Placement, Pool, PoolRules, Session};
+use lucarne_db::tables::{Desktop, Host, Session, Timer};
 use lucarne_db::{Db, Fault};
+use personal::Personal;
+use rows::Rows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-
-/// The pool that all use.
-pub const POOL: &str = "desk";
-
-/// As many desktops as it may have.
-const MOST: u32 = 9;
-
-/// Puts a user, and the pool where there is none, into the database.
-///
-/// # Errors
-/// The store's.
-pub async fn prepare(store: &Store, name: &str) -> Result<UserId, Error> {
-    let image = crate::host::image();
-    let pool = serde_json::json!({
-        "name": POOL, "image": image.name, "max_desktops": MOST, "entitled_groups": ["everyone"],
-        // Fewer than there are users: some get one that waits, and some have one made.
-        "ready": { "min": 2, "max_starting": 1 }, "limits": { "disconnected_s": 60 },
-    });
-    if let Ok(pool) = serde_json::from_value::<NewPool>(pool) {
-        match store.create_pool("admin", &pool, &image.digest).await {
-            Ok(_) | Err(Error::NameTaken { .. }) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    let new = NewUser { name: name.to_owned(), password: String::new(), role: None, groups: Vec::new() };
-    match store.create_user("admin", &new, "hash").await {
-        Ok(user) => Ok(user.id),
-        // Made before by a request whose answer was lost.
-        Err(Error::NameTaken { .. }) => Ok(store.user(name).await?.id),
-        Err(e) => Err(e),
-    }
-}
 
 /// What a future gives that waits for nothing: the database without gates is there at once.
 pub fn now<T>(future: impl Future<Output = T>) -> Option<T> {
@@ -59,6 +30,8 @@ pub fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 pub struct Checker {
     /// Desktops that may end: somebody asked for it, or what they ran on is gone.
     pub excused: BTreeSet<DesktopId>,
+    /// What was promised of personal desktops.
+    pub personal: Personal,
     /// Desktops whose end was acknowledged, and when.
     pub ended: BTreeMap<DesktopId, Ms>,
     db: Db,
@@ -77,16 +50,11 @@ pub struct Checker {
     due: bool,
 }
 
-/// The tables, as they are.
-struct Rows {
-    desktops: Vec<Desktop>,
-    brokers: Vec<Broker>,
-    hosts: Vec<Host>,
-    pools: Vec<Pool>,
-    placements: Vec<Placement>,
-    sessions: Vec<Session>,
-    assignments: Vec<Assignment>,
+/// Fails with words where something does not hold.
+macro_rules! holds {
+    ($what:expr, $($words:tt)+) => { if !$what { return Err(format!($($words)+)); } };
 }
+use holds;
 
 impl Checker {
     /// Nothing is promised.
@@ -94,6 +62,7 @@ impl Checker {
     pub fn new(db: Db) -> Self {
         Self {
             excused: BTreeSet::new(),
+            personal: Personal::default(),
             ended: BTreeMap::new(),
             db,
             linked: BTreeMap::new(),
@@ -130,11 +99,27 @@ impl Checker {
     }
 
     /// The database is put back as it was when this was so.
-    pub fn restore(&mut self, then: Self) {
+    pub fn restore(&mut self, then: Self, owners: &[Option<UserId>]) {
         // What failed since has failed; who had a desktop had it.
         self.ended = then.ended;
         self.behind.clear();
         self.due = true;
+        if let Ok(rows) = self.rows() {
+            self.personal.restore(&rows, |owner, d| d.user_id == owners[owner]);
+        }
+    }
+
+    /// The personal desktops that their hosts have nothing of, or nothing that runs.
+    #[must_use]
+    pub fn dead_personal(&self) -> Vec<DesktopId> {
+        let Ok(rows) = self.rows() else { return Vec::new() };
+        let dead = |d: &&Desktop| {
+            d.persistent
+                && d.is_wanted()
+                && d.taken_at.is_some()
+                && matches!(d.phase, Phase::Failed | Phase::Stopped)
+        };
+        rows.desktops.iter().filter(dead).map(|d| d.id).collect()
     }
 
     /// A host makes a desktop.
@@ -153,98 +138,6 @@ impl Checker {
         if self.sessions.get(&session).is_some_and(|owner| *owner != user) {
             self.broken(format!("a ticket of user-{user} opens another's session {session}"));
         }
-    }
-
-    fn rows(&self) -> Result<Rows, String> {
-        let rows = self.db.read(|tx| {
-            Ok::<_, Fault>(Rows {
-                desktops: tx.list(Desktop::live())?,
-                brokers: tx.list(Broker::live())?,
-                hosts: tx.list(Host::all())?,
-                pools: tx.list(Pool::present())?,
-                placements: tx.list(Placement::all())?.into_iter().filter(|p| p.freed_at.is_none()).collect(),
-                sessions: tx.list(Session::live())?,
-                assignments: tx
-                    .list(Assignment::all())?
-                    .into_iter()
-                    .filter(|a| a.ended_at.is_none())
-                    .collect(),
-            })
-        });
-        now(rows).ok_or("the database waits")?.map_err(|e| e.to_string())
-    }
-}
-
-/// Fails with words where something does not hold.
-macro_rules! holds {
-    ($what:expr, $($words:tt)+) => { if !$what { return Err(format!($($words)+)); } };
-}
-
-impl Rows {
-    fn desktop(&self, id: DesktopId) -> Option<&Desktop> {
-        self.desktops.iter().find(|d| d.id == id)
-    }
-
-    /// What is counted beside the rows is what the rows say, and no limit is exceeded.
-    fn add_up(&self) -> Result<(), String> {
-        for host in &self.hosts {
-            let here = || self.placements.iter().filter(|p| p.host_id == host.id);
-            let vcpus: u64 = here().map(|p| u64::from(p.vcpus)).sum();
-            holds!(
-                host.promised_vcpus == vcpus,
-                "{} counts {} processors, and has {vcpus}",
-                host.name,
-                host.promised_vcpus
-            );
-            let promised: u64 = here().map(|p| p.memory_mib).sum();
-            let (name, counted) = (&host.name, (host.desktops as usize, host.promised_mib));
-            holds!(
-                counted == (here().count(), promised),
-                "{name} counts {counted:?}, and has {} and {promised}",
-                here().count()
-            );
-            let most = host.facts.0.memory_mib * PoolRules::default().placement.memory_percent() / 100;
-            holds!(promised <= most, "{name} is promised {promised} of {most} MiB");
-        }
-        for pool in &self.pools {
-            let live = self.desktops.iter().filter(|d| d.pool_id == pool.id);
-            let (live, assigned) = (live.clone().count(), live.filter(|d| d.assigned).count());
-            holds!(
-                pool.desktops as usize == live,
-                "the pool counts {} desktops, and has {live}",
-                pool.desktops
-            );
-            holds!(
-                assigned <= pool.max_desktops as usize,
-                "the pool gives out {assigned} of {}",
-                pool.max_desktops
-            );
-        }
-        Ok(())
-    }
-
-    /// What is said of a desktop in several tables is the same.
-    fn agree(&self) -> Result<(), String> {
-        for session in &self.sessions {
-            let desktop = self.desktop(session.desktop_id).filter(|d| d.is_wanted() && d.assigned);
-            let fits = desktop.is_some_and(|d| d.user_id == Some(session.user_id));
-            holds!(fits, "{} is live on {}, which is not its user's", session.id, session.desktop_id);
-        }
-        for d in self.desktops.iter().filter(|d| d.is_wanted()) {
-            let (waits, given) = (d.taken_at.is_none(), d.assigned && d.user_id.is_some());
-            holds!(waits != given, "{} waits for a user and has one, or neither", d.id);
-        }
-        for a in &self.assignments {
-            let desktop = self.desktop(a.desktop_id).filter(|d| d.is_wanted() && d.assigned);
-            let fits = desktop.is_some_and(|d| d.user_id == Some(a.user_id));
-            holds!(fits, "{} is assigned, and does not say so", a.desktop_id);
-        }
-        for p in &self.placements {
-            let desktop = self.desktop(p.desktop_id).filter(|d| d.placed);
-            let fits = desktop.is_some_and(|d| d.host_id == Some(p.host_id) && d.generation == p.generation);
-            holds!(fits, "{} is placed, and does not say so", p.desktop_id);
-        }
-        Ok(())
     }
 }
 
@@ -276,7 +169,8 @@ impl World {
         self.check_denied(&rows)?;
         self.check_machines(&rows)?;
         self.check_records(&rows)?;
-        self.check_promises(&rows)
+        self.check_promises(&rows)?;
+        self.check_personal(&rows)
     }
 
     /// A link that a broker has is on record until another replaces it, or the broker is ended.
@@ -324,8 +218,9 @@ impl World {
             let here: Option<HostId> = id(&host.name);
             // One that has not heard of it yet may have what was given up, or what a backup does not know.
             let unaware = host.fenced || host.behind;
-            for (&desktop, &generation) in host.machines.iter().chain(&host.disk.folders).filter(|_| !unaware)
-            {
+            let machines = host.machines.iter().map(|(id, guest)| (*id, guest.generation));
+            let folders = host.disk.folders.iter().map(|(id, folder)| (*id, folder.generation));
+            for (desktop, generation) in machines.chain(folders).filter(|_| !unaware) {
                 let row = rows.desktop(desktop).filter(|d| d.placed && d.host_id == here);
                 let placed = row.is_some_and(|d| d.generation == generation);
                 holds!(
@@ -343,20 +238,19 @@ impl World {
         Ok(())
     }
 
+    /// Whether a host is linked to a broker that is awake: one that does nothing for a while records nothing.
+    fn hears(&self, host: &Host) -> bool {
+        let awake = self.brokers.iter().filter(|broker| !broker.paused);
+        let mut serving = awake.filter_map(crate::broker::Broker::serving);
+        serving.any(|control| host.broker_id == Some(control.broker()))
+    }
+
     /// What is on record of a desktop follows what it is.
     fn check_records(&mut self, rows: &Rows) -> Result<(), String> {
         const LONG: Ms = 45_000;
         let now = self.now;
         let mut behind = BTreeMap::new();
-        // A broker that does nothing for a while records nothing.
-        let awake = |host: &Host| {
-            let mut serving = self
-                .brokers
-                .iter()
-                .filter(|broker| !broker.paused)
-                .filter_map(crate::broker::Broker::serving);
-            serving.any(|control| host.broker_id == Some(control.broker()))
-        };
+        let awake = |host: &Host| self.hears(host);
         for row in rows.desktops.iter().filter(|d| d.is_wanted() && d.phase != Phase::Ready) {
             let host = rows.hosts.iter().find(|host| Some(host.id) == row.host_id && awake(host));
             let host = host.and_then(|row| self.hosts.iter().find(|host| host.name == row.name));
@@ -442,6 +336,8 @@ impl World {
     /// # Errors
     /// What is not.
     pub fn check_end(&mut self) -> Result<(), String> {
+        /// So long after it is due, something should have been done, milliseconds.
+        const LONG: i64 = 10_000;
         let rows = self.checker.rows()?;
         for host in &rows.hosts {
             holds!(host.is_online(), "{} is not linked {} s after the trouble", host.name, HEALING / 1000);
@@ -454,8 +350,13 @@ impl World {
         for row in &rows.desktops {
             let at = rows.hosts.iter().find(|host| Some(host.id) == row.host_id).map(|host| &host.name);
             holds!(row.is_wanted(), "{} on {at:?} is to be destroyed, and is not", row.id);
+            if row.persistent {
+                self.check_end_of_personal(row)?;
+                continue;
+            }
             let host = self.hosts.iter().find(|host| Some(&host.name) == at);
-            let runs = host.is_some_and(|host| host.machines.get(&row.id) == Some(&row.generation));
+            let guest = host.and_then(|host| host.machines.get(&row.id));
+            let runs = guest.is_some_and(|guest| guest.generation == row.generation);
             holds!(runs, "{} is wanted on {at:?}, and does not run", row.id);
             holds!(
                 row.phase == Phase::Ready,
@@ -464,6 +365,10 @@ impl World {
                 row.phase
             );
         }
+        let due = crate::world::BEGIN + self.now as i64 - LONG;
+        let late = now(self.checker.db.read(move |tx| tx.list(Timer::due().up_to(&due))));
+        let late = late.ok_or("the timers are not read")?.map_err(|e: Fault| e.to_string())?;
+        holds!(late.is_empty(), "what is due is not done: {late:?}");
         let verified = now(lucarne_db::audit::verify(&self.checker.db, &[])).ok_or("the log is not read")?;
         let verified = verified.map_err(|e| e.to_string())?;
         holds!(verified.faults.is_empty(), "the audit log is broken: {:?}", verified.faults);

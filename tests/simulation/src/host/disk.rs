@@ -1,0 +1,70 @@
+//! A host's disk: what is there again when its agent, or its machine, was off.
+
+use lucarne_control::DesktopId;
+use lucarne_control::agent::{DesktopDesired, Followed};
+use lucarne_control::desktop::DesiredState;
+use std::collections::BTreeMap;
+
+/// What is wanted of a desktop.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// The wish.
+    pub wish: u64,
+    /// It is to run.
+    pub running: bool,
+    /// It has a disk that outlives its guest.
+    pub persistent: bool,
+}
+
+impl Wanted {
+    /// As its host was told.
+    #[must_use]
+    pub fn of(desired: &DesktopDesired) -> Self {
+        let running = desired.state == DesiredState::Running;
+        Self { wish: desired.wish, running, persistent: desired.persistent }
+    }
+}
+
+/// A desktop's folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Folder {
+    /// The placement's generation.
+    pub generation: u64,
+    /// The last wish that was acted on.
+    pub wanted: Wanted,
+    /// The wish that a guest is to be started for, as the agent has put it on the disk.
+    pub start: u64,
+    /// The wish that one was started for last, as the desktop's process has put it there before that.
+    pub started: u64,
+    /// Its guest has had its identity: from then on there is something to be kept.
+    pub made: bool,
+    /// Which virtual disk it has: no other has the same number.
+    pub volume: u64,
+    /// What its user has saved there: it rises with each use.
+    pub saved: u64,
+}
+
+impl Folder {
+    /// Whether it has a disk that outlives its guest.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.wanted.persistent && self.made
+    }
+
+    /// Whether a guest is to be started, where none runs.
+    #[must_use]
+    pub fn is_to_start(&self) -> bool {
+        self.wanted.running && (!self.wanted.persistent || self.start > self.started)
+    }
+}
+
+/// What is on a disk.
+#[derive(Default)]
+pub struct Disk {
+    /// Desktops' folders.
+    pub folders: BTreeMap<DesktopId, Folder>,
+    /// What was followed last.
+    pub followed: Followed,
+    /// What of that is there even when the machine stops at once.
+    pub synced: Followed,
+}
