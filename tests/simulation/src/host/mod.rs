@@ -145,6 +145,7 @@ impl Host {
             images: Some(vec![image()]),
             templates: vec![template],
             desktops: self.ledger.complete(),
+            ..Observed::default()
         }
     }
 }
