@@ -5,6 +5,7 @@ use crate::agent::{HostFacts, TemplateObserved};
 use crate::desktop::{ForkTimings, LaunchStep, Phase};
 use crate::ids::{DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, UserId};
 use crate::pool::{PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
+pub use crate::scope::{ScopeKind, ScopedRole, UserRoles};
 use crate::spec::{ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
