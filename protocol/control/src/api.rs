@@ -67,6 +67,9 @@ pub struct User {
     pub name: String,
     /// What they may do.
     pub role: Role,
+    /// What they may do besides, for one pool or one group each.
+    #[serde(default)]
+    pub scoped_roles: Vec<ScopedRole>,
     /// Names of the groups they are in.
     pub groups: Vec<String>,
     /// At most so many desktops at once, of all pools together.
