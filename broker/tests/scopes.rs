@@ -8,6 +8,7 @@ use lucarne_control::api::{AuditEntry, Connection, Desktop, Pool, Session, Token
 use lucarne_control::events::Event;
 use serde_json::{Value, json};
 use support::agent::Agent;
+use support::viewer::Browser;
 use support::{Answer, Client, Server};
 
 async fn pool(server: &Server, name: &str) -> Pool {
@@ -274,4 +275,27 @@ async fn who_watches_by_a_scoped_role_is_told_of_what_is_within_until_that_chang
     assert!(rest.iter().filter_map(session).all(|s| s.user == "ada"), "{rest:?}");
     let mut back = eve.watch_again("?kind=session,user", &watching.last_id).await;
     assert!(matches!(back.next().await, Some(Event::Reset { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_watch_any_more_is_cut_off() {
+    let server = Server::start().await;
+    let _agent = Agent::start(&server).await;
+    pool(&server, "lab").await;
+    let (eve, ada) = (server.user("eve").await, server.user("ada").await);
+    let connection = ada.connect("lab").await;
+    let path = format!("/sessions/{}/shadow", connection.session.id);
+    join(&server, "ada", "staff").await;
+    let withdrawals = [
+        ("pools/lab", "DELETE", "/users/eve/roles/help_desk/pools/lab"),
+        ("groups/staff", "DELETE", "/users/ada/groups/staff"),
+    ];
+    for (scope, method, withdrawal) in withdrawals {
+        eve.post(&path, json!({})).await.problem(403, "not_permitted");
+        give(&server, "eve", "help_desk", scope).await;
+        let mut shadow = Browser::told(&server, &eve.post(&path, json!({})).await.created()).await;
+        let sent = server.local().send(method.parse().unwrap(), &format!("/api/v1{withdrawal}"), None).await;
+        assert_eq!(sent.status, 204);
+        assert_eq!((shadow.closed().await, &*shadow.reason), (4004, "the server ended this viewer"));
+    }
 }
