@@ -2,6 +2,7 @@
 //! over, and looks again on a timer at all that it may have missed.
 
 use crate::app::App;
+use crate::auth::names::check_name;
 use crate::events;
 use crate::viewers::End;
 use lucarne_control::SessionId;
@@ -43,6 +44,7 @@ pub async fn run(
             () = shutdown.cancelled() => return,
             Some(change) = changes.recv() => {
                 app.events.changed(change);
+                look_at_shadows(&app, change);
                 if let Some((wakes, _)) = &others
                     && let Ok(line) = serde_json::to_string(&(app.control.broker(), change))
                 {
@@ -100,6 +102,7 @@ fn follow(app: &Arc<App>, line: &str) {
     }
     app.control.follow(change);
     app.events.changed(change);
+    look_at_shadows(app, change);
     let concerned = match change {
         Change::Session(session) if !app.viewers.of(session).is_empty() => vec![session],
         Change::Denied(_) | Change::Entitlements => app.viewers.sessions(),
@@ -121,6 +124,7 @@ async fn look(app: &Arc<App>) {
     if !here.is_empty() {
         check_sessions(app, here).await;
     }
+    check_shadows(app).await;
     events::tell::check_all(app).await;
     if let Err(e) = app.store.forget_keys().await {
         tracing::error!(error = %e, "idempotency keys whose time is over are not forgotten; it is tried again");
@@ -168,6 +172,41 @@ async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
             }
         }
         Err(e) => tracing::error!(error = %e, "cannot see which sessions ended; it is tried again"),
+    }
+}
+
+/// Looks whether those who watch still may, where roles or what is in their scopes have changed.
+fn look_at_shadows(app: &Arc<App>, change: Change) {
+    if matches!(change, Change::User(_) | Change::Members(_)) && !shadows(app).is_empty() {
+        let app = Arc::clone(app);
+        tokio::spawn(async move { check_shadows(&app).await });
+    }
+}
+
+/// The shadows of users: the session, the viewer, and the user's name. Whoever is root here is no user, and may go on.
+fn shadows(app: &App) -> Vec<(SessionId, u64, String)> {
+    let of = |session| app.viewers.of(session).into_iter().map(move |viewer| (session, viewer));
+    let all = app.viewers.sessions().into_iter().flat_map(of);
+    let users = all.filter(|(_, v)| v.role == ViewerRole::Shadow && check_name("user", &v.user).is_ok());
+    users.map(|(session, viewer)| (session, viewer.id, viewer.user)).collect()
+}
+
+/// Ends the shadows of those who may not watch any more.
+async fn check_shadows(app: &App) {
+    let shadows = shadows(app);
+    if shadows.is_empty() {
+        return;
+    }
+    let asked = shadows.iter().map(|(session, _, user)| (*session, user.clone())).collect();
+    match app.store.may_not_watch(asked).await {
+        Ok(over) => {
+            let over =
+                |(session, _, user): &&(SessionId, u64, String)| over.contains(&(*session, user.clone()));
+            for (session, viewer, _) in shadows.iter().filter(over) {
+                app.viewers.stop(*session, *viewer, "the server");
+            }
+        }
+        Err(e) => tracing::error!(error = %e, "cannot see who may still watch; it is tried again"),
     }
 }
 

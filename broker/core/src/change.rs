@@ -1,6 +1,6 @@
 //! What has changed in the database, for brokers that were not asked: each looks there itself what it is now.
 
-use lucarne_control::{DesktopId, HostId, PoolId, SessionId, UserId};
+use lucarne_control::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// Something that is not as it was. It may be told twice, late, or never: what hangs on it is looked at on a timer too.
@@ -33,6 +33,8 @@ pub enum Change {
     Templates(HostId),
     /// What is on record of a host that nobody has to be told of: it was drained, resumed, allowed again, fenced or forgotten.
     HostRecord(HostId),
-    /// A user was made or deleted, or has another role or other groups.
+    /// A user was made or deleted, or has other roles or other groups.
     User(UserId),
+    /// Somebody came into a group or left it, and what they have with them.
+    Members(GroupId),
 }

@@ -112,7 +112,8 @@ impl Control {
             | Change::Pool(_)
             | Change::Templates(_)
             | Change::HostRecord(_)
-            | Change::User(_) => {}
+            | Change::User(_)
+            | Change::Members(_) => {}
         }
     }
 

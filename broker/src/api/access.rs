@@ -1,6 +1,7 @@
 //! What each operation of the API takes: the one place where that is said. An operation that is not here is for nobody.
 //!
-//! What is a user's own is told apart in the handlers, for it depends on whose the thing is.
+//! What is a user's own, and what is in the scope of a role, is told apart once the handler has found the thing: see
+//! [`scoped`](super::scoped).
 
 use lucarne_control::api::Permission::{self, *};
 
@@ -11,11 +12,13 @@ pub enum Need {
     Nothing,
     /// A sign-in.
     SignIn,
-    /// One of these permissions.
+    /// One of these permissions, everywhere: roles that hold for one pool or one group do not count.
     OneOf(&'static [Permission]),
+    /// One of these permissions, for what it is done to: its handler takes [`Scoped`](super::scoped::Scoped), and says what that is.
+    Within(&'static [Permission]),
 }
 
-use Need::{Nothing, OneOf, SignIn};
+use Need::{Nothing, OneOf, SignIn, Within};
 
 /// Method, path below `/api/v1` as in the OpenAPI document, and what it takes.
 pub const OPERATIONS: &[(&str, &str, Need)] = &[
@@ -29,47 +32,52 @@ pub const OPERATIONS: &[(&str, &str, Need)] = &[
     ("PUT", "/me/password", OneOf(&[Own])),
     ("GET", "/portal", OneOf(&[Own])),
     ("POST", "/sessions", OneOf(&[Own])),
-    ("GET", "/sessions", OneOf(&[Own, DesktopsRead])),
-    ("GET", "/sessions/{id}", OneOf(&[Own, DesktopsRead])),
-    ("DELETE", "/sessions/{id}", OneOf(&[Own, DesktopsWrite])),
+    ("GET", "/sessions", Within(&[Own, DesktopsRead])),
+    ("GET", "/sessions/{id}", Within(&[Own, DesktopsRead])),
+    ("DELETE", "/sessions/{id}", Within(&[Own, DesktopsWrite])),
     ("POST", "/sessions/{id}/ticket", OneOf(&[Own])),
     ("POST", "/sessions/{id}/viewer-password", OneOf(&[Own])),
-    ("GET", "/sessions/{id}/trace", OneOf(&[Own, DesktopsRead])),
-    ("POST", "/sessions/{id}/shadow", OneOf(&[DesktopsWatch])),
+    ("GET", "/sessions/{id}/trace", Within(&[Own, DesktopsRead])),
+    ("POST", "/sessions/{id}/shadow", Within(&[DesktopsWatch])),
     ("POST", "/sessions/{id}/shadows/{shadow}", OneOf(&[Own])),
-    ("DELETE", "/sessions/{id}/viewers/{viewer}", OneOf(&[Own, DesktopsWrite])),
-    ("GET", "/desktops", OneOf(&[Own, DesktopsRead])),
-    ("POST", "/desktops", OneOf(&[DesktopsWrite])),
-    ("GET", "/desktops/{id}", OneOf(&[Own, DesktopsRead])),
-    ("DELETE", "/desktops/{id}", OneOf(&[DesktopsWrite])),
-    ("PUT", "/desktops/{id}/power", OneOf(&[Own, DesktopsWrite])),
-    ("GET", "/desktops/{id}/launch", OneOf(&[Own, DesktopsRead])),
+    ("DELETE", "/sessions/{id}/viewers/{viewer}", Within(&[Own, DesktopsWrite])),
+    ("GET", "/desktops", Within(&[Own, DesktopsRead])),
+    ("POST", "/desktops", Within(&[DesktopsWrite])),
+    ("GET", "/desktops/{id}", Within(&[Own, DesktopsRead])),
+    ("DELETE", "/desktops/{id}", Within(&[DesktopsWrite])),
+    ("PUT", "/desktops/{id}/power", Within(&[Own, DesktopsWrite])),
+    ("GET", "/desktops/{id}/launch", Within(&[Own, DesktopsRead])),
     ("GET", "/desktops/{id}/thumbnail", OneOf(&[Own])),
-    ("GET", "/disks", OneOf(&[DesktopsRead])),
-    ("GET", "/disks/{id}", OneOf(&[DesktopsRead])),
-    ("DELETE", "/disks/{id}", OneOf(&[DesktopsWrite])),
+    ("GET", "/disks", Within(&[Own, DesktopsRead])),
+    ("GET", "/disks/{id}", Within(&[Own, DesktopsRead])),
+    ("DELETE", "/disks/{id}", Within(&[DesktopsWrite])),
     // Of which kinds, goes by the permission for each.
-    ("GET", "/events", OneOf(&[Own, PoolsRead, UsersRead, DesktopsRead, HostsRead, ImagesRead])),
-    ("GET", "/explain", OneOf(&[DesktopsRead])),
-    ("GET", "/pools", OneOf(&[PoolsRead])),
+    ("GET", "/events", Within(&[Own, PoolsRead, UsersRead, DesktopsRead, HostsRead, ImagesRead])),
+    ("GET", "/explain", Within(&[DesktopsRead])),
+    ("GET", "/pools", Within(&[PoolsRead])),
     ("POST", "/pools", OneOf(&[PoolsWrite])),
-    ("GET", "/pools/{pool}", OneOf(&[PoolsRead])),
-    ("DELETE", "/pools/{pool}", OneOf(&[PoolsWrite])),
-    ("PUT", "/pools/{pool}/users/{user}", OneOf(&[PoolsWrite])),
-    ("DELETE", "/pools/{pool}/users/{user}", OneOf(&[PoolsWrite])),
-    ("PUT", "/pools/{pool}/groups/{group}", OneOf(&[PoolsWrite])),
-    ("DELETE", "/pools/{pool}/groups/{group}", OneOf(&[PoolsWrite])),
-    ("POST", "/apply", OneOf(&[PoolsWrite])),
-    ("GET", "/users", OneOf(&[UsersRead])),
+    ("GET", "/pools/{pool}", Within(&[PoolsRead])),
+    ("DELETE", "/pools/{pool}", Within(&[PoolsWrite])),
+    ("PUT", "/pools/{pool}/users/{user}", Within(&[PoolsWrite])),
+    ("DELETE", "/pools/{pool}/users/{user}", Within(&[PoolsWrite])),
+    ("PUT", "/pools/{pool}/groups/{group}", Within(&[PoolsWrite])),
+    ("DELETE", "/pools/{pool}/groups/{group}", Within(&[PoolsWrite])),
+    ("POST", "/apply", Within(&[PoolsWrite])),
+    ("GET", "/users", Within(&[UsersRead])),
     ("POST", "/users", OneOf(&[UsersWrite])),
-    ("GET", "/users/{user}", OneOf(&[UsersRead])),
+    ("GET", "/users/{user}", Within(&[UsersRead])),
     ("DELETE", "/users/{user}", OneOf(&[UsersWrite])),
     ("PUT", "/users/{user}/password", OneOf(&[UsersWrite])),
     ("PUT", "/users/{user}/role", OneOf(&[UsersWrite])),
     ("PUT", "/users/{user}/quota", OneOf(&[UsersWrite])),
+    ("GET", "/users/{user}/roles", Within(&[UsersRead])),
+    ("PUT", "/users/{user}/roles/{role}/pools/{pool}", OneOf(&[UsersWrite])),
+    ("DELETE", "/users/{user}/roles/{role}/pools/{pool}", OneOf(&[UsersWrite])),
+    ("PUT", "/users/{user}/roles/{role}/groups/{group}", OneOf(&[UsersWrite])),
+    ("DELETE", "/users/{user}/roles/{role}/groups/{group}", OneOf(&[UsersWrite])),
     ("PUT", "/users/{user}/groups/{group}", OneOf(&[UsersWrite])),
     ("DELETE", "/users/{user}/groups/{group}", OneOf(&[UsersWrite])),
-    ("GET", "/groups", OneOf(&[UsersRead])),
+    ("GET", "/groups", Within(&[UsersRead])),
     ("PUT", "/groups/{group}/quota", OneOf(&[UsersWrite])),
     ("GET", "/images", OneOf(&[ImagesRead])),
     ("GET", "/images/{image}", OneOf(&[ImagesRead])),

@@ -1,8 +1,8 @@
 //! `/apply`: pools as they should be, all at once: a plan of what that takes, and its doing.
 
-use super::caller::SignedIn;
 use super::extract::Body;
 use super::problem::{ApiError, Result, of_store};
+use super::scoped::Scoped;
 use super::{entitlements, pools};
 use crate::app::App;
 use axum::Json;
@@ -84,7 +84,7 @@ fn show(plan: Plan, applied: bool) -> Json<PoolsPlan> {
 /// Have the pools be as they should be, in one transaction: make, change and delete what it takes, or nothing where anything
 /// stands in the way. With `dry_run`, only say what that is. Image and machine of a pool that there is do not change. What
 /// desktops let people do is settled when they are made; who may watch them changes at once, as does who may use a pool, and
-/// streams that rested on that are cut.
+/// streams that rested on that are cut. Who may change some pools only can list those alone, and deletes no others with `prune`.
 #[utoipa::path(post, path = "/apply", tag = "apply", security(("cookie" = []), ("token" = [])),
     request_body = ApplyPools, responses(
     (status = 200, body = PoolsPlan, description = "What was done; with `dry_run`, what would be, or why it cannot"),
@@ -96,7 +96,7 @@ fn show(plan: Plan, applied: bool) -> Json<PoolsPlan> {
 ))]
 pub async fn apply(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     Body(written): Body<Written>,
 ) -> Result<Json<PoolsPlan>> {
     if written.pools.len() > MOST_POOLS {
@@ -114,14 +114,16 @@ pub async fn apply(
         ApiError::invalid(faults.join("\n"))
     })?;
     let wanted = Wanted { pools, prune: written.prune };
+    let (caller, reach) = caller.reach();
     if written.dry_run {
-        return Ok(show(app.store.plan_pools(&wanted).await?, false));
+        return Ok(show(app.store.plan_pools(&reach, &wanted).await?, false));
     }
-    let plan = app.store.apply_pools(&caller.name, &wanted, written.revision.as_deref()).await?;
+    let plan = app.store.apply_pools(&caller.name, &reach, &wanted, written.revision.as_deref()).await?;
     if plan.concerns_hosts() {
         app.control.changed([Change::Hosts]);
     }
     app.control.changed(plan.touched.iter().map(|pool| Change::Pool(*pool)));
+    app.control.changed(plan.relieved.iter().map(|user| Change::User(*user)));
     if plan.withdraws {
         entitlements::withdrawn(&app).await;
     }

@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use lucarne_control::api::{Credentials, Problem, Token, TokenRequest, User};
+use lucarne_control::api::{Credentials, Permission, Problem, Token, TokenRequest, User};
 use lucarne_core::store::NewToken;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -68,7 +68,11 @@ pub async fn token(
     let credentials = Credentials { name: request.name, password: request.password };
     let user = verify(&app, peer, &credentials).await?;
     let wanted = request.permissions.as_deref().unwrap_or_default();
-    if let Some(more) = wanted.iter().find(|wanted| !user.role.permissions().contains(wanted)) {
+    let has = |wanted: &Permission| {
+        let mut scoped = user.scoped_roles.iter().flat_map(|held| held.role.permissions_in(held.scope));
+        user.role.permissions().contains(wanted) || scoped.any(|held| held == *wanted)
+    };
+    if let Some(more) = wanted.iter().find(|wanted| !has(wanted)) {
         let detail = format!(
             "{} has not {more} by the role {}, so no token can have it",
             user.name,

@@ -46,8 +46,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
     }
 }
 
-/// Someone who is signed in, and may do what they ask for as far as that does not depend on whose it is: see
-/// [`access::OPERATIONS`].
+/// Someone who is signed in, and may do what they ask for everywhere, or with what is their own: see [`access::OPERATIONS`]. Whoever may
+/// do it in some scopes only is refused; [`Scoped`](super::scoped::Scoped) lets them in.
 pub struct SignedIn(pub Caller);
 
 impl SignedIn {
@@ -60,16 +60,6 @@ impl SignedIn {
             let detail = "the local administrator is not a user any more; sign in as a user to use desktops";
             ApiError::new(StatusCode::FORBIDDEN, "not_a_user", detail)
         })
-    }
-
-    /// Whether the caller may see what is `owner`'s.
-    pub fn may_see(&self, owner: Option<UserId>) -> bool {
-        self.may_as(Permission::DesktopsRead, owner)
-    }
-
-    /// Whether the caller may do with what is `owner`'s what takes this permission where it is another's.
-    pub fn may_as(&self, permission: Permission, owner: Option<UserId>) -> bool {
-        self.0.may(permission) || (owner.is_some() && owner == self.0.user && self.0.may(Permission::Own))
     }
 }
 
@@ -100,36 +90,76 @@ async fn who(parts: &Parts, app: &App) -> Result<Caller, ApiError> {
                 Err(e) => return Err(e.into()),
             };
             let (name, role) = (format!("{ADMIN} (local)"), Role::Administrator);
-            Ok(Caller { user, name, role, permissions: role.permissions().to_vec(), login: None })
+            Ok(Caller {
+                user,
+                name,
+                role,
+                permissions: role.permissions().to_vec(),
+                grants: Vec::new(),
+                login: None,
+            })
         }
         _ => Err(ApiError::not_signed_in()),
     }
 }
 
+/// Whoever asks, and what the operation takes, if they have that somewhere: with what they ask for it may be otherwise.
+///
+/// # Errors
+/// `not_signed_in`, `not_permitted`.
+pub(super) async fn admitted(parts: &Parts, app: &App) -> Result<(Caller, Need), ApiError> {
+    let caller = who(parts, app).await?;
+    let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+    // What is not in the list is for nobody.
+    let need = access::need(parts.method.as_str(), route).unwrap_or(Need::OneOf(&[]));
+    let admitted = match need {
+        Need::Nothing | Need::SignIn => true,
+        Need::OneOf(one_of) => everywhere(&caller, one_of),
+        Need::Within(one_of) => everywhere(&caller, one_of) || !caller.reach(one_of).is_empty(),
+    };
+    if admitted { Ok((caller, need)) } else { Err(refusal(&caller, need)) }
+}
+
+/// Whether the caller has one of these everywhere, or for what is their own.
+fn everywhere(caller: &Caller, one_of: &[Permission]) -> bool {
+    one_of.iter().any(|permission| caller.may(*permission))
+}
+
+/// Permissions of which one is enough, in words.
+pub(super) fn takes(one_of: &[Permission]) -> String {
+    let words: Vec<_> = one_of.iter().map(|permission| permission.as_str()).collect();
+    words.join(" or ")
+}
+
+fn refusal(caller: &Caller, need: Need) -> ApiError {
+    let one_of = match need {
+        Need::OneOf(one_of) | Need::Within(one_of) => one_of,
+        Need::Nothing | Need::SignIn => &[],
+    };
+    let by_role = |p: &Permission| caller.role.permissions().contains(p);
+    let in_scope =
+        |p: &Permission| caller.grants.iter().any(|g| g.role.permissions_in(g.kind).any(|has| has == *p));
+    let (name, takes) = (&caller.name, takes(one_of));
+    let detail =
+        if one_of.iter().any(by_role) || matches!(need, Need::Within(_)) && one_of.iter().any(in_scope) {
+            format!("this takes {takes}, and the token was made for less; make another")
+        } else if one_of.iter().any(in_scope) {
+            format!("this takes {takes} everywhere, which {name} has for some pools or groups only")
+        } else {
+            format!("this takes {takes}, which {name} has not by the role {}", caller.role.as_str())
+        };
+    ApiError::new(StatusCode::FORBIDDEN, "not_permitted", detail)
+}
+
 impl FromRequestParts<Arc<App>> for SignedIn {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let caller = who(parts, app).await?;
-        let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
-        let one_of = match access::need(parts.method.as_str(), route) {
-            Some(Need::Nothing | Need::SignIn) => return Ok(Self(caller)),
-            Some(Need::OneOf(permissions)) => permissions,
-            None => &[],
-        };
-        if one_of.iter().any(|permission| caller.may(*permission)) {
-            return Ok(Self(caller));
+        match admitted(parts, app).await? {
+            (caller, Need::Within(one_of)) if !everywhere(&caller, one_of) => {
+                Err(refusal(&caller, Need::OneOf(one_of)))
+            }
+            (caller, _) => Ok(Self(caller)),
         }
-        let takes: Vec<_> = one_of.iter().map(|permission| permission.as_str()).collect();
-        let takes = takes.join(" or ");
-        let detail = match one_of.iter().any(|permission| caller.role.permissions().contains(permission)) {
-            true => format!("this takes {takes}, and the token was made for less; make another"),
-            false => format!(
-                "this takes {takes}, which {} has not by the role {}",
-                caller.name,
-                caller.role.as_str()
-            ),
-        };
-        Err(ApiError::new(StatusCode::FORBIDDEN, "not_permitted", detail))
     }
 }
 

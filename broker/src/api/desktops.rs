@@ -1,8 +1,8 @@
 //! `/desktops`: what runs, for whom and where.
 
-use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Listing, Wait, after, limit, page};
 use super::problem::Result;
+use super::scoped::Scoped;
 use super::sessions::until_gone;
 use crate::app::App;
 use crate::viewers::End;
@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use lucarne_control::api::{Desktop, LaunchTimes, NewDesktop, NewPower, Page, Permission, Problem};
-use lucarne_core::store::{ConnectRequest, DesktopRow, Error};
+use lucarne_core::store::{ConnectRequest, Error};
 use std::sync::Arc;
 
 /// Make a desktop for a user before they come.
@@ -26,14 +26,15 @@ use std::sync::Arc;
 ))]
 pub async fn create(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     Body(new): Body<NewDesktop>,
 ) -> Result<impl IntoResponse> {
-    let user = app.store.user(&new.user).await?;
+    let (caller, user, pool) = caller.desktop_of(&app, &new.user, &new.pool).await?;
     let request = ConnectRequest {
         user: user.id,
         actor: caller.name,
-        pool: new.pool,
+        // What was judged, whatever has that name by now.
+        pool: pool.id.to_string(),
         session: false,
         clock: std::time::Instant::now,
     };
@@ -45,7 +46,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(view::desktop(assigned.desktop, &app.control.fleet))))
 }
 
-/// The caller's live desktops, or with `desktops:read` everyone's; with `all` those of the past too.
+/// The caller's live desktops, and with `desktops:read` all those that it holds for; with `all` those of the past too.
 #[utoipa::path(get, path = "/desktops", tag = "desktops", security(("cookie" = []), ("token" = [])),
     params(Listing), responses(
     (status = 200, body = Page<Desktop>),
@@ -53,24 +54,14 @@ pub async fn create(
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InQuery(listing): InQuery<Listing>,
 ) -> Result<Json<Page<Desktop>>> {
     let n = limit(listing.limit)?;
-    let everyones = caller.0.may(Permission::DesktopsRead);
-    let user = if everyones { None } else { Some(caller.user()?) };
-    let rows = app.store.desktops(user, listing.all, after(&listing.after)?, n + 1).await?;
+    let (_, reach) = caller.reach();
+    let rows = app.store.desktops(&reach, listing.all, after(&listing.after)?, n + 1).await?;
     let shown = rows.into_iter().map(|r| view::desktop(r, &app.control.fleet)).collect();
     Ok(page(shown, n, |d: &Desktop| d.id.to_string()))
-}
-
-/// The desktop, if the caller may see it; else it does not exist for them.
-pub async fn visible(app: &App, caller: &SignedIn, id: &str) -> Result<DesktopRow> {
-    let row = app.store.desktop(id).await?;
-    if caller.may_see(row.user.as_ref().map(|(id, _)| *id)) {
-        return Ok(row);
-    }
-    Err(Error::NotFound { what: "desktop", name: id.to_owned() }.into())
 }
 
 /// How long each step took from the connect that made the desktop to the first picture that its user was sent.
@@ -82,10 +73,10 @@ pub async fn visible(app: &App, caller: &SignedIn, id: &str) -> Result<DesktopRo
 ))]
 pub async fn launch(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InPath(id): InPath<String>,
 ) -> Result<Json<LaunchTimes>> {
-    let row = visible(&app, &caller, &id).await?;
+    let (_, row) = caller.desktop(&app, &id).await?;
     let timings = view::desktop(row.clone(), &app.control.fleet).timings;
     Ok(Json(launch::times(&row, timings)))
 }
@@ -99,10 +90,11 @@ pub async fn launch(
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InPath(id): InPath<String>,
 ) -> Result<Json<Desktop>> {
-    Ok(Json(view::desktop(visible(&app, &caller, &id).await?, &app.control.fleet)))
+    let (_, row) = caller.desktop(&app, &id).await?;
+    Ok(Json(view::desktop(row, &app.control.fleet)))
 }
 
 /// Destroy a desktop with everything in it; its user's session ends.
@@ -116,11 +108,12 @@ pub async fn show(
 ))]
 pub async fn destroy(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     InPath(id): InPath<String>,
     InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<StatusCode> {
-    let desktop = app.store.desktop(&id).await?.id;
+    let (caller, row) = caller.desktop(&app, &id).await?;
+    let desktop = row.id;
     let reason = format!("destroyed by {}", caller.name);
     let ended = app.store.end_desktop(&caller.name, desktop, &reason).await?;
     watch::tell(&app, &ended, &End::DesktopEnded);
@@ -142,23 +135,20 @@ pub async fn destroy(
 ))]
 pub async fn power(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InPath(id): InPath<String>,
     Body(new): Body<NewPower>,
 ) -> Result<StatusCode> {
-    let row = app.store.desktop(&id).await?;
-    if !caller.may_as(Permission::DesktopsWrite, row.user.as_ref().map(|(id, _)| *id)) {
-        return Err(Error::NotFound { what: "desktop", name: id }.into());
-    }
-    if new.on
-        && !caller.0.may(Permission::DesktopsWrite)
-        && !app.store.may_use(caller.user()?, &row.pool).await?
+    let (caller, row) = caller.desktop(&app, &id).await?;
+    let as_own = !app.store.holds(&caller.reach(&[Permission::DesktopsWrite]), row.object()).await?;
+    if let Some((user, name)) = row.user.clone().filter(|_| new.on && as_own)
+        && !app.store.may_use(user, &row.pool).await?
     {
-        return Err(Error::NotEntitled { user: caller.0.name.clone(), pool: row.pool }.into());
+        return Err(Error::NotEntitled { user: name, pool: row.pool }.into());
     }
     let changed = match new.on {
-        true => app.store.power_on(&caller.0.name, row.id).await?,
-        false => app.store.power_off(&caller.0.name, row.id).await?,
+        true => app.store.power_on(&caller.name, row.id).await?,
+        false => app.store.power_off(&caller.name, row.id).await?,
     };
     watch::tell(&app, &changed, &End::PoweredOff);
     Ok(StatusCode::ACCEPTED)

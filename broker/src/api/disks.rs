@@ -1,8 +1,8 @@
 //! `/disks`: users' disks, which outlive the desktops that they are in.
 
-use super::caller::SignedIn;
 use super::extract::{InPath, InQuery, Paging, after, limit, page};
 use super::problem::Result;
+use super::scoped::Scoped;
 use crate::app::App;
 use axum::Json;
 use axum::extract::State;
@@ -12,34 +12,36 @@ use lucarne_control::api::{Disk, Page, Problem};
 use lucarne_core::Change;
 use std::sync::Arc;
 
-/// All users' disks.
+/// The caller's home disks, and with `desktops:read` all those that it holds for.
 #[utoipa::path(get, path = "/disks", tag = "disks", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Disk>),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: SignedIn,
+    caller: Scoped,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Disk>>> {
     let n = limit(paging.limit)?;
-    Ok(page(app.store.disks(after(&paging.after)?, n + 1).await?, n, |disk| disk.id.to_string()))
+    let (_, reach) = caller.reach();
+    Ok(page(app.store.disks(&reach, after(&paging.after)?, n + 1).await?, n, |disk| disk.id.to_string()))
 }
 
 /// One disk.
 #[utoipa::path(get, path = "/disks/{id}", tag = "disks", security(("cookie" = []), ("token" = [])),
     params(("id" = DiskId, Path)), responses(
     (status = 200, body = Disk),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted"),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "disk_not_found"),
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    _: SignedIn,
+    caller: Scoped,
     InPath(id): InPath<DiskId>,
 ) -> Result<Json<Disk>> {
-    Ok(Json(app.store.disk(id).await?))
+    let (_, disk) = caller.disk(&app, id).await?;
+    Ok(Json(disk))
 }
 
 /// Destroy a disk with everything that its user saved. The user's next desktop of the pool has a new one.
@@ -52,9 +54,10 @@ pub async fn show(
 ))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     InPath(id): InPath<DiskId>,
 ) -> Result<StatusCode> {
+    let (caller, _) = caller.disk(&app, id).await?;
     let host = app.store.delete_disk(&caller.name, id).await?;
     app.control.changed(host.map(Change::Host));
     Ok(StatusCode::NO_CONTENT)

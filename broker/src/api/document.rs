@@ -1,7 +1,8 @@
 //! The OpenAPI 3.1 document: what the handlers say of themselves, and by rule what every operation of a kind can answer, so
 //! that no handler has to repeat it.
 
-use super::{access, caller, idempotency};
+use super::access::{self, Need};
+use super::{caller, idempotency};
 use lucarne_control::api::Problem;
 use std::collections::BTreeMap;
 use utoipa::PartialSchema;
@@ -83,7 +84,7 @@ fn failures(method: &HttpMethod, path: &str, operation: &mut Operation) {
         HttpMethod::Post => "POST",
         _ => "DELETE",
     };
-    let permission = matches!(access::need(word, path), Some(access::Need::OneOf(_)));
+    let permission = matches!(access::need(word, path), Some(Need::OneOf(_) | Need::Within(_)));
     let rules = [
         (400, "invalid_request", has_body || has_parameters),
         (401, "not_signed_in", signed_in),

@@ -1,9 +1,9 @@
 //! `/pools/{pool}/users` and `/pools/{pool}/groups`: who may use a pool. Taking it away ends the streams that rested on it, within
 //! seconds, through whichever broker they go; the desktop stays until it is logged off.
 
-use super::caller::SignedIn;
 use super::extract::InPath;
 use super::problem::{ApiError, Result};
+use super::scoped::Scoped;
 use crate::app::App;
 use crate::auth::names::check_name;
 use crate::watch;
@@ -30,12 +30,12 @@ pub async fn withdrawn(app: &App) {
 ))]
 pub async fn add_user(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     InPath((pool, user)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
-    let pool = app.store.pool(&pool).await?.id;
-    app.store.entitle(&caller.name, &pool.to_string(), &Holder::User(user)).await?;
-    app.control.changed([Change::Pool(pool)]);
+    let (caller, pool) = caller.pool(&app, &pool).await?;
+    app.store.entitle(&caller.name, &pool.id.to_string(), &Holder::User(user)).await?;
+    app.control.changed([Change::Pool(pool.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -49,12 +49,12 @@ pub async fn add_user(
 ))]
 pub async fn remove_user(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     InPath((pool, user)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
-    let pool = app.store.pool(&pool).await?.id;
-    app.store.withdraw(&caller.name, &pool.to_string(), &Holder::User(user)).await?;
-    app.control.changed([Change::Pool(pool)]);
+    let (caller, pool) = caller.pool(&app, &pool).await?;
+    app.store.withdraw(&caller.name, &pool.id.to_string(), &Holder::User(user)).await?;
+    app.control.changed([Change::Pool(pool.id)]);
     withdrawn(&app).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -69,13 +69,13 @@ pub async fn remove_user(
 ))]
 pub async fn add_group(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     InPath((pool, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     check_name("group", &group).map_err(ApiError::invalid)?;
-    let pool = app.store.pool(&pool).await?.id;
-    app.store.entitle(&caller.name, &pool.to_string(), &Holder::Group(group)).await?;
-    app.control.changed([Change::Pool(pool)]);
+    let (caller, pool) = caller.pool(&app, &pool).await?;
+    app.store.entitle(&caller.name, &pool.id.to_string(), &Holder::Group(group)).await?;
+    app.control.changed([Change::Pool(pool.id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -89,12 +89,12 @@ pub async fn add_group(
 ))]
 pub async fn remove_group(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     InPath((pool, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
-    let pool = app.store.pool(&pool).await?.id;
-    app.store.withdraw(&caller.name, &pool.to_string(), &Holder::Group(group)).await?;
-    app.control.changed([Change::Pool(pool)]);
+    let (caller, pool) = caller.pool(&app, &pool).await?;
+    app.store.withdraw(&caller.name, &pool.id.to_string(), &Holder::Group(group)).await?;
+    app.control.changed([Change::Pool(pool.id)]);
     withdrawn(&app).await;
     Ok(StatusCode::NO_CONTENT)
 }

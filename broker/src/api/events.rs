@@ -1,8 +1,8 @@
 //! `/events`: what changes, as server-sent events (WHATWG HTML, section 9.2).
 
-use super::caller::SignedIn;
 use super::extract::InQuery;
 use super::problem::{ApiError, Result};
+use super::scoped::Scoped;
 use crate::app::App;
 use crate::events::stream::{self, Over};
 use crate::events::{Filter, Place};
@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
 use lucarne_control::api::{Permission, Problem};
 use lucarne_control::events::{Event, EventKind};
-use lucarne_core::store::{Caller, Error};
+use lucarne_core::store::{Caller, Error, Object};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -58,11 +58,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 ))]
 pub async fn events(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     cut: Option<Extension<Cut>>,
     headers: HeaderMap,
     InQuery(query): InQuery<Vec<(String, String)>>,
 ) -> Result<Response> {
+    // Of each kind they are told what is within.
+    let (caller, _) = caller.reach();
     let filter = filter(&app, &caller, query).await?;
     // One that cannot be read is of no event that is known here.
     let last_id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
@@ -124,7 +126,10 @@ async fn filter(app: &App, caller: &Caller, query: Vec<(String, String)>) -> Res
             _ => {}
         }
     }
-    let may = |kind: &EventKind| kind.takes().iter().any(|permission| caller.may(*permission));
+    let may = |kind: &EventKind| {
+        kind.takes().iter().any(|permission| caller.may(*permission))
+            || !caller.reach(kind.takes()).is_empty()
+    };
     if let Some(kind) = asked.iter().find(|kind| !may(kind)) {
         let takes: Vec<_> = kind.takes().iter().map(|permission| permission.as_str()).collect();
         let detail = format!(
@@ -144,7 +149,7 @@ async fn filter(app: &App, caller: &Caller, query: Vec<(String, String)>) -> Res
     if !asked.is_empty() {
         return Ok(Filter { kinds: asked, pool });
     }
-    // What a card says of a pool, the pool's events say too.
+    // What a card says of a pool, the pool's events say too, to whom they are told of all.
     let twice = |kind: EventKind| kind == EventKind::Card && caller.may(Permission::PoolsRead);
     let mut kinds: BTreeSet<_> = EventKind::ALL.into_iter().filter(may).collect();
     kinds.retain(|kind| !twice(*kind) && (pool.is_none() || of_pools(*kind)));
@@ -161,7 +166,9 @@ fn of_pools(kind: EventKind) -> bool {
 /// The name of a pool that the caller may know of; else it does not exist for them.
 async fn visible(app: &App, caller: &Caller, name_or_id: &str) -> Result<String> {
     let pool = app.store.pool(name_or_id).await?;
-    if caller.may(Permission::PoolsRead) || caller.may(Permission::DesktopsRead) {
+    let reach = caller.reach(&[Permission::PoolsRead, Permission::DesktopsRead]);
+    // Members of a group may have desktops of whichever pool.
+    if !reach.groups().is_empty() || app.store.holds(&reach, Object::Pool(pool.id)).await? {
         return Ok(pool.name);
     }
     if let Some(user) = caller.user {

@@ -1,8 +1,8 @@
 //! `/explain`: why a user has what they have, or gets what they get.
 
-use super::caller::SignedIn;
 use super::extract::InQuery;
 use super::problem::Result;
+use super::scoped::Scoped;
 use crate::app::App;
 use axum::Json;
 use axum::extract::State;
@@ -31,8 +31,9 @@ pub struct Of {
 ))]
 pub async fn explain(
     State(app): State<Arc<App>>,
-    _: SignedIn,
+    caller: Scoped,
     InQuery(Of { user, pool }): InQuery<Of>,
 ) -> Result<Json<Explanation>> {
-    Ok(Json(app.control.explain(&user, &pool).await?))
+    let (_, user, pool) = caller.desktop_of(&app, &user, &pool).await?;
+    Ok(Json(app.control.explain(&user.id.to_string(), &pool.id.to_string()).await?))
 }

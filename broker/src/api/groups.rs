@@ -4,6 +4,7 @@ use super::caller::SignedIn;
 use super::entitlements::withdrawn;
 use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::problem::{ApiError, Result};
+use super::scoped::Scoped;
 use super::users::check_quota;
 use crate::app::App;
 use crate::auth::names::check_name;
@@ -14,7 +15,7 @@ use lucarne_control::api::{Group, NewQuota, Page, Problem};
 use lucarne_core::Change;
 use std::sync::Arc;
 
-/// All groups.
+/// All groups that the caller may see.
 #[utoipa::path(get, path = "/groups", tag = "groups", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Group>),
@@ -22,11 +23,12 @@ use std::sync::Arc;
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: SignedIn,
+    caller: Scoped,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Group>>> {
     let n = limit(paging.limit)?;
-    Ok(page(app.store.groups(after(&paging.after)?, n + 1).await?, n, |g| g.id.to_string()))
+    let (_, reach) = caller.reach();
+    Ok(page(app.store.groups(&reach, after(&paging.after)?, n + 1).await?, n, |g| g.id.to_string()))
 }
 
 /// Put a user into a group, which is made when there is none.
@@ -44,8 +46,9 @@ pub async fn join(
 ) -> Result<StatusCode> {
     check_name("group", &group).map_err(ApiError::invalid)?;
     let user = app.store.user(&user).await?.id;
-    app.store.join_group(&caller.name, &user.to_string(), &group).await?;
+    let joined = app.store.join_group(&caller.name, &user.to_string(), &group).await?;
     app.control.changed([Change::User(user)]);
+    app.control.changed(joined.map(Change::Members));
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -64,8 +67,9 @@ pub async fn leave(
     InPath((user, group)): InPath<(String, String)>,
 ) -> Result<StatusCode> {
     let user = app.store.user(&user).await?.id;
-    app.store.leave_group(&caller.name, &user.to_string(), &group).await?;
+    let left = app.store.leave_group(&caller.name, &user.to_string(), &group).await?;
     app.control.changed([Change::User(user)]);
+    app.control.changed(left.map(Change::Members));
     withdrawn(&app).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,11 +7,11 @@
 //! Answers may have tickets, tokens and passwords in them, so what is kept is sealed (AES-256-GCM) with a key that is derived
 //! from the caller's, which itself is not kept. Whoever reads the database can try to guess keys; the document asks for random ones.
 
-use super::caller::SignedIn;
+use super::caller::admitted;
 use super::problem::{ApiError, Result};
 use crate::app::App;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -59,13 +59,13 @@ pub async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) ->
 }
 
 async fn once(app: Arc<App>, request: Request, next: Next) -> Result<Response> {
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let key = key(&parts)?.to_owned();
     if parts.uri.path().starts_with("/api/v1/auth/") {
         let detail = "a sign-in or sign-out is not repeated for a key: send it again without Idempotency-Key";
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "idempotency_key_not_accepted", detail));
     }
-    let SignedIn(caller) = SignedIn::from_request_parts(&mut parts, &app).await?;
+    let (caller, _) = admitted(&parts, &app).await?;
     // It is in memory, see `whole`.
     let body = to_bytes(body, usize::MAX).await.map_err(|e| ApiError::internal(&e))?;
     let seal = Seal::new(&caller, &key);

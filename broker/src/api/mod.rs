@@ -24,6 +24,8 @@ mod me;
 mod pools;
 mod portal;
 pub mod problem;
+mod roles;
+mod scoped;
 mod security;
 mod sessions;
 mod shadows;
@@ -90,6 +92,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(users::password))
         .routes(routes!(users::role))
         .routes(routes!(users::quota))
+        .routes(routes!(roles::roles))
+        .routes(routes!(roles::give_for_pool, roles::take_for_pool))
+        .routes(routes!(roles::give_for_group, roles::take_for_group))
         .routes(routes!(groups::list))
         .routes(routes!(groups::quota))
         .routes(routes!(images::list))

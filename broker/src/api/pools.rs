@@ -3,6 +3,7 @@
 use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Paging, after, limit, page, rewrite};
 use super::problem::{ApiError, Result};
+use super::scoped::Scoped;
 use crate::app::App;
 use crate::auth::names::check_name;
 use crate::viewers::End;
@@ -103,7 +104,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(view::pool(pool, &app).await?)))
 }
 
-/// All pools.
+/// All pools that the caller may see.
 #[utoipa::path(get, path = "/pools", tag = "pools", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<Pool>),
@@ -111,11 +112,12 @@ pub async fn create(
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: SignedIn,
+    caller: Scoped,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<Pool>>> {
     let n = limit(paging.limit)?;
-    let rows = app.store.pools(after(&paging.after)?, n + 1).await?;
+    let (_, reach) = caller.reach();
+    let rows = app.store.pools(&reach, after(&paging.after)?, n + 1).await?;
     let mut pools = Vec::new();
     for row in rows {
         pools.push(view::pool(row, &app).await?);
@@ -132,10 +134,11 @@ pub async fn list(
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    _: SignedIn,
+    caller: Scoped,
     InPath(pool): InPath<String>,
 ) -> Result<Json<Pool>> {
-    Ok(Json(view::pool(app.store.pool(&pool).await?, &app).await?))
+    let (_, pool) = caller.pool(&app, &pool).await?;
+    Ok(Json(view::pool(pool, &app).await?))
 }
 
 /// Whether to destroy what is in use.
@@ -157,13 +160,14 @@ pub struct Force {
 ))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     InPath(pool): InPath<String>,
     InQuery(Force { force }): InQuery<Force>,
 ) -> Result<StatusCode> {
-    let id = app.store.pool(&pool).await?.id;
-    let ended = app.store.delete_pool(&caller.name, &id.to_string(), force).await?;
-    watch::tell(&app, &ended, &End::DesktopEnded);
-    app.control.changed([Change::Hosts, Change::Pool(id), Change::Entitlements]);
+    let (caller, pool) = caller.pool(&app, &pool).await?;
+    let deleted = app.store.delete_pool(&caller.name, &pool.id.to_string(), force).await?;
+    watch::tell(&app, &deleted.ended, &End::DesktopEnded);
+    app.control.changed([Change::Hosts, Change::Pool(pool.id), Change::Entitlements]);
+    app.control.changed(deleted.users.into_iter().map(Change::User));
     Ok(StatusCode::NO_CONTENT)
 }

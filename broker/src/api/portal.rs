@@ -9,7 +9,7 @@ use axum::extract::State;
 use lucarne_control::agent::{TemplateObserved, TemplateState};
 use lucarne_control::api::{Availability, Card, Problem, Session};
 use lucarne_control::desktop::{DesiredState, Phase};
-use lucarne_core::store::{DesktopRow, PoolRow};
+use lucarne_core::store::{DesktopRow, PoolRow, Reach};
 use std::sync::Arc;
 
 /// The pools that the caller may use, with their desktops.
@@ -22,9 +22,9 @@ pub async fn portal(State(app): State<Arc<App>>, caller: SignedIn) -> Result<Jso
     let user = caller.user()?;
     let pools = app.store.pools_of(user).await?;
     // Those that are being destroyed are the user's no more.
-    let mut desktops = app.store.desktops(Some(user), false, None, i64::MAX).await?;
+    let mut desktops = app.store.desktops(&Reach::own(user), false, None, i64::MAX).await?;
     desktops.retain(|d| d.desired != DesiredState::Absent);
-    let sessions = app.store.sessions(Some(user), false, None, i64::MAX).await?;
+    let sessions = app.store.sessions(&Reach::own(user), false, None, i64::MAX).await?;
     let cards = pools.into_iter().map(|pool| {
         let desktop = desktops.iter().find(|d| d.pool == pool.name).cloned();
         let session = sessions

@@ -75,6 +75,8 @@ pub fn of_store(e: &store::Error) -> (StatusCode, String) {
         E::PoolFixed { .. } => (StatusCode::CONFLICT, "pool_fixed"),
         E::PlanOutdated => (StatusCode::CONFLICT, "plan_outdated"),
         E::AlreadyAssigned { .. } => (StatusCode::CONFLICT, "already_assigned"),
+        E::RoleUnscoped(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+        E::OutOfScope(_) => (StatusCode::FORBIDDEN, "not_permitted"),
         E::LastAdministrator(_) => (StatusCode::CONFLICT, "last_administrator"),
         E::PoolFull { .. } => (StatusCode::CONFLICT, "pool_full"),
         E::NotEntitled { .. } => (StatusCode::FORBIDDEN, "not_entitled"),

@@ -3,6 +3,7 @@
 use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Wait, after, limit, page};
 use super::problem::{ApiError, Result};
+use super::scoped::Scoped;
 use crate::app::App;
 use crate::connect::{self, Outcome};
 use crate::viewers::End;
@@ -17,7 +18,7 @@ use lucarne_control::desktop::DesiredState;
 use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{DesktopId, SessionId};
 use lucarne_core::Entry;
-use lucarne_core::store::{Assigned, DesktopRow, SessionRow};
+use lucarne_core::store::{Assigned, Caller, DesktopRow, Reach, SessionRow};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,7 +116,7 @@ pub struct Listing {
     /// Rows, 1 to 500; 100 when left out.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
-    /// For administrators: everyone's.
+    /// All that the caller may see.
     #[serde(default)]
     all: bool,
     /// Those that have ended too.
@@ -123,50 +124,36 @@ pub struct Listing {
     ended: bool,
 }
 
-/// The caller's live sessions, or with `desktops:read` everyone's (`all=true`); with `ended` those of the past too.
+/// The caller's live sessions, and with `all=true` all those that their `desktops:read` holds for; with `ended` those of the past too.
 #[utoipa::path(get, path = "/sessions", tag = "sessions", security(("cookie" = []), ("token" = [])),
     params(Listing), responses(
     (status = 200, body = Page<Session>),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_a_user: the local administrator, whose user was deleted"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted; not_a_user: the local administrator, whose user was deleted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InQuery(listing): InQuery<Listing>,
 ) -> Result<Json<Page<Session>>> {
     let n = limit(listing.limit)?;
-    let everyones = listing.all && caller.0.may(Permission::DesktopsRead);
-    let user = if everyones { None } else { Some(caller.user()?) };
-    let rows = app.store.sessions(user, listing.ended, after(&listing.after)?, n + 1).await?;
+    let (caller, mut reach) = caller.reach();
+    if !listing.all {
+        reach = own(caller)?;
+    }
+    let rows = app.store.sessions(&reach, listing.ended, after(&listing.after)?, n + 1).await?;
     Ok(page(rows.into_iter().map(|r| view::session(r.session, &app.viewers)).collect(), n, |s: &Session| {
         s.id.to_string()
     }))
 }
 
-/// The session, if the caller may see it; else it does not exist for them.
-///
-/// # Errors
-/// `session_not_found`.
-pub async fn visible(app: &App, caller: &SignedIn, id: SessionId) -> Result<SessionRow> {
-    let row = app.store.session(id).await?;
-    if caller.may_see(Some(row.user)) {
-        return Ok(row);
+/// The caller's own.
+fn own(caller: Caller) -> Result<Reach> {
+    if !caller.may(Permission::Own) && !caller.may(Permission::DesktopsRead) {
+        let detail = "one's own sessions take own; ask with all=true for those that desktops:read holds for";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "not_permitted", detail));
     }
-    Err(lucarne_core::store::Error::NotFound { what: "session", name: id.to_string() }.into())
-}
-
-/// Goes on if the caller may end the session, or a viewer of it.
-///
-/// # Errors
-/// `session_not_found`, `not_permitted` where they may see it, and no more.
-pub async fn may_end(app: &App, caller: &SignedIn, id: SessionId) -> Result<()> {
-    let row = visible(app, caller, id).await?;
-    if caller.may_as(Permission::DesktopsWrite, Some(row.user)) {
-        return Ok(());
-    }
-    let detail = format!("this takes {} where the session is another's", Permission::DesktopsWrite);
-    Err(ApiError::new(StatusCode::FORBIDDEN, "not_permitted", detail))
+    Ok(Reach::own(SignedIn(caller).user()?))
 }
 
 /// The caller's own session, if it has not ended, and its desktop.
@@ -194,10 +181,11 @@ pub async fn own_live(app: &App, caller: &SignedIn, id: SessionId) -> Result<(Se
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InPath(id): InPath<SessionId>,
 ) -> Result<Json<Session>> {
-    Ok(Json(view::session(visible(&app, &caller, id).await?.session, &app.viewers)))
+    let (_, row) = caller.session(&app, id).await?;
+    Ok(Json(view::session(row.session, &app.viewers)))
 }
 
 /// What a newcomer wants.
@@ -252,12 +240,12 @@ pub async fn ticket(
 ))]
 pub async fn log_off(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InPath(id): InPath<SessionId>,
     InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<StatusCode> {
-    may_end(&app, &caller, id).await?;
-    let (desktop, ended) = app.store.log_off(&caller.0.name, id).await?;
+    let (caller, _) = caller.session(&app, id).await?;
+    let (desktop, ended) = app.store.log_off(&caller.name, id).await?;
     watch::tell(&app, &ended, &End::LoggedOff);
     // A personal desktop stays.
     if wait && !app.store.desktop(&desktop.to_string()).await?.persistent {

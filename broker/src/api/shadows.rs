@@ -3,7 +3,8 @@
 use super::caller::SignedIn;
 use super::extract::{Body, InPath};
 use super::problem::{ApiError, Result};
-use super::sessions::{STREAM, may_end, own_live};
+use super::scoped::Scoped;
+use super::sessions::{STREAM, own_live};
 use crate::app::App;
 use crate::shadow::{self, Allowed};
 use crate::view;
@@ -35,10 +36,11 @@ const LONGEST_REASON: usize = 200;
 ))]
 pub async fn shadow(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    caller: Scoped,
     InPath(id): InPath<SessionId>,
     Body(new): Body<NewShadow>,
 ) -> Result<(StatusCode, Json<Connection>)> {
+    let (caller, _) = caller.session(&app, id).await?;
     if new.reason.chars().count() > LONGEST_REASON || new.reason.chars().any(char::is_control) {
         let detail = format!("a reason is one line of at most {LONGEST_REASON} characters");
         return Err(ApiError::invalid(detail));
@@ -96,14 +98,14 @@ pub async fn answer(
 ))]
 pub async fn end_viewer(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InPath((id, viewer)): InPath<(SessionId, u64)>,
 ) -> Result<StatusCode> {
-    may_end(&app, &caller, id).await?;
-    if !app.viewers.stop(id, viewer, &caller.0.name) {
+    let (caller, _) = caller.session(&app, id).await?;
+    if !app.viewers.stop(id, viewer, &caller.name) {
         return Err(Error::NotFound { what: "viewer", name: viewer.to_string() }.into());
     }
     let subject = format!("viewer {viewer} of {id}");
-    app.store.note(&caller.0.name, "viewer.ended", &subject, "the desktop runs on").await?;
+    app.store.note(&caller.name, "viewer.ended", &subject, "the desktop runs on").await?;
     Ok(StatusCode::NO_CONTENT)
 }

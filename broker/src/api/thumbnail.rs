@@ -1,9 +1,9 @@
 //! `/desktops/{id}/thumbnail`: a small picture of a desktop, made by its host and kept nowhere.
 
 use super::caller::SignedIn;
-use super::desktops::visible;
 use super::extract::{InPath, InQuery};
 use super::problem::{ApiError, Result};
+use super::scoped::see_desktop;
 use crate::app::App;
 use crate::gateway::link;
 use axum::extract::State;
@@ -56,7 +56,8 @@ pub async fn thumbnail(
         return Err(ApiError::invalid(format!("width is from 16 to 1920 pixels, not {width}")));
     }
     let no_picture = |detail: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_picture", detail);
-    let row = visible(&app, &caller, &id).await?;
+    let row = app.store.desktop(&id).await?;
+    see_desktop(&app, &caller.0, &row, &id).await?;
     if row.user.as_ref().map(|(id, _)| *id) != caller.0.user {
         let detail = "a desktop's picture is for its user; ask to watch the session instead";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "not_your_desktop", detail));

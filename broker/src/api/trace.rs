@@ -1,9 +1,8 @@
 //! `/sessions/{id}/trace`: what the viewers' last updates cost, stage by stage, told by the desktop's host and kept nowhere.
 
-use super::caller::SignedIn;
 use super::extract::{InPath, InQuery};
 use super::problem::{ApiError, Result};
-use super::sessions::visible;
+use super::scoped::Scoped;
 use crate::app::App;
 use crate::connect;
 use crate::gateway::link;
@@ -50,7 +49,7 @@ pub struct Last {
 ))]
 pub async fn trace(
     State(app): State<Arc<App>>,
-    caller: SignedIn,
+    caller: Scoped,
     InPath(id): InPath<SessionId>,
     InQuery(Last { last }): InQuery<Last>,
 ) -> Result<Json<Trace>> {
@@ -58,7 +57,7 @@ pub async fn trace(
     if last > MOST {
         return Err(ApiError::invalid(format!("last is from 0 to {MOST} updates, not {last}")));
     }
-    visible(&app, &caller, id).await?;
+    caller.session(&app, id).await?;
     let placed = app.store.session_desktop(id).await?;
     let no_trace = |detail: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_trace", detail);
     let at = connect::reach(&app, placed).await.map_err(no_trace)?;

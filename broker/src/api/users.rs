@@ -4,6 +4,7 @@ use super::caller::SignedIn;
 use super::extract::{Body, InPath, InQuery, Paging, after, limit, page};
 use super::me::forget_initial;
 use super::problem::{ApiError, Result};
+use super::scoped::Scoped;
 use crate::app::App;
 use crate::auth::names::{check_name, check_password};
 use crate::viewers::End;
@@ -40,7 +41,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(user)))
 }
 
-/// All users.
+/// All users that the caller may see.
 #[utoipa::path(get, path = "/users", tag = "users", security(("cookie" = []), ("token" = [])),
     params(Paging), responses(
     (status = 200, body = Page<User>),
@@ -48,11 +49,12 @@ pub async fn create(
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: SignedIn,
+    caller: Scoped,
     InQuery(paging): InQuery<Paging>,
 ) -> Result<Json<Page<User>>> {
     let n = limit(paging.limit)?;
-    Ok(page(app.store.users(after(&paging.after)?, n + 1).await?, n, |u| u.id.to_string()))
+    let (_, reach) = caller.reach();
+    Ok(page(app.store.users(&reach, after(&paging.after)?, n + 1).await?, n, |u| u.id.to_string()))
 }
 
 /// One user.
@@ -64,10 +66,10 @@ pub async fn list(
 ))]
 pub async fn show(
     State(app): State<Arc<App>>,
-    _: SignedIn,
+    caller: Scoped,
     InPath(user): InPath<String>,
 ) -> Result<Json<User>> {
-    Ok(Json(app.store.user(&user).await?))
+    Ok(Json(caller.user(&app, &user).await?.1))
 }
 
 /// Delete a user; their desktops are destroyed with everything in them.
@@ -84,9 +86,10 @@ pub async fn delete(
     InPath(user): InPath<String>,
 ) -> Result<StatusCode> {
     let User { id, name, .. } = app.store.user(&user).await?;
-    let ended = app.store.delete_user(&caller.name, &id.to_string()).await?;
+    let deleted = app.store.delete_user(&caller.name, &id.to_string()).await?;
     app.control.changed([Change::User(id)]);
-    watch::tell(&app, &ended, &End::DesktopEnded);
+    app.control.changed(deleted.groups.into_iter().map(Change::Members));
+    watch::tell(&app, &deleted.ended, &End::DesktopEnded);
     forget_initial(&app, &name)?;
     Ok(StatusCode::NO_CONTENT)
 }

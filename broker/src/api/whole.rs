@@ -1,11 +1,11 @@
 //! Requests are read to their end before they are answered, refusals too. Otherwise whoever is refused without being heard out
 //! finds the connection closed under the rest of what they send, and the answer lost (RFC 9112, section 9.6).
 
-use super::caller::SignedIn;
+use super::caller::admitted;
 use super::problem::ApiError;
 use crate::app::App;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header, request::Parts};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The middleware.
 pub async fn read(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let largest = largest(&mut parts, &app).await;
+    let (parts, body) = request.into_parts();
+    let largest = largest(&parts, &app).await;
     let problem = match timeout(PATIENCE, hear_out(body, largest)).await {
         Ok(Some(body)) => return next.run(Request::from_parts(parts, Body::from(body))).await,
         // Or its client went, and hears nothing.
@@ -69,7 +69,7 @@ async fn hear_out(body: Body, largest: usize) -> Option<Vec<u8>> {
 }
 
 /// How much is kept, bytes. Much is held in memory only for who may have it done.
-async fn largest(parts: &mut Parts, app: &Arc<App>) -> usize {
-    let much = parts.uri.path() == "/api/v1/apply" && SignedIn::from_request_parts(parts, app).await.is_ok();
+async fn largest(parts: &Parts, app: &Arc<App>) -> usize {
+    let much = parts.uri.path() == "/api/v1/apply" && admitted(parts, app).await.is_ok();
     if much { LARGEST_POOLS } else { LARGEST }
 }

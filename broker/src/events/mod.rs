@@ -19,13 +19,13 @@ pub mod tell;
 mod tests;
 
 use log::{Entry, Log, Thing};
-use lucarne_control::api::{Image, Permission};
+use lucarne_control::api::Image;
 use lucarne_control::events::{Event, EventKind};
 use lucarne_control::spec::ImageDigest;
-use lucarne_control::{PoolId, UserId};
+use lucarne_control::{GroupId, PoolId};
 use lucarne_core::Change;
-use lucarne_core::store::Caller;
-use std::collections::{BTreeSet, HashMap};
+use lucarne_core::store::{Caller, Object, Reach};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -44,8 +44,10 @@ pub struct Told {
     kind: EventKind,
     /// The event as JSON.
     data: String,
-    /// Whose it is, of desktops and sessions.
-    owner: Option<UserId>,
+    /// What it is to who may know of some only; nothing of what nobody may know a part of.
+    object: Option<Object>,
+    /// The groups that its owner was in when it was read, while somebody watches who has to be in one.
+    groups: BTreeSet<GroupId>,
     /// The pool's name, of desktops, sessions, pools and cards.
     pool: Option<String>,
     /// The pool, of cards.
@@ -67,6 +69,8 @@ pub struct Watcher {
     number: u64,
     caller: Caller,
     filter: Filter,
+    /// What of each kind they may know.
+    reaches: BTreeMap<EventKind, Reach>,
     /// The pools that they may use; for those who are told of cards.
     usable: Mutex<BTreeSet<PoolId>>,
     /// They may not know any more what they could.
@@ -81,14 +85,21 @@ impl Watcher {
         {
             return false;
         }
-        match told.kind {
-            EventKind::Desktop | EventKind::Session => {
-                let own = told.owner.is_some() && told.owner == self.caller.user;
-                self.caller.may(Permission::DesktopsRead) || own && self.caller.may(Permission::Own)
-            }
-            EventKind::Card => told.card.is_some_and(|pool| lock(&self.usable).contains(&pool)),
-            kind => kind.takes().iter().any(|permission| self.caller.may(*permission)),
+        if told.kind == EventKind::Card {
+            return told.card.is_some_and(|pool| lock(&self.usable).contains(&pool));
         }
+        let Some(reach) = self.reaches.get(&told.kind) else { return false };
+        told.object.map_or(reach.is_everywhere(), |object| reach.holds(object, &told.groups))
+    }
+
+    /// Whether what they may know depends on who is in one of these groups.
+    fn rests_on(&self, groups: &BTreeSet<GroupId>) -> bool {
+        self.reaches.values().any(|reach| !reach.groups().is_disjoint(groups))
+    }
+
+    /// Whether what they may know depends on who is in which group.
+    fn is_grouped(&self) -> bool {
+        self.reaches.values().any(|reach| !reach.groups().is_empty())
     }
 
     fn wants(&self, kind: EventKind) -> bool {
@@ -119,6 +130,11 @@ impl Inner {
     /// What somebody wants to be told.
     fn wanted(&self) -> BTreeSet<EventKind> {
         self.watchers.values().flat_map(|watcher| &watcher.filter.kinds).copied().collect()
+    }
+
+    /// Somebody has to be told the groups of those to whom things belong.
+    fn grouped(&self) -> bool {
+        self.watchers.values().any(|watcher| watcher.is_grouped())
     }
 
     /// Whether what somebody may see has changed since an entry: what they saw then is no beginning for what comes.
@@ -217,6 +233,10 @@ impl Events {
         }
         let mut inner = lock(&self.inner);
         if inner.watchers.is_empty() {
+            // Whom this concerns is told so when they come back, whatever changed.
+            if matches!(change, Change::Members(_)) {
+                return;
+            }
             inner.log.put(Thing::Unread(change), Entry::Unread(change));
             return;
         }
@@ -267,11 +287,18 @@ impl Events {
         if inner.watchers.values().filter(same).count() >= MOST_STREAMS {
             return Err(TooMany(caller.name));
         }
+        let reaches = filter.kinds.iter().map(|kind| (*kind, caller.reach(kind.takes()))).collect();
+        inner.last += 1;
+        let number = inner.last;
+        let (usable, over) = (Mutex::default(), CancellationToken::new());
+        let watcher = Watcher { number, caller, filter, reaches, usable, over };
+        let (caller, filter) = (&watcher.caller, &watcher.filter);
         let (mut cursor, mut start) = (inner.log.head(), Start::Fresh);
         if let Some(last) = last_id {
             start = Start::Lost;
-            let known = self.number(last).filter(|number| inner.log.knows(*number));
-            if let Some(known) = known.filter(|number| !inner.may_see_else(&caller, &filter, *number)) {
+            // In which groups owners were meanwhile is not in the log.
+            let known = self.number(last).filter(|number| inner.log.knows(*number) && !watcher.is_grouped());
+            if let Some(known) = known.filter(|number| !inner.may_see_else(caller, filter, *number)) {
                 let unread = inner.log.take_unread(known);
                 // Which images there were is not known any more, so nobody could be told that one is gone.
                 if !(unread.contains(&Change::Images) && filter.kinds.contains(&EventKind::Image)) {
@@ -280,10 +307,7 @@ impl Events {
                 inner.waiting.extend(unread);
             }
         }
-        inner.last += 1;
-        let number = inner.last;
-        let (usable, over) = (Mutex::default(), CancellationToken::new());
-        let watcher = Arc::new(Watcher { number, caller, filter, usable, over });
+        let watcher = Arc::new(watcher);
         inner.watchers.insert(number, Arc::clone(&watcher));
         drop(inner);
         self.wake.notify_one();
@@ -321,10 +345,10 @@ impl Events {
 }
 
 impl Told {
-    /// An event that is not about somebody's own, nor about a pool.
+    /// An event of what nobody may know a part of, and that is about no pool.
     fn new(kind: EventKind, event: &Event) -> Self {
         // Every one of our types has a form in JSON.
         let data = serde_json::to_string(event).unwrap_or_default();
-        Self { kind, data, owner: None, pool: None, card: None }
+        Self { kind, data, object: None, groups: BTreeSet::new(), pool: None, card: None }
     }
 }

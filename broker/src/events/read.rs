@@ -7,8 +7,9 @@ use crate::view;
 use lucarne_control::api::Image;
 use lucarne_control::events::{Event, EventKind};
 use lucarne_control::spec::ImageDigest;
+use lucarne_control::{GroupId, UserId};
 use lucarne_core::Change;
-use lucarne_core::store::{self, Asked, News};
+use lucarne_core::store::{self, Asked, News, Object};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -30,17 +31,24 @@ pub struct Topics {
     pub entitlements: bool,
     /// Who may do what.
     pub people: bool,
+    /// Who is in these groups.
+    pub members: BTreeSet<GroupId>,
 }
 
 impl Topics {
-    /// Of changes, as far as somebody wants to know: `wanted` tells of each kind whether. The others are left for who comes back.
-    pub fn of(changes: &BTreeSet<Change>, wanted: impl Fn(EventKind) -> bool) -> (Self, Tidings) {
+    /// Of changes, as far as somebody wants to know: `wanted` tells of each kind whether, and `grouped` whether somebody has to be
+    /// told the groups of owners. The others are left for who comes back.
+    pub fn of(
+        changes: &BTreeSet<Change>,
+        wanted: impl Fn(EventKind) -> bool,
+        grouped: bool,
+    ) -> (Self, Tidings) {
         use EventKind as K;
         let (mut topics, mut unread) = (Self::default(), Vec::new());
         let (desktops, pools, hosts) = (wanted(K::Desktop), wanted(K::Pool), wanted(K::Host));
         let cards = wanted(K::Card);
         let asked = &mut topics.asked;
-        (topics.pools, asked.uncounted) = (pools, pools);
+        (topics.pools, asked.uncounted, asked.grouped) = (pools, pools, grouped);
         for change in changes {
             // All that could be told of it is, and somebody may come back who wants what nobody wants now.
             let whole = match *change {
@@ -93,6 +101,11 @@ impl Topics {
                     asked.users.extend(users.then_some(user));
                     users
                 }
+                // Whom it concerns goes, and is told so when they come back.
+                Change::Members(group) => {
+                    topics.members.insert(group);
+                    true
+                }
             };
             if !whole {
                 unread.push((Thing::Unread(*change), Entry::Unread(*change)));
@@ -108,23 +121,28 @@ impl Topics {
 /// A database fault.
 pub async fn read(app: &App, topics: &Topics) -> store::Result<Option<Tidings>> {
     let mut tidings = Tidings::new();
-    let News { desktops, sessions, pools, prepared, hosts, users, too_many } =
+    let News { desktops, sessions, pools, prepared, hosts, users, groups, too_many } =
         app.store.news(topics.asked.clone()).await?;
     if too_many {
         return Ok(None);
     }
     let mut tell = |thing, told: Told| tidings.push((thing, Entry::Told(Arc::new(told))));
+    let of = |object: Object| {
+        let groups = object.owner().and_then(|owner: UserId| groups.get(&owner).cloned());
+        (Some(object), groups.unwrap_or_default())
+    };
     for row in desktops {
-        let (id, owner, pool) = (row.id, row.user.as_ref().map(|(id, _)| *id), Some(row.pool.clone()));
+        let (id, pool, (object, groups)) = (row.id, Some(row.pool.clone()), of(row.object()));
         let state = Box::new(view::desktop(row, &app.control.fleet));
         let told = Told::new(EventKind::Desktop, &Event::Desktop { id, state });
-        tell(Thing::Desktop(id), Told { owner, pool, ..told });
+        tell(Thing::Desktop(id), Told { object, groups, pool, ..told });
     }
     for row in sessions {
-        let (id, owner, pool) = (row.session.id, Some(row.user), Some(row.session.pool.clone()));
+        let (id, pool) = (row.session.id, Some(row.session.pool.clone()));
+        let (object, groups) = of(row.object());
         let state = Box::new(view::session(row.session, &app.viewers));
         let told = Told::new(EventKind::Session, &Event::Session { id, state });
-        tell(Thing::Session(id), Told { owner, pool, ..told });
+        tell(Thing::Session(id), Told { object, groups, pool, ..told });
     }
     for (id, name, row) in pools {
         if topics.cards.contains(&id) || prepared.contains(&id) {
@@ -139,7 +157,8 @@ pub async fn read(app: &App, topics: &Topics) -> store::Result<Option<Tidings>> 
             None => None,
         };
         let told = Told::new(EventKind::Pool, &Event::Pool { id, state });
-        tell(Thing::Pool(id), Told { pool: Some(name), ..told });
+        let (object, groups) = of(Object::Pool(id));
+        tell(Thing::Pool(id), Told { object, groups, pool: Some(name), ..told });
     }
     for (id, state) in hosts {
         let event = Event::Host { id, state: state.map(Box::new) };
@@ -147,7 +166,8 @@ pub async fn read(app: &App, topics: &Topics) -> store::Result<Option<Tidings>> 
     }
     for (id, state) in users {
         let event = Event::User { id, state: state.map(Box::new) };
-        tell(Thing::User(id), Told::new(EventKind::User, &event));
+        let (object, groups) = of(Object::User(id));
+        tell(Thing::User(id), Told { object, groups, ..Told::new(EventKind::User, &event) });
     }
     if topics.images {
         for (id, state) in images(app).await? {

@@ -77,11 +77,16 @@ fn take(app: &App) -> (BTreeSet<Change>, bool) {
 
 async fn tell(app: &App, changes: &BTreeSet<Change>, logins: bool) -> store::Result<()> {
     let (topics, unread) = {
-        let wanted = lock(&app.events.inner).wanted();
-        Topics::of(changes, |kind| wanted.contains(&kind))
+        let inner = lock(&app.events.inner);
+        let (wanted, grouped) = (inner.wanted(), inner.grouped());
+        Topics::of(changes, |kind| wanted.contains(&kind), grouped)
     };
     if logins || topics.people {
         check(app, &app.events.watchers()).await?;
+    }
+    // What they could know of who came or went nobody reads for them one by one.
+    for watcher in app.events.watchers().iter().filter(|watcher| watcher.rests_on(&topics.members)) {
+        watcher.over.cancel();
     }
     let mut tidings = Tidings::new();
     if topics.entitlements || topics.people {

@@ -1,12 +1,13 @@
 use super::*;
 use log::REMEMBERED;
-use lucarne_control::DesktopId;
 use lucarne_control::api::Role;
+use lucarne_control::{DesktopId, UserId};
 
 fn caller(role: Role) -> Caller {
     let user = Some(UserId::generate());
     let permissions = role.permissions().to_vec();
-    Caller { user, name: "ada".to_owned(), role, permissions, login: Some(vec![1]) }
+    let (grants, login) = (Vec::new(), Some(vec![1]));
+    Caller { user, name: "ada".to_owned(), role, permissions, grants, login }
 }
 
 fn all() -> Filter {
@@ -18,8 +19,9 @@ fn enter(events: &Arc<Events>, caller: Caller, last_id: Option<&str>) -> Place {
 }
 
 fn desktop(owner: Option<UserId>, pool: &str) -> Told {
-    let pool = Some(pool.to_owned());
-    Told { kind: EventKind::Desktop, data: String::new(), owner, pool, card: None }
+    let (object, pool) = (Object::Desktop { pool: PoolId::generate(), owner }, Some(pool.to_owned()));
+    let (kind, groups, data) = (EventKind::Desktop, BTreeSet::new(), String::new());
+    Told { kind, data, object: Some(object), groups, pool, card: None }
 }
 
 /// Puts what was told of a desktop into the log.
@@ -122,7 +124,7 @@ fn what_is_anothers_is_for_those_who_may_see_everyones() {
     assert!(!ben.watcher.concerns(&desktop(None, "desk")), "nobody's is not theirs");
     let nobody = enter(&events, Caller { user: None, ..caller(Role::User) }, None);
     assert!(!nobody.watcher.concerns(&desktop(None, "desk")));
-    let host = Told { kind: EventKind::Host, ..desktop(None, "desk") };
+    let host = Told { kind: EventKind::Host, object: None, ..desktop(None, "desk") };
     assert!(auditor.watcher.concerns(&host) && !ada.watcher.concerns(&host));
     let card = PoolId::generate();
     let told = Told { kind: EventKind::Card, card: Some(card), ..desktop(None, "desk") };

@@ -27,7 +27,7 @@ use lucarne_control::desktop::DesiredState;
 use lucarne_control::viewer::{ViewerKind, ViewerWish};
 use lucarne_control::{SessionId, UserId};
 use lucarne_core::Entry;
-use lucarne_core::store::{self, Assigned, PoolRow};
+use lucarne_core::store::{self, Assigned, PoolRow, Reach};
 use lucarne_rfb::client;
 use lucarne_rfb::security::vnc_auth::CHALLENGE;
 use lucarne_rfb::server::HandshakeEvent;
@@ -233,7 +233,7 @@ fn session(assigned: &Assigned) -> Option<SessionId> {
 /// The pool of which the user has a desktop, else the first by name that they may use and that has room.
 async fn choose(app: &Arc<App>, user: UserId) -> Result<Option<String>, store::Error> {
     let pools = app.store.pools_of(user).await?;
-    let mut desktops = app.store.desktops(Some(user), false, None, i64::MAX).await?;
+    let mut desktops = app.store.desktops(&Reach::own(user), false, None, i64::MAX).await?;
     desktops.retain(|d| d.desired == DesiredState::Running);
     let has = |p: &&PoolRow| desktops.iter().any(|d| d.pool == p.name);
     let room = |p: &&PoolRow| p.desktops < p.max_desktops;

@@ -6,6 +6,7 @@ use crate::desktop::{ForkTimings, LaunchStep, Phase};
 pub use crate::disk::{Disk, DiskState};
 use crate::ids::{DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, UserId};
 use crate::pool::{HomePolicy, PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
+pub use crate::scope::{ScopeKind, ScopedRole, UserRoles};
 use crate::spec::{ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,9 @@ pub struct User {
     pub name: String,
     /// What they may do.
     pub role: Role,
+    /// What they may do besides, for one pool or one group each.
+    #[serde(default)]
+    pub scoped_roles: Vec<ScopedRole>,
     /// Names of the groups they are in.
     pub groups: Vec<String>,
     /// At most so many desktops at once, of all pools together.

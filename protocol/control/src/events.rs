@@ -17,9 +17,9 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// Desktops: one's own, and with `desktops:read` everyone's.
+    /// Desktops: one's own, and with `desktops:read` those that it holds for.
     Desktop,
-    /// Sessions: one's own, and with `desktops:read` everyone's.
+    /// Sessions: one's own, and with `desktops:read` those that it holds for.
     Session,
     /// Pools; takes `pools:read`.
     Pool,
@@ -52,7 +52,7 @@ impl EventKind {
         }
     }
 
-    /// What it takes to be told of any of the kind, one of them.
+    /// What it takes to be told of one of the kind, one of them: everywhere, or in a scope that it is in.
     #[must_use]
     pub const fn takes(self) -> &'static [Permission] {
         match self {
@@ -139,7 +139,7 @@ pub enum Event {
         /// As it is.
         state: Option<Box<Image>>,
     },
-    /// A user was made or deleted, or has another role or other groups.
+    /// A user was made or deleted, or has other roles or other groups.
     User {
         /// Which.
         id: UserId,

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod link;
 pub mod object;
 pub mod pool;
+pub mod scope;
 pub mod spec;
 pub mod trace;
 pub mod viewer;

@@ -9,11 +9,11 @@
 //! A plan that is only shown is made in the same way from what is only looked at. Knows nothing of files.
 
 use super::entitle::{self, Holder};
-use super::{Error, Obstacle, PoolRow, Result, Store, all, images, pools};
-use lucarne_control::PoolId;
+use super::{Error, Object, Obstacle, PoolRow, Reach, Result, Store, all, images, pools, reach};
 use lucarne_control::api::NewPool;
 use lucarne_control::apply::{FieldChange, PlanAction, PoolPlan};
 use lucarne_control::spec::{ImageDigest, MachineShape};
+use lucarne_control::{PoolId, UserId};
 use lucarne_db::tables::{EVERYONE, Group, Image, Pool, PoolPolicy, PoolRules, User};
 use lucarne_db::value::Json;
 use lucarne_db::{Locked, Tx};
@@ -28,7 +28,7 @@ use std::fmt::Write;
 pub struct Wanted {
     /// The pools, each name once.
     pub pools: Vec<NewPool>,
-    /// No others.
+    /// No others, of those that may be changed.
     pub prune: bool,
 }
 
@@ -47,6 +47,8 @@ pub struct Plan {
     pub withdraws: bool,
     /// The pools that were made, changed or deleted, once that is done.
     pub touched: Vec<PoolId>,
+    /// Those who had a role for a pool that was deleted.
+    pub relieved: Vec<UserId>,
 }
 
 impl Plan {
@@ -187,14 +189,29 @@ fn resolve(tx: &mut Tx<'_>, wanted: &Wanted, rows: Rows) -> Result<BTreeMap<Stri
     Ok(resolved)
 }
 
-/// The pools that are concerned, by name.
-fn present(tx: &mut Tx<'_>, wanted: &Wanted, rows: Rows) -> Result<BTreeMap<String, Pool>> {
+/// The pools that are concerned, by name. Pools out of `reach` are as if there were none: they are not pruned, and one that is
+/// listed is refused as one that would be made.
+fn present(tx: &mut Tx<'_>, wanted: &Wanted, reach: &Reach, rows: Rows) -> Result<BTreeMap<String, Pool>> {
     let mut seen = Vec::new();
     if wanted.prune {
         seen = all(tx, Pool::present, |pool| pool.id)?;
     } else {
         for new in &wanted.pools {
             seen.extend(tx.find(Pool::named(&new.name))?);
+        }
+    }
+    let mut within = Vec::new();
+    for pool in seen {
+        if reach::holds(tx, reach, Object::Pool(pool.id))? {
+            within.push(pool);
+        }
+    }
+    let mut seen = within;
+    if !reach.is_everywhere() {
+        let not_theirs = |new: &&NewPool| seen.iter().all(|pool| pool.name != new.name);
+        let others: Vec<_> = wanted.pools.iter().filter(not_theirs).map(|new| new.name.clone()).collect();
+        if !others.is_empty() {
+            return Err(Error::OutOfScope(others));
         }
     }
     if rows == Rows::Held {
@@ -239,10 +256,10 @@ fn fixed(obstacles: &mut Vec<Obstacle>, name: &str, word: &str, now: &Settings, 
     }
 }
 
-fn plan(tx: &mut Tx<'_>, wanted: &Wanted, rows: Rows) -> Result<Planned> {
+fn plan(tx: &mut Tx<'_>, wanted: &Wanted, reach: &Reach, rows: Rows) -> Result<Planned> {
     let users = known_users(tx, wanted, rows)?;
     let resolved = resolve(tx, wanted, rows)?;
-    let mut present = present(tx, wanted, rows)?;
+    let mut present = present(tx, wanted, reach, rows)?;
     let new_groups = new_groups(tx, wanted)?;
     let (mut plans, mut steps, mut obstacles) = (Vec::new(), Vec::new(), Vec::new());
     for new in &wanted.pools {
@@ -301,7 +318,15 @@ fn plan(tx: &mut Tx<'_>, wanted: &Wanted, rows: Rows) -> Result<Planned> {
         (None, _) => false,
     });
     let revision = revision(wanted.prune, &plans, &steps);
-    let plan = Plan { revision, pools: plans, new_groups, obstacles, withdraws, touched: Vec::new() };
+    let plan = Plan {
+        revision,
+        pools: plans,
+        new_groups,
+        obstacles,
+        withdraws,
+        touched: Vec::new(),
+        relieved: Vec::new(),
+    };
     Ok(Planned { plan, steps })
 }
 
@@ -353,9 +378,9 @@ fn change(tx: &mut Tx<'_>, actor: &str, id: PoolId, now: &Settings, then: &Setti
     Ok(())
 }
 
-/// Does it all; gives the pools that are not as they were.
-fn carry_out(tx: &mut Tx<'_>, actor: &str, steps: Vec<Step>) -> Result<Vec<PoolId>> {
-    let mut touched = Vec::new();
+/// Does it all; gives the pools that are not as they were, and who has no role for one any more.
+fn carry_out(tx: &mut Tx<'_>, actor: &str, steps: Vec<Step>) -> Result<(Vec<PoolId>, Vec<UserId>)> {
+    let (mut touched, mut relieved) = (Vec::new(), Vec::new());
     for step in steps {
         match (step.now, step.then) {
             (Some((_, now)), Some(then)) if now == then => {}
@@ -365,7 +390,7 @@ fn carry_out(tx: &mut Tx<'_>, actor: &str, steps: Vec<Step>) -> Result<Vec<PoolI
             }
             (Some((id, _)), None) => {
                 if let Some(pool) = tx.lock(Pool::key(&id))? {
-                    pools::delete(tx, actor, pool, false)?;
+                    relieved.extend(pools::delete(tx, actor, pool, false)?.users);
                     touched.push(id);
                 }
             }
@@ -381,35 +406,42 @@ fn carry_out(tx: &mut Tx<'_>, actor: &str, steps: Vec<Step>) -> Result<Vec<PoolI
             (None, None) => {}
         }
     }
-    Ok(touched)
+    Ok((touched, relieved))
 }
 
 impl Store {
-    /// What would have to be done for the pools to be as they should be.
+    /// What would have to be done for the pools to be as they should be, by who may change those of this reach.
     ///
     /// # Errors
-    /// A database fault.
-    pub async fn plan_pools(&self, wanted: &Wanted) -> Result<Plan> {
-        let wanted = wanted.clone();
-        self.read(move |tx| Ok(plan(tx, &wanted, Rows::Seen)?.plan)).await
+    /// [`Error::OutOfScope`], or a database fault.
+    pub async fn plan_pools(&self, reach: &Reach, wanted: &Wanted) -> Result<Plan> {
+        let (reach, wanted) = (reach.clone(), wanted.clone());
+        self.read(move |tx| Ok(plan(tx, &wanted, &reach, Rows::Seen)?.plan)).await
     }
 
     /// Does all that is needed for the pools to be as they should be, or nothing. With a `revision`, only what the plan of that
     /// revision said.
     ///
     /// # Errors
-    /// [`Error::PlanOutdated`]; [`Error::PlanRefused`] with all that stands in the way; or a database fault.
-    pub async fn apply_pools(&self, actor: &str, wanted: &Wanted, revision: Option<&str>) -> Result<Plan> {
-        let (actor, wanted, revision) = (actor.to_owned(), wanted.clone(), revision.map(str::to_owned));
+    /// [`Error::OutOfScope`]; [`Error::PlanOutdated`]; [`Error::PlanRefused`] with all that stands in the way; or a database fault.
+    pub async fn apply_pools(
+        &self,
+        actor: &str,
+        reach: &Reach,
+        wanted: &Wanted,
+        revision: Option<&str>,
+    ) -> Result<Plan> {
+        let (actor, revision) = (actor.to_owned(), revision.map(str::to_owned));
+        let (reach, wanted) = (reach.clone(), wanted.clone());
         self.write(move |tx| {
-            let Planned { mut plan, steps } = plan(tx, &wanted, Rows::Held)?;
+            let Planned { mut plan, steps } = plan(tx, &wanted, &reach, Rows::Held)?;
             if revision.as_ref().is_some_and(|revision| *revision != plan.revision) {
                 return Err(Error::PlanOutdated);
             }
             if !plan.obstacles.is_empty() {
                 return Err(Error::PlanRefused(plan.obstacles));
             }
-            plan.touched = carry_out(tx, &actor, steps)?;
+            (plan.touched, plan.relieved) = carry_out(tx, &actor, steps)?;
             Ok(plan)
         })
         .await

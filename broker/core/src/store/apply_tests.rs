@@ -43,7 +43,7 @@ impl Scene {
     }
 
     async fn apply(&self, wanted: &Wanted) -> Plan {
-        self.store.apply_pools("admin", wanted, None).await.unwrap()
+        self.store.apply_pools("admin", &Reach::everywhere(), wanted, None).await.unwrap()
     }
 }
 
@@ -54,12 +54,13 @@ async fn what_was_applied_is_unchanged_when_it_is_applied_again(scene: Scene) {
     let plain =
         NewPool { max_desktops: None, machine: None, ..for_users(new_pool("plain"), &["ada", "ada"]) };
     let wanted = wanted([lab, new_pool("desk"), plain]);
-    let shown = scene.store.plan_pools(&wanted).await.unwrap();
+    let shown = scene.store.plan_pools(&Reach::everywhere(), &wanted).await.unwrap();
     use PlanAction::{Create, Unchanged};
     assert_eq!(actions(&shown), [("lab", Create), ("desk", Unchanged), ("plain", Create)]);
     assert_eq!((shown.new_groups.as_slice(), shown.obstacles.len()), (&["staff".to_owned()][..], 0));
     assert!(scene.store.pool("lab").await.is_err(), "it was only shown");
-    let done = scene.store.apply_pools("admin", &wanted, Some(&shown.revision)).await.unwrap();
+    let done =
+        scene.store.apply_pools("admin", &Reach::everywhere(), &wanted, Some(&shown.revision)).await.unwrap();
     assert_eq!((done.pools, done.withdraws), (shown.pools, false));
     let lab = scene.store.pool("lab").await.unwrap();
     assert_eq!((lab.entitled_users, lab.entitled_groups), (vec!["ada".to_owned()], vec!["staff".to_owned()]));
@@ -121,17 +122,18 @@ async fn a_plan_that_is_outdated_is_not_carried_out(scene: Scene) {
     let lab = for_users(new_pool("lab"), &["ada"]);
     scene.apply(&wanted([lab.clone()])).await;
     let wanted = wanted([NewPool { max_desktops: Some(3), ..lab }]);
-    let shown = scene.store.plan_pools(&wanted).await.unwrap();
+    let shown = scene.store.plan_pools(&Reach::everywhere(), &wanted).await.unwrap();
     // Who may use it has changed since: the plan did not say that it would be taken away.
     scene.store.entitle("admin", "lab", &Holder::Group("staff".to_owned())).await.unwrap();
-    let refused = scene.store.apply_pools("admin", &wanted, Some(&shown.revision)).await;
+    let refused =
+        scene.store.apply_pools("admin", &Reach::everywhere(), &wanted, Some(&shown.revision)).await;
     assert!(matches!(refused, Err(Error::PlanOutdated)), "{refused:?}");
     assert_eq!(scene.store.pool("lab").await.unwrap().max_desktops, 64);
     let other = Wanted { prune: true, ..wanted.clone() };
-    let anew = scene.store.plan_pools(&wanted).await.unwrap().revision;
-    let refused = scene.store.apply_pools("admin", &other, Some(&anew)).await;
+    let anew = scene.store.plan_pools(&Reach::everywhere(), &wanted).await.unwrap().revision;
+    let refused = scene.store.apply_pools("admin", &Reach::everywhere(), &other, Some(&anew)).await;
     assert!(matches!(refused, Err(Error::PlanOutdated)), "{refused:?}");
-    scene.store.apply_pools("admin", &wanted, Some(&anew)).await.unwrap();
+    scene.store.apply_pools("admin", &Reach::everywhere(), &wanted, Some(&anew)).await.unwrap();
     assert_eq!(scene.store.pool("lab").await.unwrap().max_desktops, 3);
 }
 
@@ -153,8 +155,9 @@ async fn all_that_stands_in_the_way_is_said_at_once_and_nothing_is_done(scene: S
         ],
         prune: true,
     };
-    let (pools, log) = (scene.store.pools(None, 100).await.unwrap().len(), scene.log().await);
-    let shown = scene.store.plan_pools(&wrong).await.unwrap();
+    let (pools, log) =
+        (scene.store.pools(&Reach::everywhere(), None, 100).await.unwrap().len(), scene.log().await);
+    let shown = scene.store.plan_pools(&Reach::everywhere(), &wrong).await.unwrap();
     let said = |obstacles: &[Obstacle]| -> Vec<_> {
         obstacles.iter().map(|o| (o.pool.clone(), o.field.unwrap_or_default())).collect()
     };
@@ -164,7 +167,9 @@ async fn all_that_stands_in_the_way_is_said_at_once_and_nothing_is_done(scene: S
         .map(|(pool, field)| (pool.to_owned(), field))
         .collect::<Vec<_>>();
     assert_eq!(said(&shown.obstacles), all);
-    let Err(Error::PlanRefused(obstacles)) = scene.store.apply_pools("admin", &wrong, None).await else {
+    let Err(Error::PlanRefused(obstacles)) =
+        scene.store.apply_pools("admin", &Reach::everywhere(), &wrong, None).await
+    else {
         panic!("it was applied")
     };
     assert_eq!(said(&obstacles), all);
@@ -177,7 +182,10 @@ async fn all_that_stands_in_the_way_is_said_at_once_and_nothing_is_done(scene: S
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert_eq!((scene.store.pools(None, 100).await.unwrap().len(), scene.log().await), (pools, log));
+    assert_eq!(
+        (scene.store.pools(&Reach::everywhere(), None, 100).await.unwrap().len(), scene.log().await),
+        (pools, log)
+    );
     assert!(scene.all(Group::all).await.iter().all(|group: &Group| group.name != "made"));
 }
 
@@ -196,7 +204,7 @@ async fn a_pool_keeps_its_image_when_there_is_a_newer_one_of_that_name(scene: Sc
         guest_agent: true,
     };
     scene.store.set_host_images(&scene.link, &[image("ab", "1", 1), image("cd", "2", 2)]).await.unwrap();
-    let plan = scene.store.plan_pools(&wanted([new_pool("desk")])).await.unwrap();
+    let plan = scene.store.plan_pools(&Reach::everywhere(), &wanted([new_pool("desk")])).await.unwrap();
     let said = plan.obstacles[0].to_string();
     let parts = [
         format!("its image is {old}, and \"debian-desktop\" is now {}", "cd".repeat(32)),
@@ -219,8 +227,14 @@ async fn pools_that_are_not_listed_are_deleted_only_where_that_is_asked_for(scen
     use PlanAction::{Delete, Unchanged};
     assert_eq!(actions(&pruned), [("lab", Unchanged), ("desk", Delete), ("old", Delete)]);
     assert!(pruned.concerns_hosts() && pruned.withdraws);
-    let left: Vec<_> =
-        scene.store.pools(None, 100).await.unwrap().into_iter().map(|pool| pool.name).collect();
+    let left: Vec<_> = scene
+        .store
+        .pools(&Reach::everywhere(), None, 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|pool| pool.name)
+        .collect();
     assert_eq!(left, ["lab"]);
     // A name that is free again can be used again.
     assert_eq!(actions(&scene.apply(&all).await), [("lab", Unchanged), ("old", PlanAction::Create)]);
@@ -251,7 +265,9 @@ async fn of_many_who_apply_the_same_at_once_one_makes_the_pools(scene: Scene) {
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let (store, same) = (scene.store.clone(), same.clone());
-            tokio::spawn(async move { store.apply_pools("admin", &same, None).await.unwrap() })
+            tokio::spawn(async move {
+                store.apply_pools("admin", &Reach::everywhere(), &same, None).await.unwrap()
+            })
         })
         .collect();
     let mut made = 0;

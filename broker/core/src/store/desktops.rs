@@ -1,10 +1,10 @@
 //! Desktops as recorded: what is wanted of each, where it is placed and whose it is.
 
-use super::{Error, Result, Store, rows, seconds};
+use super::{Error, Object, Reach, Result, Store, rows, seconds};
 use crate::fleet::{Fleet, Sight};
 use lucarne_control::agent::DesktopObserved;
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Launch, Phase};
-use lucarne_control::{DesktopId, HostId, UserId};
+use lucarne_control::{DesktopId, HostId, PoolId, UserId};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Desktop, Host, Pool, User};
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ pub struct DesktopRow {
     pub name: String,
     /// The pool's name.
     pub pool: String,
+    /// The pool.
+    pub pool_id: PoolId,
     /// The host of the live placement, or of the last one.
     pub host: Option<DesktopHost>,
     /// The generation of that placement.
@@ -64,6 +66,12 @@ impl From<Host> for DesktopHost {
 }
 
 impl DesktopRow {
+    /// What it is to who may do something with some desktops.
+    #[must_use]
+    pub fn object(&self) -> Object {
+        Object::Desktop { pool: self.pool_id, owner: self.user.as_ref().map(|(id, _)| *id) }
+    }
+
     /// What is seen of it: by this broker where its host is linked to it, and as it is on record otherwise.
     #[must_use]
     pub fn sight(&self, fleet: &Fleet) -> Sight {
@@ -121,6 +129,7 @@ pub(super) fn row(d: Desktop, pool: String, host: Option<DesktopHost>, user: Opt
         id: d.id,
         name: d.name,
         pool,
+        pool_id: d.pool_id,
         host,
         generation: d.generation,
         desired: d.desired,
@@ -159,24 +168,28 @@ impl Store {
         .await
     }
 
-    /// At most `limit` desktops after this one, oldest first: of one user or of all, the live ones or the ended too.
+    /// At most `limit` desktops of this reach after this one, oldest first: the live ones, or the ended too.
     ///
     /// # Errors
     /// A database fault.
     pub async fn desktops(
         &self,
-        user: Option<UserId>,
+        of: &Reach,
         ended_too: bool,
         after: Option<DesktopId>,
         limit: i64,
     ) -> Result<Vec<DesktopRow>> {
+        let of = of.clone();
         self.read(move |tx| {
-            let select = || match user {
+            let sieve = of.sieve(tx)?;
+            let select = || match of.only_own() {
                 Some(user) => Desktop::of_user(&user),
                 None if ended_too => Desktop::all(),
                 None => Desktop::live(),
             };
-            let fits = |desktop: &Desktop| ended_too || desktop.ended_at.is_none();
+            let fits = |desktop: &Desktop| {
+                (ended_too || desktop.ended_at.is_none()) && sieve.holds(desktop.pool_id, desktop.user_id)
+            };
             let desktops = super::page(tx, select, |desktop| desktop.id, after, rows(limit), fits)?;
             views(tx, desktops)
         })

@@ -83,10 +83,12 @@ async fn each_desktop_of_a_user_has_the_same_disk_and_nobody_elses(scene: Scene)
     assert_ne!(scene.told(other.desktop.id).await.home.unwrap().disk, home.disk);
     let plain = scene.connect_to(ada, "desk").await.unwrap();
     assert_eq!(scene.told(plain.desktop.id).await.home, None);
-    let listed = scene.store.disks(None, 10).await.unwrap();
+    let listed = scene.store.disks(&Reach::everywhere(), None, 10).await.unwrap();
     assert_eq!(listed.iter().map(|d| d.user.as_str()).collect::<Vec<_>>(), ["ada", "ben"]);
     assert_eq!((listed[0].state, listed[1].state), (DiskState::Present, DiskState::Planned));
     assert_eq!(listed[0].desktop.as_deref(), Some(second.desktop.name.as_str()));
+    let own = scene.store.disks(&Reach::own(ben), None, 10).await.unwrap();
+    assert_eq!(own, listed[1..], "what is theirs");
     scene.check_counts().await;
 }
 
@@ -143,8 +145,8 @@ async fn a_disk_is_destroyed_by_somebodys_will_and_gone_when_its_host_says_so(sc
     scene.tells_disks(&[], &[disk], false).await;
     assert!(scene.doomed().await.is_empty());
     assert!(matches!(scene.store.disk(disk).await, Err(Error::NotFound { .. })));
-    let ended = scene.store.delete_user("admin", "ada").await.unwrap();
-    assert_eq!(ended.len(), 1);
+    let deleted = scene.store.delete_user("admin", "ada").await.unwrap();
+    assert_eq!(deleted.ended.len(), 1);
     assert_eq!(scene.doomed().await.len(), 1, "what a user saved goes with them");
     // A host that does not list it any more has destroyed it.
     scene.tells_disks(&[], &[], true).await;
@@ -164,7 +166,7 @@ async fn the_disks_of_a_dead_host_are_lost_with_it(scene: Scene) {
     let refused = scene.store.delete_host("admin", &host).await.unwrap_err().to_string();
     assert!(refused.contains("1 home disk(s) are on it"), "{refused}");
     scene.store.fence_host("admin", host.id, scene.link.epoch, "it burnt").await.unwrap();
-    assert_eq!(scene.store.disk(disk).await.unwrap().state, DiskState::Deleting, "should it come back");
+    assert_eq!(scene.store.disk(disk).await.unwrap().0.state, DiskState::Deleting, "should it come back");
     scene.store.delete_host("admin", &host).await.unwrap();
     assert!(scene.all(Host::all).await.is_empty());
     assert!(matches!(scene.store.disk(disk).await, Err(Error::NotFound { .. })));

@@ -4,7 +4,7 @@
 //! nowhere else: a user's desktops go to their disk, and wait for its host.
 
 use super::links::Link;
-use super::{Error, Result, Store, all, rows, seconds};
+use super::{Error, Object, Reach, Result, Store, all, page, rows, seconds};
 use lucarne_control::api;
 use lucarne_control::{DiskId, HostId, PoolId, UserId};
 use lucarne_db::tables::{Desktop, Disk, Host, Pool, User};
@@ -257,31 +257,36 @@ fn views(tx: &mut Tx<'_>, disks: Vec<Disk>) -> Result<Vec<api::Disk>> {
 }
 
 impl Store {
-    /// At most `limit` disks after this one, oldest first.
+    /// At most `limit` disks of this reach after this one, oldest first.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn disks(&self, after: Option<DiskId>, limit: i64) -> Result<Vec<api::Disk>> {
+    pub async fn disks(&self, of: &Reach, after: Option<DiskId>, limit: i64) -> Result<Vec<api::Disk>> {
+        let of = of.clone();
         self.read(move |tx| {
-            let select = Disk::present().limit(rows(limit));
-            let disks = tx.list(match after {
-                Some(after) => select.after(&after),
-                None => select,
-            })?;
+            let sieve = of.sieve(tx)?;
+            let select = || match of.only_own() {
+                Some(user) => Disk::of_user(&user),
+                None => Disk::present(),
+            };
+            let fits = |disk: &Disk| sieve.holds(disk.pool_id, Some(disk.user_id));
+            let disks = page(tx, select, |disk| disk.id, after, rows(limit), fits)?;
             views(tx, disks)
         })
         .await
     }
 
-    /// The disk of that id.
+    /// The disk of that id, and what it is to whoever asks for it.
     ///
     /// # Errors
     /// [`Error::NotFound`], or a database fault.
-    pub async fn disk(&self, id: DiskId) -> Result<api::Disk> {
+    pub async fn disk(&self, id: DiskId) -> Result<(api::Disk, Object)> {
         self.read(move |tx| {
             let disk = tx.peek(Disk::key(&id))?.filter(|disk| disk.gone_at.is_none());
             let disk = disk.ok_or_else(|| Error::not_found("disk", id))?;
-            views(tx, vec![disk])?.pop().ok_or_else(|| Error::not_found("disk", id))
+            let object = Object::Desktop { pool: disk.pool_id, owner: Some(disk.user_id) };
+            let view = views(tx, vec![disk])?.pop().ok_or_else(|| Error::not_found("disk", id))?;
+            Ok((view, object))
         })
         .await
     }

@@ -98,34 +98,35 @@ impl Store {
         .await
     }
 
-    /// Puts a user into a group, which is made when there is none of that name.
+    /// Puts a user into a group, which is made when there is none of that name; gives the group where they were not in it.
     ///
     /// # Errors
     /// [`Error::NotFound`], or a database fault.
-    pub async fn join_group(&self, actor: &str, user: &str, group: &str) -> Result<()> {
+    pub async fn join_group(&self, actor: &str, user: &str, group: &str) -> Result<Option<GroupId>> {
         let (actor, user, group) = (actor.to_owned(), user.to_owned(), group.to_owned());
         self.write(move |tx| {
             let id = users::find(tx, &user)?.id;
             let user = tx.share(User::key(&id))?.filter(|user| user.deleted_at.is_none());
             let user = user.ok_or_else(|| Error::not_found("user", id))?;
             if group == EVERYONE {
-                return Ok(());
+                return Ok(None);
             }
             let group_id = users::group(tx, &group)?;
             if tx.peek(Membership::key(&id, &group_id))?.is_some() {
-                return Ok(());
+                return Ok(None);
             }
             tx.insert(&Membership { user_id: id, group_id })?;
-            Ok(tx.audit(&actor, "group.joined", &user.name, &group)?)
+            tx.audit(&actor, "group.joined", &user.name, &group)?;
+            Ok(Some(group_id))
         })
         .await
     }
 
-    /// Takes a user out of a group.
+    /// Takes a user out of a group; gives the group where they were in it.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::InUse`] for the group of everyone, or a database fault.
-    pub async fn leave_group(&self, actor: &str, user: &str, group_name: &str) -> Result<()> {
+    pub async fn leave_group(&self, actor: &str, user: &str, group_name: &str) -> Result<Option<GroupId>> {
         let (actor, user, name) = (actor.to_owned(), user.to_owned(), group_name.to_owned());
         self.write(move |tx| {
             let user = users::find(tx, &user)?;
@@ -135,9 +136,10 @@ impl Store {
             }
             let group_id = group(tx, &name)?;
             if !tx.remove(Membership::key(&user.id, &group_id))? {
-                return Ok(());
+                return Ok(None);
             }
-            Ok(tx.audit(&actor, "group.left", &user.name, &name)?)
+            tx.audit(&actor, "group.left", &user.name, &name)?;
+            Ok(Some(group_id))
         })
         .await
     }

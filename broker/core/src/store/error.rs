@@ -1,6 +1,7 @@
 //! What can go wrong in the store: refusals that the caller can do something about, and faults of the database.
 
 use lucarne_control::agent::Followed;
+use lucarne_control::api::Role;
 use lucarne_db::Fault;
 
 /// The store's results.
@@ -212,9 +213,33 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
+    /// The role holds everywhere or not at all.
+    #[error("the role {} cannot be given for one pool or one group: {}", .0.as_str(), whole(*.0))]
+    RoleUnscoped(Role),
+    /// Somebody would change pools that are not theirs to change.
+    #[error(
+        "nothing was done: you may change some pools only, and {} not among them; leave out what you may not change",
+        several(.0)
+    )]
+    OutOfScope(Vec<String>),
     /// The last administrator stays.
     #[error("{0:?} is the last administrator; make another user an administrator first")]
     LastAdministrator(String),
+}
+
+/// Why a role cannot be limited.
+fn whole(role: Role) -> &'static str {
+    match role {
+        Role::Administrator => {
+            "an administrator of a part could give themselves the rest; give operator or help_desk there"
+        }
+        _ => "it is what everybody has; entitle them to the pool if they are to use its desktops",
+    }
+}
+
+fn several(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+    format!("{} {}", quoted.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
 /// Why a pool cannot be as it should be.

@@ -129,12 +129,12 @@ async fn desktops_that_wait_go_when_their_pool_changes_or_fewer_are_to_wait(scen
     scene.pool_with(ready("office", 2)).await;
     scene.prepare().await;
     let wanted = |new: NewPool| Wanted { pools: vec![new], prune: false };
-    scene.store.apply_pools("admin", &wanted(ready("office", 1)), None).await.unwrap();
+    scene.store.apply_pools("admin", &Reach::everywhere(), &wanted(ready("office", 1)), None).await.unwrap();
     let before = scene.waiting("office").await;
     assert_eq!(scene.prepare().await.ended.len(), 1);
     assert_eq!(scene.waiting("office").await, before[..1], "the one that was made first stays");
     let silent = NewPool { audio: Some(false), ..ready("office", 1) };
-    scene.store.apply_pools("admin", &wanted(silent), None).await.unwrap();
+    scene.store.apply_pools("admin", &Reach::everywhere(), &wanted(silent), None).await.unwrap();
     let done = scene.prepare().await;
     assert_eq!((done.ended.len(), done.hosts.len()), (1, 1), "one that is as the pool says takes its place");
     scene.store.drain_host("admin", scene.link.host, true).await.unwrap();
@@ -303,7 +303,7 @@ async fn a_limit_that_is_lifted_ends_nobody(scene: Scene) {
     let ada = scene.user("ada").await;
     scene.connect_to(ada, "office").await.unwrap();
     let lifted = Wanted { pools: vec![NewPool { limits: Default::default(), ..office }], prune: false };
-    scene.store.apply_pools("admin", &lifted, None).await.unwrap();
+    scene.store.apply_pools("admin", &Reach::everywhere(), &lifted, None).await.unwrap();
     assert!(scene.hurry().await.is_empty());
     assert!(scene.all(Timer::all).await.is_empty(), "it is not asked again");
 }

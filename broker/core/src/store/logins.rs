@@ -1,6 +1,7 @@
 //! Sign-ins: cookies and bearer tokens, kept only as their sha256.
 
-use super::{Error, Result, Store, seconds};
+use super::scoped_roles::{self, Grant};
+use super::{Error, Reach, Result, Store, seconds};
 use lucarne_control::UserId;
 use lucarne_control::api::{Permission, Role};
 use lucarne_db::tables::{Login, LoginKind, User};
@@ -41,17 +42,33 @@ pub struct Caller {
     pub name: String,
     /// Their role.
     pub role: Role,
-    /// What they may do with this login.
+    /// What they may do everywhere with this login.
     pub permissions: Vec<Permission>,
+    /// What they may do besides, in one scope each.
+    pub grants: Vec<Grant>,
     /// The sha256 of the login's token; none for local peers.
     pub login: Option<Vec<u8>>,
 }
 
 impl Caller {
-    /// Whether they may do this.
+    /// Whether they may do this everywhere.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
         self.permissions.contains(&permission)
+    }
+
+    /// Where they may do what takes one of these.
+    #[must_use]
+    pub fn reach(&self, one_of: &[Permission]) -> Reach {
+        let everywhere = |p: &Permission| *p != Permission::Own && self.may(*p);
+        let mut reach = Reach { everywhere: one_of.iter().any(everywhere), ..Reach::default() };
+        if one_of.contains(&Permission::Own) && self.may(Permission::Own) {
+            reach.own = self.user;
+        }
+        for grant in &self.grants {
+            reach.add(grant, one_of);
+        }
+        reach
     }
 }
 
@@ -139,11 +156,13 @@ impl Store {
                 let user = tx.peek(User::key(&login.user_id))?.filter(|user| user.deleted_at.is_none());
                 let aged =
                     login.kind == LoginKind::Cookie && login.expires_at - now < COOKIE_IDLE - PROLONG_AFTER;
+                let Some(user) = user else { return Ok(None) };
                 let only = login.permissions.map(|only| only.0);
-                Ok(user.map(|user| (user, only, aged)))
+                let grants = scoped_roles::grants(tx, user.id, only.as_deref())?;
+                Ok(Some((user, only, grants, aged)))
             })
             .await?;
-        let Some((user, only, aged)) = found else { return Ok(None) };
+        let Some((user, only, grants, aged)) = found else { return Ok(None) };
         if aged {
             let key = hash.to_vec();
             self.write(move |tx| {
@@ -160,6 +179,7 @@ impl Store {
             name: user.name,
             role: user.role,
             permissions: permissions(user.role, only.as_deref()),
+            grants,
             login: Some(hash.to_vec()),
         }))
     }
@@ -176,18 +196,22 @@ impl Store {
             }
             let users = tx.peek_all(logins.iter().map(|login| User::key(&login.user_id)))?;
             let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
-            let caller = |login: Login| {
-                let user = users.get(&login.user_id).filter(|user| user.deleted_at.is_none())?;
+            let mut callers = HashMap::new();
+            for login in logins {
+                let user = users.get(&login.user_id).filter(|user| user.deleted_at.is_none());
+                let Some(user) = user else { continue };
+                let only = login.permissions.as_ref().map(|only| only.0.as_slice());
                 let caller = Caller {
                     user: Some(user.id),
                     name: user.name.clone(),
                     role: user.role,
-                    permissions: permissions(user.role, login.permissions.as_ref().map(|only| &*only.0)),
+                    permissions: permissions(user.role, only),
+                    grants: scoped_roles::grants(tx, user.id, only)?,
                     login: Some(login.hash.clone()),
                 };
-                Some((login.hash, caller))
-            };
-            Ok(logins.into_iter().filter_map(caller).collect())
+                callers.insert(login.hash, caller);
+            }
+            Ok(callers)
         })
         .await
     }

@@ -29,8 +29,10 @@ mod places;
 mod pools;
 mod power;
 mod quotas;
+mod reach;
 mod record;
 mod recovery;
+mod scoped_roles;
 mod sessions;
 mod shadows;
 mod tickets;
@@ -52,13 +54,16 @@ pub use links::{Link, Origin};
 pub use logins::{Caller, NewToken};
 pub use maintenance::{LONGEST as LONGEST_NOTICE, MAINTENANCE};
 pub use news::{Asked, MOST_MOVED, News};
-pub use pools::PoolRow;
+pub use pools::{Deleted, PoolRow};
 pub use power::{POWERED_OFF, UNUSED};
+pub use reach::{Object, Reach};
 pub use record::Recorded;
+pub use scoped_roles::{Grant, Scope};
 pub use sessions::{Over, SessionRow};
 pub use shadows::ShadowRequest;
 pub use tickets::Redeemed;
 pub use timers::Limited;
+pub use users::DeletedUser;
 pub use waiting::Prepared;
 
 use lucarne_db::tables::{Counter, REVISION};
@@ -113,6 +118,8 @@ mod idempotency_tests;
 mod life_tests;
 #[cfg(test)]
 mod news_tests;
+#[cfg(test)]
+mod scoped_roles_tests;
 #[cfg(test)]
 mod tests;
 

@@ -1,9 +1,10 @@
 //! What those who watch are told: things that have changed as they are now, many at once.
 
 use super::{
-    DesktopRow, Error, PoolRow, Result, SessionRow, Store, all, desktops, hosts, pools, sessions, users,
+    DesktopRow, Error, PoolRow, Result, SessionRow, Store, all, desktops, hosts, pools, reach, sessions,
+    users,
 };
-use lucarne_control::{DesktopId, HostId, PoolId, SessionId, UserId, api};
+use lucarne_control::{DesktopId, GroupId, HostId, PoolId, SessionId, UserId, api};
 use lucarne_db::tables::{Assignment, Desktop, Entitlement, Host, HostTemplate, Pool, Session, User};
 use lucarne_db::{Fault, Tx};
 use std::collections::btree_map::Entry;
@@ -34,6 +35,8 @@ pub struct Asked {
     pub hosts: BTreeSet<HostId>,
     /// Users.
     pub users: BTreeSet<UserId>,
+    /// The groups of those whom the others belong to are to be read too.
+    pub grouped: bool,
 }
 
 /// The same as they are.
@@ -51,6 +54,8 @@ pub struct News {
     pub hosts: Vec<(HostId, Option<api::Host>)>,
     /// Users; nothing of those that were deleted.
     pub users: Vec<(UserId, Option<api::User>)>,
+    /// The groups of these users, and of those whose the desktops and sessions are, where that was asked for.
+    pub groups: BTreeMap<UserId, BTreeSet<GroupId>>,
     /// There are more desktops on hosts that came or went than are read at once ([`MOST_MOVED`]), so these are not all.
     pub too_many: bool,
 }
@@ -105,6 +110,11 @@ fn news(tx: &mut Tx<'_>, asked: &Asked) -> Result<News> {
     for user in tx.peek_all(asked.users.iter().map(User::key))? {
         let (id, there) = (user.id, user.deleted_at.is_none());
         news.users.push((id, there.then(|| users::view(tx, user)).transpose()?));
+    }
+    if asked.grouped {
+        let owners = news.desktops.iter().filter_map(|row| row.object().owner());
+        let users = owners.chain(news.sessions.iter().map(|row| row.user)).chain(asked.users.iter().copied());
+        news.groups = reach::all_groups_of(tx, users.collect())?;
     }
     Ok(news)
 }

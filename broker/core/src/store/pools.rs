@@ -1,6 +1,9 @@
 //! Pools: what their desktops are made of, and who may use them.
 
-use super::{Ended, Error, Result, Store, changed_everywhere, disks, end, rows, seconds, users, waiting};
+use super::{
+    Ended, Error, PAGE, Reach, Result, Store, changed_everywhere, disks, end, rows, scoped_roles, seconds,
+    users, waiting,
+};
 use lucarne_control::api::NewPool;
 use lucarne_control::spec::{ImageDigest, TemplateSpec};
 use lucarne_control::viewer::ShadowPolicy;
@@ -42,6 +45,15 @@ pub struct PoolRow {
     pub waiting: u32,
     /// Seconds since the epoch.
     pub created_at: i64,
+}
+
+/// What went with a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Its desktops.
+    pub ended: Vec<Ended>,
+    /// Those who had a role for it.
+    pub users: Vec<UserId>,
 }
 
 /// The pool of that name or id.
@@ -214,6 +226,22 @@ pub(super) fn insert(tx: &mut Tx<'_>, actor: &str, new: &NewPool, image: &ImageD
     Ok(pool)
 }
 
+/// At most `limit` of these pools, but for those that were deleted, in the order in which they are named.
+fn some(tx: &mut Tx<'_>, ids: impl Iterator<Item = PoolId>, limit: usize) -> Result<Vec<Pool>, Fault> {
+    let (ids, mut found) = (ids.collect::<Vec<_>>(), Vec::new());
+    for ids in ids.chunks(PAGE) {
+        let mut pools = tx.peek_all(ids.iter().map(Pool::key))?;
+        pools.retain(|pool| pool.deleted_at.is_none());
+        pools.sort_by_key(|pool| pool.id);
+        found.extend(pools);
+        if found.len() >= limit {
+            break;
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
 /// The desktops of a pool that are to be there.
 fn wanted(tx: &mut Tx<'_>, pool: PoolId) -> Result<Vec<DesktopId>, Fault> {
     let desktops: Vec<Desktop> = tx.list(Desktop::live_of_pool(&pool))?;
@@ -235,12 +263,7 @@ pub(super) fn check_unused(tx: &mut Tx<'_>, pool: &Pool) -> Result<()> {
 }
 
 /// Deletes a pool, as [`Store::delete_pool`].
-pub(super) fn delete(
-    tx: &mut Tx<'_>,
-    actor: &str,
-    mut pool: Locked<Pool>,
-    force: bool,
-) -> Result<Vec<Ended>> {
+pub(super) fn delete(tx: &mut Tx<'_>, actor: &str, mut pool: Locked<Pool>, force: bool) -> Result<Deleted> {
     if !force {
         check_unused(tx, &pool)?;
     }
@@ -252,12 +275,13 @@ pub(super) fn delete(
     for entitlement in tx.lock_list(Entitlement::of_pool(&pool.id))? {
         tx.delete(entitlement)?;
     }
+    let users = scoped_roles::end_with_pool(tx, actor, &pool)?;
     pool.deleted_at = Some(tx.now());
     tx.update(&pool)?;
     changed_everywhere(tx)?;
     let detail = format!("{} desktop(s) and {disks} home disk(s) will be destroyed", ended.len());
     tx.audit(actor, "pool.deleted", &pool.name, &detail)?;
-    Ok(ended)
+    Ok(Deleted { ended, users })
 }
 
 impl Store {
@@ -329,17 +353,22 @@ impl Store {
         .await
     }
 
-    /// At most `limit` pools after this one, oldest first.
+    /// At most `limit` pools of this reach after this one, oldest first.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn pools(&self, after: Option<PoolId>, limit: i64) -> Result<Vec<PoolRow>> {
+    pub async fn pools(&self, of: &Reach, after: Option<PoolId>, limit: i64) -> Result<Vec<PoolRow>> {
+        let of = of.clone();
         self.read(move |tx| {
-            let select = Pool::present().limit(rows(limit));
-            let pools = tx.list(match after {
-                Some(after) => select.after(&after),
-                None => select,
-            })?;
+            let pools = if of.is_everywhere() {
+                let select = Pool::present().limit(rows(limit));
+                tx.list(match after {
+                    Some(after) => select.after(&after),
+                    None => select,
+                })?
+            } else {
+                some(tx, of.pools().filter(|id| after.is_none_or(|after| *id > after)), rows(limit))?
+            };
             pools.into_iter().map(|pool| view(tx, pool, true)).collect()
         })
         .await
@@ -381,7 +410,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::InUse`] when it has desktops that nobody said to destroy; or a database fault.
-    pub async fn delete_pool(&self, actor: &str, name_or_id: &str, force: bool) -> Result<Vec<Ended>> {
+    pub async fn delete_pool(&self, actor: &str, name_or_id: &str, force: bool) -> Result<Deleted> {
         let (actor, name_or_id) = (actor.to_owned(), name_or_id.to_owned());
         self.write(move |tx| {
             let id = find(tx, &name_or_id)?.id;

@@ -3,7 +3,7 @@
 //! What counts for a group is on record as a charge, made when a desktop is given to a member, or when the group gets its limit.
 //! Who leaves the group takes no charge along: it is over with the desktop.
 
-use super::{Error, Result, Store, rows, users};
+use super::{Error, Reach, Result, Store, rows, users};
 use lucarne_control::api::{self, QuotaUse};
 use lucarne_control::{GroupId, UserId};
 use lucarne_db::tables::{Assignment, Charge, EVERYONE_ID, Group, Membership, User};
@@ -175,17 +175,26 @@ impl Store {
         .await
     }
 
-    /// At most `limit` groups after this one, oldest first.
+    /// At most `limit` groups of this reach after this one, oldest first.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn groups(&self, after: Option<GroupId>, limit: i64) -> Result<Vec<api::Group>> {
+    pub async fn groups(&self, of: &Reach, after: Option<GroupId>, limit: i64) -> Result<Vec<api::Group>> {
+        let of = of.clone();
         self.read(move |tx| {
-            let select = Group::all().limit(rows(limit));
-            let groups = tx.list(match after {
-                Some(after) => select.after(&after),
-                None => select,
-            })?;
+            let groups = if of.is_everywhere() {
+                let select = Group::all().limit(rows(limit));
+                tx.list(match after {
+                    Some(after) => select.after(&after),
+                    None => select,
+                })?
+            } else {
+                // Groups stay, so the page is full.
+                let ids = of.groups().iter().filter(|id| after.is_none_or(|after| **id > after));
+                let mut groups = tx.peek_all(ids.take(rows(limit)).map(Group::key))?;
+                groups.sort_by_key(|group| group.id);
+                groups
+            };
             groups.into_iter().map(|group| view(tx, group)).collect()
         })
         .await

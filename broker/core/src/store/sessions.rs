@@ -1,9 +1,9 @@
 //! Sessions: one user's use of one desktop.
 
-use super::{Error, PlacedDesktop, Result, Store, pools, rows, seconds, timers};
+use super::{Error, Object, PlacedDesktop, Reach, Result, Store, pools, rows, seconds, timers};
 use lucarne_control::api::{self, SessionState};
 use lucarne_control::spec::RecordingMode;
-use lucarne_control::{BrokerId, SessionId, UserId};
+use lucarne_control::{BrokerId, PoolId, SessionId, UserId};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Broker, Desktop, Host, Pool, Session, User};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,6 +28,16 @@ pub struct SessionRow {
     pub session: api::Session,
     /// The owner.
     pub user: UserId,
+    /// The desktop's pool.
+    pub pool: PoolId,
+}
+
+impl SessionRow {
+    /// What it is to who may do something with some desktops.
+    #[must_use]
+    pub fn object(&self) -> Object {
+        Object::Desktop { pool: self.pool, owner: Some(self.user) }
+    }
 }
 
 /// Sessions with the names that they are shown with.
@@ -55,6 +65,7 @@ pub(super) fn row(s: Session, user: &str, pool: &Pool, desktop: Option<&Desktop>
     let policy = desktop.map_or(pool.policy.0, |desktop| desktop.policy(pool));
     SessionRow {
         user: s.user_id,
+        pool: pool.id,
         session: api::Session {
             id: s.id,
             user: user.to_owned(),
@@ -110,24 +121,29 @@ impl Store {
         .await
     }
 
-    /// At most `limit` sessions after this one, oldest first: of one user or of all, the live ones or the ended too.
+    /// At most `limit` sessions of this reach after this one, oldest first: the live ones, or the ended too.
     ///
     /// # Errors
     /// A database fault.
     pub async fn sessions(
         &self,
-        user: Option<UserId>,
+        of: &Reach,
         ended_too: bool,
         after: Option<SessionId>,
         limit: i64,
     ) -> Result<Vec<SessionRow>> {
+        let of = of.clone();
         self.read(move |tx| {
-            let select = || match user {
+            let sieve = of.sieve(tx)?;
+            let select = || match of.only_own() {
                 Some(user) => Session::of_user(&user),
                 None if ended_too => Session::all(),
                 None => Session::live(),
             };
-            let fits = |session: &Session| ended_too || session.ended_at.is_none();
+            let fits = |session: &Session| {
+                (ended_too || session.ended_at.is_none())
+                    && sieve.holds(session.pool_id, Some(session.user_id))
+            };
             let sessions = super::page(tx, select, |session| session.id, after, rows(limit), fits)?;
             views(tx, sessions)
         })

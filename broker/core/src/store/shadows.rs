@@ -5,8 +5,9 @@
 //!    └────► denied       └──────────── never ────────────────────────────┘
 //! ```
 
-use super::{Error, Result, Store, tickets};
+use super::{Error, Object, Reach, Result, Store, reach, scoped_roles, tickets};
 use crate::Entry;
+use lucarne_control::api::Permission;
 use lucarne_control::viewer::ShadowPolicy;
 use lucarne_control::{BrokerId, SessionId, ShadowId};
 use lucarne_db::tables::{Pool, Session, Shadow, ShadowState, User};
@@ -96,6 +97,20 @@ pub(super) fn broke_off(tx: &mut Tx<'_>, shadow: &Shadow, why: &str) -> Result<(
     Ok(())
 }
 
+/// Whether the roles of the user of that name let them watch a session.
+fn may_watch(tx: &mut Tx<'_>, session: SessionId, name: &str) -> Result<bool> {
+    let Some(user) = tx.find(User::named(name))? else { return Ok(false) };
+    if user.role.permissions().contains(&Permission::DesktopsWatch) {
+        return Ok(true);
+    }
+    let Some(session) = tx.peek(Session::key(&session))? else { return Ok(false) };
+    let mut within = Reach::default();
+    for grant in scoped_roles::grants(tx, user.id, Some(&[Permission::DesktopsWatch]))? {
+        within.add(&grant, &[Permission::DesktopsWatch]);
+    }
+    reach::holds(tx, &within, Object::Desktop { pool: session.pool_id, owner: Some(session.user_id) })
+}
+
 impl Store {
     /// Puts a wish on record, if the session's pool does not forbid it.
     ///
@@ -173,6 +188,26 @@ impl Store {
                 tx.audit(&by, "shadow.denied", &subject, &detail)?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Of users who watch sessions, by name, those who may not any more, whatever they came with.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn may_not_watch(
+        &self,
+        watching: Vec<(SessionId, String)>,
+    ) -> Result<Vec<(SessionId, String)>> {
+        self.read(move |tx| {
+            let mut over = Vec::new();
+            for (session, name) in &watching {
+                if !may_watch(tx, *session, name)? {
+                    over.push((*session, name.clone()));
+                }
+            }
+            Ok(over)
         })
         .await
     }

@@ -387,7 +387,7 @@ async fn a_refused_connect_leaves_the_database_as_it_was(scene: Scene) {
     scene.store.link(&hello(100), &Origin::Here, scene.broker).await.unwrap();
     let before = scene.store.audit(None, 1000).await.unwrap();
     assert!(matches!(scene.connect(ada).await, Err(Error::NoHost { .. })));
-    assert_eq!(scene.store.desktops(None, true, None, 10).await.unwrap().len(), 0);
+    assert_eq!(scene.store.desktops(&Reach::everywhere(), true, None, 10).await.unwrap().len(), 0);
     assert_eq!(scene.store.audit(None, 1000).await.unwrap(), before);
 }
 
@@ -506,19 +506,19 @@ async fn lists_go_on_where_the_page_before_ended(scene: Scene) {
         scene.store.log_off("test", session(&done)).await.unwrap();
         assert!(scene.frees(done.desktop.id).await);
     }
-    let all = scene.store.desktops(None, true, None, 100).await.unwrap();
+    let all = scene.store.desktops(&Reach::everywhere(), true, None, 100).await.unwrap();
     assert_eq!(all.len(), 6);
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
-        let page = scene.store.desktops(Some(ada), true, after, 2).await.unwrap();
+        let page = scene.store.desktops(&Reach::own(ada), true, after, 2).await.unwrap();
         let Some(last) = page.last() else { break };
         after = Some(last.id);
         paged.extend(page.iter().map(|d| d.id));
     }
     let wanted: Vec<_> = all.iter().filter(|d| d.user.as_ref().unwrap().0 == ada).map(|d| d.id).collect();
     assert_eq!((paged.len(), paged), (3, wanted));
-    assert!(scene.store.desktops(Some(ada), false, None, 2).await.unwrap().is_empty());
-    assert_eq!(scene.store.sessions(Some(ben), true, None, 2).await.unwrap().len(), 2);
+    assert!(scene.store.desktops(&Reach::own(ada), false, None, 2).await.unwrap().is_empty());
+    assert_eq!(scene.store.sessions(&Reach::own(ben), true, None, 2).await.unwrap().len(), 2);
 }
 
 async fn a_link_that_another_replaced_changes_nothing(scene: Scene) {

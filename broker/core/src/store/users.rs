@@ -1,10 +1,21 @@
 //! Users, groups and who is in which.
 
-use super::{Ended, Error, Result, Store, disks, end, rows, seconds};
+use super::{Ended, Error, Reach, Result, Store, disks, end, reach, rows, scoped_roles, seconds};
 use lucarne_control::api::{self, NewUser, Role};
 use lucarne_control::{GroupId, UserId};
-use lucarne_db::tables::{Assignment, EVERYONE, Entitlement, Group, HolderKind, Login, Membership, User};
+use lucarne_db::tables::{
+    Assignment, EVERYONE, EVERYONE_ID, Entitlement, Group, HolderKind, Login, Membership, ScopedRole, User,
+};
 use lucarne_db::{Locked, Tx};
+
+/// What went with a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletedUser {
+    /// Their desktops.
+    pub ended: Vec<Ended>,
+    /// The groups that they were in.
+    pub groups: Vec<GroupId>,
+}
 
 /// The group's id; the group is made when there is none of that name.
 pub(super) fn group(tx: &mut Tx<'_>, name: &str) -> Result<GroupId> {
@@ -45,6 +56,7 @@ pub(super) fn view(tx: &mut Tx<'_>, user: User) -> Result<api::User> {
         id: user.id,
         name: user.name,
         role: user.role,
+        scoped_roles: scoped_roles::views(tx, user.id)?,
         groups: groups.into_iter().map(|g| g.name).collect(),
         max_desktops: user.max_desktops,
         created_at: seconds(user.created_at),
@@ -99,17 +111,26 @@ impl Store {
         .await
     }
 
-    /// At most `limit` living users after this one, oldest first.
+    /// At most `limit` living users of this reach after this one, oldest first.
     ///
     /// # Errors
     /// A database fault.
-    pub async fn users(&self, after: Option<UserId>, limit: i64) -> Result<Vec<api::User>> {
+    pub async fn users(&self, of: &Reach, after: Option<UserId>, limit: i64) -> Result<Vec<api::User>> {
+        let of = of.clone();
         self.read(move |tx| {
-            let select = User::living().limit(rows(limit));
-            let users = tx.list(match after {
-                Some(after) => select.after(&after),
-                None => select,
-            })?;
+            let users = if of.is_everywhere() || of.groups().contains(&EVERYONE_ID) {
+                let select = User::living().limit(rows(limit));
+                tx.list(match after {
+                    Some(after) => select.after(&after),
+                    None => select,
+                })?
+            } else {
+                // Who is deleted is in no group any more.
+                let members = reach::members(tx, &of, after, rows(limit))?;
+                let mut users = tx.peek_all(members.iter().map(User::key))?;
+                users.sort_by_key(|user| user.id);
+                users
+            };
             users.into_iter().map(|user| view(tx, user)).collect()
         })
         .await
@@ -180,7 +201,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::LastAdministrator`], or a database fault.
-    pub async fn delete_user(&self, actor: &str, name_or_id: &str) -> Result<Vec<Ended>> {
+    pub async fn delete_user(&self, actor: &str, name_or_id: &str) -> Result<DeletedUser> {
         let (actor, name_or_id) = (actor.to_owned(), name_or_id.to_owned());
         self.write(move |tx| {
             // All administrators, so that no two of the last two go at once.
@@ -197,8 +218,13 @@ impl Store {
             for login in tx.lock_list(Login::of(&user.id))? {
                 tx.delete(login)?;
             }
+            let mut groups = Vec::new();
             for membership in tx.lock_list(Membership::of(&user.id))? {
+                groups.push(membership.group_id);
                 tx.delete(membership)?;
+            }
+            for role in tx.lock_list(ScopedRole::of(&user.id))? {
+                tx.delete(role)?;
             }
             for entitlement in tx.lock_list(Entitlement::held_by(&HolderKind::User, &user.id.0))? {
                 tx.delete(entitlement)?;
@@ -208,7 +234,7 @@ impl Store {
             tx.update(&user)?;
             let detail = format!("{} desktop(s) and {disks} home disk(s) will be destroyed", ended.len());
             tx.audit(&actor, "user.deleted", &user.name, &detail)?;
-            Ok(ended)
+            Ok(DeletedUser { ended, groups })
         })
         .await
     }

@@ -13,7 +13,7 @@ mod timers;
 pub use desktops::{Assignment, Desktop, Placement, Pool, PoolPolicy, PoolRules, Preparation};
 pub use disks::Disk;
 pub use hosts::{Authority, Broker, Enrollment, Host, HostImage, HostPulse, HostTemplate, Image};
-pub use people::{Charge, Entitlement, Group, HolderKind, Login, LoginKind, Membership, User};
+pub use people::{Charge, Entitlement, Group, HolderKind, Login, LoginKind, Membership, ScopedRole, User};
 pub use requests::IdempotencyKey;
 pub use sessions::{Session, Shadow, ShadowState, Ticket};
 pub use timers::{Timer, TimerKind};
@@ -71,6 +71,7 @@ pub const ALL: &[&crate::table::Table] = {
         User::TABLE,
         Group::TABLE,
         Membership::TABLE,
+        ScopedRole::TABLE,
         Pool::TABLE,
         Entitlement::TABLE,
         Broker::TABLE,

@@ -2,12 +2,12 @@
 
 use crate::table::table;
 use crate::value::{Json, words};
-use lucarne_control::api::{Permission, Role};
+use lucarne_control::api::{Permission, Role, ScopeKind};
 use lucarne_control::{GroupId, PoolId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-words!(UserId, GroupId, Role, LoginKind, HolderKind);
+words!(UserId, GroupId, Role, ScopeKind, LoginKind, HolderKind);
 
 /// What a login is carried by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,23 @@ table! {
     key (user_id: UserId, group_id: GroupId);
     index of (user_id: UserId);
     index in_group (group_id: GroupId) then (user_id);
+}
+
+table! {
+    /// A role that a user has for one pool or one group only.
+    ScopedRole in "scoped_roles" {
+        /// The user.
+        user_id: UserId,
+        /// The role.
+        role: Role,
+        /// A pool or a group.
+        scope_kind: ScopeKind,
+        /// Its id.
+        scope_id: Uuid,
+    }
+    key (user_id: UserId, role: Role, scope_kind: ScopeKind, scope_id: Uuid);
+    index of (user_id: UserId);
+    index within (scope_kind: ScopeKind, scope_id: Uuid) then (user_id);
 }
 
 table! {

@@ -43,12 +43,21 @@ pub enum UserCommand {
         /// Name or id.
         name: String,
     },
-    /// Give a user another role, from their next request on.
+    /// Give a user another role, from their next request on; with --pool or --group one more, which holds there only.
     Role {
         /// Name or id.
         name: String,
-        /// administrator, operator, help_desk, auditor or user.
+        /// administrator, operator, help_desk, auditor or user; for one pool or one group operator, help_desk or auditor.
         role: Role,
+        /// For this pool and its desktops only.
+        #[arg(long, group = "scope")]
+        pool: Option<String>,
+        /// For the members of this group and their desktops only; `everyone` is all users.
+        #[arg(long, group = "scope")]
+        group: Option<String>,
+        /// Take the role for that pool or group away.
+        #[arg(long, requires = "scope")]
+        remove: bool,
     },
     /// Say how many desktops a user may have at once; those that they have stay.
     Quota {

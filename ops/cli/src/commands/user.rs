@@ -10,13 +10,20 @@ use lucarne_control::api::{self, NewPassword, NewQuota, NewRole, NewUser, Role};
 impl Row for api::User {
     const TITLES: &'static [&'static str] = &["NAME", "ROLE", "GROUPS", "CREATED"];
     fn cells(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            self.role.as_str().into(),
-            self.groups.join(", "),
-            output::age(self.created_at),
-        ]
+        vec![self.name.clone(), roles(self), self.groups.join(", "), output::age(self.created_at)]
     }
+}
+
+/// All roles of a user: first the one that holds everywhere.
+pub fn roles(user: &api::User) -> String {
+    let scoped = user.scoped_roles.iter().map(ToString::to_string);
+    [user.role.as_str().to_owned()].into_iter().chain(scoped).collect::<Vec<_>>().join(", ")
+}
+
+/// Where the API has a role for one pool or one group, below a user's path.
+fn scope(pool: Option<String>, group: Option<String>) -> Option<String> {
+    let pool = pool.map(|name| format!("pools/{}", escape(&name)));
+    pool.or_else(|| group.map(|name| format!("groups/{}", escape(&name))))
 }
 
 /// Runs the command.
@@ -38,8 +45,15 @@ pub async fn run(args: User) -> Result<()> {
             let password = secret("LUCARNE_NEW_PASSWORD", &format!("New password of {name}: "))?;
             Ok(client.put(&format!("{}/password", path(&name)), &NewPassword { password }).await?)
         }
-        UserCommand::Role { name, role } => {
-            Ok(client.put(&format!("{}/role", path(&name)), &NewRole { role }).await?)
+        UserCommand::Role { name, role, pool, group, remove } => {
+            let Some(scope) = scope(pool, group) else {
+                return Ok(client.put(&format!("{}/role", path(&name)), &NewRole { role }).await?);
+            };
+            let path = format!("{}/roles/{}/{scope}", path(&name), role.as_str());
+            match remove {
+                true => Ok(client.delete(&path).await?),
+                false => Ok(client.put(&path, &()).await?),
+            }
         }
         UserCommand::Quota { name, quota } => {
             let new = NewQuota { max_desktops: quota.max };

@@ -2,6 +2,7 @@
 
 use crate::args::{Output, Watch};
 use crate::client::{ApiError, Client, escape};
+use crate::commands::user;
 use crate::sse::Reader;
 use anyhow::{Context, Result};
 use http_body_util::BodyExt;
@@ -178,7 +179,7 @@ impl Printer {
                 let said = state.map(|user| {
                     let groups =
                         if user.groups.is_empty() { "no group".to_owned() } else { user.groups.join(", ") };
-                    (user.name.clone(), format!("{}, in {groups}", user.role.as_str()))
+                    (user.name.clone(), format!("{}, in {groups}", user::roles(&user)))
                 });
                 self.say("user", &id.to_string(), said, false)
             }

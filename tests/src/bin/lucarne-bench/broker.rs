@@ -12,7 +12,7 @@ use lucarne_control::spec::{ImageDigest, MachineShape, TemplateSpec};
 use lucarne_control::viewer::ViewerWish;
 use lucarne_control::{DesktopId, HostId, PoolId, UserId};
 use lucarne_core::plan::{HostSeen, World};
-use lucarne_core::store::{ConnectRequest, Store};
+use lucarne_core::store::{ConnectRequest, Reach, Store};
 use lucarne_db::tables::{
     EVERYONE_ID, Entitlement, HolderKind, Host, HostImage, Image, Pool, PoolPolicy, User,
 };
@@ -216,7 +216,7 @@ async fn assign(store: &Store, scene: &Arc<Scene>, at_once: u32) -> Result<Rate>
 
 /// Redeems one ticket so many times at once, and gives the redemptions a second; exactly one has to win.
 async fn race(store: &Store, redemptions: u32) -> Result<f64> {
-    let sessions = store.sessions(None, false, None, 1).await?;
+    let sessions = store.sessions(&Reach::everywhere(), false, None, 1).await?;
     let session = sessions.first().context("there is no session to race for")?.session.id;
     let hash = vec![7; 32];
     let generation = store.session_desktop(session).await?.generation;

@@ -1,0 +1,11 @@
+-- Roles that hold for one pool or one group only.
+
+CREATE TABLE scoped_roles (
+    user_id TEXT NOT NULL,
+    role TEXT NOT NULL,
+    scope_kind TEXT NOT NULL,
+    scope_id TEXT NOT NULL,
+    PRIMARY KEY (user_id, role, scope_kind, scope_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX scoped_roles_of ON scoped_roles (user_id);
+CREATE INDEX scoped_roles_within ON scoped_roles (scope_kind, scope_id, user_id);
