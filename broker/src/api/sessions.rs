@@ -129,7 +129,7 @@ pub struct Listing {
     params(Listing), responses(
     (status = 200, body = Page<Session>),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "not_signed_in"),
-    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted; not_a_user: the local administrator, whose user was deleted"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_a_user: the local administrator, whose user was deleted"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
