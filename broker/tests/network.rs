@@ -60,6 +60,7 @@ impl Machine {
         let (desktops, count, lock) =
             (dir.path().to_owned(), Arc::clone(&asked), dir.path().join("relay.json"));
         let config = relay::Config {
+            metrics_listen: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             identity: dir.path().join("identity"),
             lock: lock.clone(),

@@ -55,6 +55,8 @@ pub struct AgentConfig {
     pub accel: AccelChoice,
     /// Where metrics, `/healthz` and `/readyz` are served, as plain HTTP without a sign-in; nowhere when left out.
     pub metrics_listen: Option<SocketAddr>,
+    /// The same for the relay of an enrolled host.
+    pub relay_metrics_listen: Option<SocketAddr>,
     /// Desktops that are started at once at most; none is twice the processors, for more only make each slower.
     pub max_starting: Option<u32>,
     /// This program's path. It is started with `desktop --dir …` for each desktop, as that desktop's user.

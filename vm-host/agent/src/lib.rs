@@ -129,11 +129,13 @@ impl Shutdown {
 pub async fn relay(
     dir: &std::path::Path,
     listen: std::net::SocketAddr,
+    metrics_listen: Option<std::net::SocketAddr>,
     stop: CancellationToken,
 ) -> Result<(), lucarne_relay::relay::Error> {
     let desktops = dir.join("desktops");
     let config = lucarne_relay::relay::Config {
         listen,
+        metrics_listen,
         identity: dir.join("identity"),
         lock: dir.join("relay.json"),
         socket: Box::new(move |desktop| {

@@ -37,7 +37,8 @@ impl Streams {
 
     fn is_ours(&self, holder: &Holder) -> bool {
         let build = relay::build().unwrap_or_default();
-        holder.build == build && holder.listen == self.listen && holder.host == self.host
+        let told = holder.listen == self.listen && holder.metrics == self.config.relay_metrics_listen;
+        holder.build == build && told && holder.host == self.host
     }
 
     /// Has this build's relay accept where it should: the port.
@@ -109,6 +110,7 @@ impl Streams {
             .arg0(&self.config.program)
             .args(["host", "relay", "--listen", &self.listen.to_string(), "--dir"])
             .arg(&self.config.dir)
+            .args(self.config.relay_metrics_listen.map(|address| format!("--metrics-listen={address}")))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -11,6 +11,7 @@
 
 pub mod dial;
 pub mod identity;
+mod metrics;
 pub mod relay;
 
 pub use identity::Identity;

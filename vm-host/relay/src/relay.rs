@@ -6,6 +6,7 @@
 
 use crate::dial;
 use crate::identity::{self, Identity};
+use crate::metrics::{Counted, Counts, Outcome};
 use lucarne_control::DesktopId;
 use lucarne_control::link::{MAX_LINE, Open, Opened};
 use lucarne_trust::{Clients, Role};
@@ -50,6 +51,8 @@ const LOOKED_AT: Duration = Duration::from_secs(2);
 pub struct Config {
     /// Where gateways connect.
     pub listen: SocketAddr,
+    /// Where metrics, `/healthz` and `/readyz` are served, as plain HTTP without a sign-in; nowhere when left out.
+    pub metrics_listen: Option<SocketAddr>,
     /// The folder of the host's identity.
     pub identity: PathBuf,
     /// The file that shows which relay accepts.
@@ -69,14 +72,19 @@ pub enum Error {
     NotEnrolled,
     /// The address.
     #[error(
-        "the relay cannot listen on {address}: {source}; stop what uses it, or choose another with --listen"
+        "the relay cannot listen on {address}: {source}; stop what uses it, or choose another with {option}"
     )]
     Listen {
         /// Which.
         address: SocketAddr,
+        /// The option that says so.
+        option: &'static str,
         /// Why not.
         source: io::Error,
     },
+    /// What is counted cannot be set up.
+    #[error("metrics cannot be set up")]
+    Metrics(#[from] lucarne_metrics::prometheus::Error),
     /// The lock.
     #[error("the relay's file {path} cannot be used: {source}", path = path.display())]
     Lock {
@@ -98,6 +106,9 @@ pub struct Holder {
     pub listen: SocketAddr,
     /// Where it does.
     pub port: u16,
+    /// Where it was told to serve metrics.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// The host that it is of; a new enrolment needs a new relay.
     pub host: String,
 }
@@ -161,15 +172,27 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let identity = Identity::open(&config.identity)?.ok_or(Error::NotEnrolled)?;
     let server =
         Arc::new(Mutex::new(identity.credentials()?.server(Clients::Must).map_err(identity::Error::from)?));
-    let cannot = |source| Error::Listen { address: config.listen, source };
+    let cannot = |source| Error::Listen { address: config.listen, option: "--listen", source };
     let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;
     let port = listener.local_addr().map_err(cannot)?.port();
+    let counts = Counts::new()?;
+    let monitoring = CancellationToken::new();
+    let monitored = match config.metrics_listen {
+        Some(address) => {
+            let cannot = |source| Error::Listen { address, option: "--relay-metrics-listen", source };
+            let listener = TcpListener::bind(address).await.map_err(cannot)?;
+            let watched = Arc::new(counts.clone());
+            Some(tokio::spawn(lucarne_metrics::serve(listener, watched, monitoring.clone())))
+        }
+        None => None,
+    };
     let said = (|| {
         let holder = Holder {
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             build: build()?,
             listen: config.listen,
             port,
+            metrics: config.metrics_listen,
             host: identity.about.id.to_string(),
         };
         lock.rewind()?;
@@ -196,23 +219,38 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         };
         let Ok(shaking) = Arc::clone(&shaking).try_acquire_owned() else {
             tracing::debug!(%address, "more than {SHAKING} connections are in their handshake; one was closed");
+            counts.connection(Outcome::Crowded);
             continue;
         };
         let acceptor = TlsAcceptor::from(Arc::clone(&server.lock().unwrap_or_else(PoisonError::into_inner)));
-        let socket = Arc::clone(&socket);
+        let (socket, counts) = (Arc::clone(&socket), counts.clone());
         tasks.spawn(async move {
             let begun = timeout(PATIENCE, begin(stream, acceptor, &*socket)).await;
             drop(shaking);
             match begun {
-                Ok(Ok((gateway, desktop))) => copy(gateway, desktop).await,
+                Ok(Ok((gateway, desktop))) => {
+                    counts.connection(Outcome::Taken);
+                    copy(gateway, counts.stream(desktop)).await;
+                }
                 // Anybody may try: this is no place to fill a disk from.
-                Ok(Err(e)) => tracing::debug!(error = %e, %address, "a stream was not taken"),
-                Err(_) => tracing::debug!(%address, "a gateway was too slow to say what it wants"),
+                Ok(Err(e)) => {
+                    counts.connection(Outcome::Refused);
+                    tracing::debug!(error = %e, %address, "a stream was not taken");
+                }
+                Err(_) => {
+                    counts.connection(Outcome::Late);
+                    tracing::debug!(%address, "a gateway was too slow to say what it wants");
+                }
             }
         });
     }
     // Another may accept from here on.
     drop(listener);
+    monitoring.cancel();
+    if let Some(monitored) = monitored {
+        // Its address is free before another takes this one's place.
+        let _ = monitored.await;
+    }
     let _ = lock.set_len(0);
     drop(lock);
     fresh.abort();
@@ -285,7 +323,7 @@ async fn begin(
 }
 
 /// Copies until both sides are done.
-async fn copy(mut gateway: TlsStream<TcpStream>, mut desktop: UnixStream) {
+async fn copy(mut gateway: TlsStream<TcpStream>, mut desktop: Counted) {
     let copied = tokio::io::copy_bidirectional_with_sizes(&mut gateway, &mut desktop, BUFFER, BUFFER).await;
     if let Err(e) = copied {
         tracing::debug!(error = %e, "a stream broke");

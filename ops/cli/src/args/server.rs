@@ -152,6 +152,9 @@ pub enum HostCommand {
         /// a sign-in, so keep it from strangers; none when left out.
         #[arg(long)]
         metrics_listen: Option<SocketAddr>,
+        /// On an enrolled host, address for monitoring of its relay, which is a process of its own; none when left out.
+        #[arg(long)]
+        relay_metrics_listen: Option<SocketAddr>,
         /// At most so many desktops are started at once; twice the processors when left out. More make each slower.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
         max_starting: Option<u32>,
@@ -183,6 +186,9 @@ pub enum HostCommand {
         /// Where gateways connect.
         #[arg(long)]
         listen: SocketAddr,
+        /// Where metrics are served.
+        #[arg(long)]
+        metrics_listen: Option<SocketAddr>,
     },
     /// Make a token with which one machine can become a host.
     Token {

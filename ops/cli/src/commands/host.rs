@@ -74,7 +74,16 @@ fn identity(data_dir: &Path) -> PathBuf {
 /// Runs the agent, or looks at hosts.
 pub async fn run(args: Host) -> Result<()> {
     match args.command {
-        HostCommand::Run { name, accel, sim, metrics_listen, max_starting, listen, address } => {
+        HostCommand::Run {
+            name,
+            accel,
+            sim,
+            metrics_listen,
+            relay_metrics_listen,
+            max_starting,
+            listen,
+            address,
+        } => {
             let data_dir = std::path::absolute(&args.remote.data_dir)?;
             if let Some(hosts) = sim {
                 return simulate(&data_dir, name, hosts).await;
@@ -99,12 +108,13 @@ pub async fn run(args: Host) -> Result<()> {
                 route,
                 accel: accel.into(),
                 metrics_listen,
+                relay_metrics_listen,
                 max_starting,
                 program: std::env::current_exe().context("this program's own path is not known")?,
             };
             agent(config).await
         }
-        HostCommand::Relay { dir, listen } => {
+        HostCommand::Relay { dir, listen, metrics_listen } => {
             let stop = CancellationToken::new();
             let asked = stop.clone();
             let mut terminate = signal(SignalKind::terminate())?;
@@ -112,7 +122,7 @@ pub async fn run(args: Host) -> Result<()> {
                 terminate.recv().await;
                 asked.cancel();
             });
-            Ok(lucarne_agent::relay(&dir, listen, stop).await?)
+            Ok(lucarne_agent::relay(&dir, listen, metrics_listen, stop).await?)
         }
         HostCommand::Enroll { token, broker, name } => {
             let data_dir = std::path::absolute(&args.remote.data_dir)?;
