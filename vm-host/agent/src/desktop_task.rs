@@ -14,13 +14,13 @@
 use crate::config::disk_free;
 use crate::desktop_process::{ask_to_end, connect, kill_all, read_status};
 use crate::desktops::Shared;
-use crate::homes::Refused;
+use crate::homes::{Attached, Refused};
 use crate::templates::Availability;
 use crate::{folder, recordings, spawn};
 use lucarne_control::agent::{DesktopDesired, DesktopObserved};
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::spec::{NetworkPolicy, RecordingMode};
-use lucarne_desktop::config::{DesktopConfig, files};
+use lucarne_desktop::config::{DesktopConfig, Home, files};
 use lucarne_desktop::control::Command;
 use lucarne_qemu::Template;
 use std::io;
@@ -189,23 +189,37 @@ impl DesktopTask {
 
     /// Puts everything into its folder that the desktop process needs, unless that is there.
     async fn prepare(&mut self) -> Result<(), String> {
-        if !self.has_folder {
+        let adopted = self.has_folder;
+        if !adopted {
             self.make_folder().await?;
         }
-        self.attach_home().await
+        self.attach_home(adopted).await
     }
 
-    /// Puts its user's disk into its folder, once no other desktop has it.
-    async fn attach_home(&self) -> Result<(), String> {
+    /// Takes its user's disk for it, once no other desktop has that.
+    async fn attach_home(&self, adopted: bool) -> Result<(), String> {
         let DesktopDesired { desktop, home: Some(home), .. } = self.now.desired else { return Ok(()) };
+        let held = self.shared.homes.held_by(desktop);
+        if adopted && held != Some(home.disk) {
+            // Its folder alone says that it is to have it.
+            return Err("the host's agent ended before it had its home disk; connect again".to_owned());
+        }
+        if held == Some(home.disk) && adopted {
+            return Ok(());
+        }
         let owner = self.shared.slots.of_dir(&self.dir);
         loop {
             let freed = self.shared.homes.freed();
             tokio::pin!(freed);
             // What is freed from here on is not missed.
             freed.as_mut().enable();
-            match self.shared.homes.attach(desktop, &self.dir, home, owner.as_ref()) {
-                Ok(()) => return Ok(()),
+            match self.shared.homes.attach(desktop, home, owner.as_ref()) {
+                Ok(Attached { path, fresh }) => {
+                    let mut config = folder::read_config(&self.dir)?;
+                    config.home = Some(Home { disk: home.disk, path, fresh });
+                    return folder::write_config(&self.dir, &config, owner.as_ref())
+                        .map_err(|e| format!("its description in {}: {e}", self.dir.display()));
+                }
                 Err(Refused::Not(why)) => return Err(why),
                 Err(Refused::Held(other)) => {
                     let why = format!("its home disk is still in the desktop {other}, which ends");
@@ -216,12 +230,12 @@ impl DesktopTask {
         }
     }
 
-    /// Takes its user's disk out of its folder, of which nothing runs any more; waits until that is done.
+    /// Gives its user's disk back, now that nothing of it runs any more; waits until that is done.
     async fn detach_home(&self) {
-        let DesktopDesired { desktop, home: Some(home), .. } = self.now.desired else { return };
-        while let Err(error) = self.shared.homes.detach(desktop, &self.dir, home.disk) {
-            tracing::error!(%desktop, disk = %home.disk, %error, "a home disk cannot be taken out of its desktop's folder");
-            let why = format!("its home disk cannot be taken out of its folder: {error}");
+        let desktop = self.now.desired.desktop;
+        while let Err(error) = self.shared.homes.detach(desktop) {
+            tracing::error!(%desktop, %error, "a home disk cannot be taken from its desktop");
+            let why = format!("its home disk cannot be taken from it: {error}");
             self.observe(Phase::Stopping, why, false, ForkTimings::default());
             tokio::time::sleep(Duration::from_secs(5)).await;
         }
@@ -254,7 +268,12 @@ impl DesktopTask {
             wish: desired.wish,
             state: desired.state,
             start: desired.wish,
-            home: desired.home,
+            // Until it has it, that it is to.
+            home: desired.home.map(|home| Home {
+                disk: home.disk,
+                path: self.shared.homes.path(home.disk),
+                fresh: false,
+            }),
         };
         let credentials = self.shared.slots.take();
         let made = folder::make(&self.dir, &config, credentials.as_ref());
@@ -413,6 +432,10 @@ impl DesktopTask {
                 other => other,
             };
             let up = matches!(phase, Phase::Starting | Phase::Ready);
+            if let (Phase::Ready, Some(home)) = (phase, self.now.desired.home) {
+                // Before anybody hears of it, and may type.
+                self.shared.homes.used(home.disk);
+            }
             said.up |= up;
             self.observe(phase, status.detail, status.picture && up, status.timings);
         }

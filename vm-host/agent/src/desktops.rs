@@ -107,6 +107,13 @@ impl Desktops {
                     tracing::info!(desktop = %id, "takes over a desktop");
                     self.shared.hub.adopt(id, config.generation, config.wish, config.persistent);
                     let template = Template::open(&config.template).map(|t| t.meta.spec);
+                    // Which disk it has is not for its own folder to say.
+                    let held = self.shared.homes.held_by(id);
+                    let home = config.home.as_ref().map(|home| home.disk).or(held).map(|disk| HomeDesired {
+                        disk: held.unwrap_or(disk),
+                        size_mib: 0,
+                        fresh: false,
+                    });
                     self.begin(
                         DesktopDesired {
                             desktop: id,
@@ -122,7 +129,7 @@ impl Desktops {
                             clipboard: config.clipboard,
                             recording: config.recording,
                             pool: config.pool,
-                            home: config.home.map(|home| HomeDesired { fresh: false, ..home }),
+                            home,
                         },
                         true,
                     );

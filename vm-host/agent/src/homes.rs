@@ -1,30 +1,35 @@
-//! Users' disks: files that outlive the desktops that they are put into.
+//! Users' disks, which outlive the desktops that they are in.
 //!
 //! ```text
-//! homes/ID.raw ──attach──► desktops/DESKTOP/home.raw ──detach──► homes/ID.raw ──delete──► gone
+//! homes/ID/disk.raw   the disk: root's, or of the user id of the desktop that has it
+//! homes/ID/holder     which desktop that is; not there while none has it
+//! homes/ID/used       a guest came up with it: from then on nobody makes its file system anew
 //! ```
 //!
-//! A disk is one file, moved into the folder of the desktop that has it and owned by that desktop's user: it is in one desktop
-//! at a time because it is in one place at a time, whatever ends when. It is a plain image (raw): a hypervisor that a guest has taken over
-//! could write the header of any other format, and have the next one open a file that is named there.
+//! A disk has a folder of its own, which is root's alone: what runs as a desktop's user can write the disk, and can neither replace,
+//! move nor name it, and no end of a desktop's folder takes it along. It is in one desktop at a time because one desktop is named in its
+//! `holder`, which is on the disk before the desktop may open it; nothing that a desktop's user can write says whose a disk is. It is
+//! a plain image (raw): the header of any other format names files that the next hypervisor would open.
 
-use crate::folder::read_config;
 use crate::hub::Hub;
 use lucarne_control::agent::HomeDesired;
 use lucarne_control::ids::{DesktopId, DiskId};
-use lucarne_qemu::command::files;
 use lucarne_qemu::process::Credentials;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
+const DISK: &str = "disk.raw";
+const HOLDER: &str = "holder";
+const USED: &str = "used";
+
 #[derive(Default)]
 struct State {
-    /// Which desktop has a disk, or is about to.
+    /// Which desktop has a disk: what the files say.
     held: HashMap<DiskId, DesktopId>,
     /// Disks to be destroyed once no desktop has them.
     doomed: BTreeSet<DiskId>,
@@ -38,7 +43,17 @@ pub(crate) struct Homes {
     freed: Notify,
 }
 
+/// A disk that a desktop has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// Its file.
+    pub(crate) path: PathBuf,
+    /// No guest has come up with it yet: it may have no file system.
+    pub(crate) fresh: bool,
+}
+
 /// A disk could not be put into a desktop, and who is in the way.
+#[derive(Debug)]
 pub(crate) enum Refused {
     /// Another desktop has it, and will have done with it.
     Held(DesktopId),
@@ -50,22 +65,24 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Whether there is a plain file; anything else there is an error.
-fn is_there(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_file() && meta.nlink() == 1 => Ok(true),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a plain file with one name")),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
+/// Puts a small file in its place, whole and on the disk.
+fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let new = dir.join(format!(".{name}.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, dir.join(name))?;
+    sync_dir(dir)
 }
 
-fn move_file(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    for path in [to, from] {
-        path.parent().map_or(Ok(()), sync_dir)?;
-    }
-    Ok(())
+/// A folder that others may pass through and not look into.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o711).create(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o711))
+}
+
+fn missing(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::NotFound
 }
 
 impl Homes {
@@ -78,86 +95,131 @@ impl Homes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn path(&self, disk: DiskId) -> PathBuf {
-        self.dir.join(format!("{disk}.raw"))
+    fn of(&self, disk: DiskId) -> PathBuf {
+        self.dir.join(disk.to_string())
     }
 
-    /// Finds what is here: before any desktop is begun or taken over.
+    /// The file of a disk.
+    pub(crate) fn path(&self, disk: DiskId) -> PathBuf {
+        self.of(disk).join(DISK)
+    }
+
+    /// Finds what is here, before any desktop is begun or taken over: which desktops there are, their folders tell.
     pub(crate) fn find(&self, desktops: &Path) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            match name.to_str().and_then(|name| name.strip_suffix(".raw")).and_then(|id| id.parse().ok()) {
-                Some(disk) => self.hub.disk(disk),
-                // One whose making did not come to its end.
-                None if name.to_string_lossy().ends_with(".new") => drop(fs::remove_file(entry.path())),
-                None => tracing::warn!(file = %entry.path().display(), "not a home disk; left alone"),
-            }
-        }
-        for dir in fs::read_dir(desktops).into_iter().flatten().flatten() {
-            let Ok(config) = read_config(&dir.path()) else { continue };
-            let Some(disk) = config.home.map(|home| home.disk) else { continue };
-            self.state().held.insert(disk, config.desktop);
-            if dir.path().join(files::HOME).exists() {
-                self.hub.disk(disk);
+            let (name, dir) = (entry.file_name(), entry.path());
+            let Some(disk) = name.to_str().and_then(|name| name.parse::<DiskId>().ok()) else {
+                // One whose making, or whose end, did not come to its end.
+                if name.to_string_lossy().starts_with('.') {
+                    let _ = fs::remove_dir_all(&dir);
+                } else {
+                    tracing::warn!(file = %dir.display(), "not a home disk; left alone");
+                }
+                continue;
+            };
+            self.hub.disk(disk);
+            let holder = match fs::read_to_string(dir.join(HOLDER)) {
+                Ok(text) => text.trim().parse::<DesktopId>().map_err(|e| e.to_string()),
+                Err(e) if missing(&e) => continue,
+                Err(e) => Err(e.to_string()),
+            };
+            match holder {
+                Ok(desktop) if desktops.join(desktop.to_string()).symlink_metadata().is_err() => {
+                    tracing::info!(%disk, %desktop, "a home disk was in a desktop that is gone");
+                    if let Err(error) = self.release(disk) {
+                        tracing::error!(%disk, %error, "it cannot be taken back");
+                    }
+                }
+                Ok(desktop) => drop(self.state().held.insert(disk, desktop)),
+                // Nobody gets it, and nothing of it is lost.
+                Err(error) => {
+                    tracing::error!(%disk, error, "who has a home disk cannot be read; it stays where it is");
+                    self.state().held.insert(disk, DesktopId(uuid::Uuid::nil()));
+                }
             }
         }
     }
 
-    /// Puts a disk into a desktop's folder, and makes it where it may be made. Done again, it changes nothing.
+    /// The disk that a desktop has.
+    pub(crate) fn held_by(&self, desktop: DesktopId) -> Option<DiskId> {
+        self.state().held.iter().find(|(_, held)| **held == desktop).map(|(disk, _)| *disk)
+    }
+
+    /// Puts a disk into a desktop, and makes it where it may be made. Done again, it changes nothing.
     pub(crate) fn attach(
         &self,
         desktop: DesktopId,
-        dir: &Path,
         home: HomeDesired,
         owner: Option<&Credentials>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Attached, Refused> {
         let mut state = self.state();
         if state.doomed.contains(&home.disk) {
             return Err(Refused::Not("its home disk is being destroyed; connect again".to_owned()));
         }
         match state.held.get(&home.disk) {
             Some(other) if *other != desktop => return Err(Refused::Held(*other)),
-            _ => {}
+            Some(_) => {}
+            None => {
+                self.put(desktop, home, owner)
+                    .map_err(|e| Refused::Not(format!("its home disk {}: {e}", home.disk)))?;
+                state.held.insert(home.disk, desktop);
+            }
         }
-        let put = self.put(dir, home, owner);
-        if put.is_ok() || dir.join(files::HOME).exists() {
-            state.held.insert(home.disk, desktop);
-        }
-        put.map_err(|e| Refused::Not(format!("its home disk {}: {e}", home.disk)))?;
-        self.hub.disk(home.disk);
-        Ok(())
+        // What cannot be looked at may have been used.
+        let fresh = matches!(fs::symlink_metadata(self.of(home.disk).join(USED)), Err(e) if missing(&e));
+        Ok(Attached { path: self.path(home.disk), fresh })
     }
 
-    fn put(&self, dir: &Path, home: HomeDesired, owner: Option<&Credentials>) -> io::Result<()> {
-        let (here, there) = (self.path(home.disk), dir.join(files::HOME));
-        if is_there(&there)? {
-            return Ok(());
-        }
-        if !is_there(&here)? {
-            if !home.fresh {
-                let why = "it was on this host and is not any more; an administrator can delete it, and connecting again makes another";
+    fn put(&self, desktop: DesktopId, home: HomeDesired, owner: Option<&Credentials>) -> io::Result<()> {
+        let dir = self.of(home.disk);
+        match fs::symlink_metadata(dir.join(DISK)) {
+            Ok(_) => {}
+            Err(e) if missing(&e) && home.fresh => self.make(home)?,
+            Err(e) if missing(&e) => {
+                let why = "it was on this host and is not any more; an administrator can delete it \
+                           (`lucarne disk delete`), and connecting again makes another";
                 return Err(io::Error::new(io::ErrorKind::NotFound, why));
             }
-            self.make(home)?;
+            Err(e) => return Err(e),
         }
-        if let Some(owner) = owner {
-            lchown(&here, Some(owner.id), Some(owner.id))?;
+        self.hub.disk(home.disk);
+        write(&dir, HOLDER, &desktop.to_string())?;
+        match owner {
+            Some(owner) => lchown(dir.join(DISK), Some(owner.id), Some(owner.id)),
+            None => Ok(()),
         }
-        move_file(&here, &there)
     }
 
     fn make(&self, home: HomeDesired) -> io::Result<()> {
-        match fs::create_dir(&self.dir) {
-            Ok(()) => fs::set_permissions(&self.dir, Permissions::from_mode(0o700))?,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
+        match make_dir(&self.dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
         }
-        let new = self.dir.join(format!("{}.new", home.disk));
-        let file = File::create(&new)?;
+        let new = self.dir.join(format!(".{}", home.disk));
+        match fs::remove_dir_all(&new) {
+            Err(e) if !missing(&e) => return Err(e),
+            _ => {}
+        }
+        make_dir(&new)?;
+        let file = File::create_new(new.join(DISK))?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.set_len(home.size_mib << 20)?;
         file.sync_all()?;
-        move_file(&new, &self.path(home.disk))
+        sync_dir(&new)?;
+        fs::rename(&new, self.of(home.disk))?;
+        sync_dir(&self.dir)
+    }
+
+    /// A guest has come up with it: what is on it is its user's.
+    pub(crate) fn used(&self, disk: DiskId) {
+        let dir = self.of(disk);
+        if dir.join(USED).exists() {
+            return;
+        }
+        if let Err(error) = write(&dir, USED, "") {
+            // Its file system has its label by now, and is not made anew for want of this.
+            tracing::error!(%disk, %error, "that a home disk is used is not on record");
+        }
     }
 
     /// Waits until some desktop has done with its disk.
@@ -165,37 +227,31 @@ impl Homes {
         self.freed.notified()
     }
 
-    /// Takes the disk out of the folder of a desktop of which nothing runs any more.
+    fn release(&self, disk: DiskId) -> io::Result<()> {
+        let dir = self.of(disk);
+        if rustix::process::geteuid().is_root() {
+            lchown(dir.join(DISK), Some(0), Some(0))?;
+        }
+        match fs::remove_file(dir.join(HOLDER)) {
+            Err(e) if !missing(&e) => Err(e),
+            _ => sync_dir(&dir),
+        }
+    }
+
+    /// Takes its disk from a desktop of which nothing runs any more.
     ///
     /// # Errors
-    /// It is still there; what is in the folder must stay.
-    pub(crate) fn detach(&self, desktop: DesktopId, dir: &Path, disk: DiskId) -> io::Result<()> {
-        let mut state = self.state();
-        if state.held.get(&disk) != Some(&desktop) {
-            return Ok(());
-        }
-        let (here, there) = (self.path(disk), dir.join(files::HOME));
-        match is_there(&there) {
-            Ok(true) => {
-                if rustix::process::geteuid().is_root() {
-                    lchown(&there, Some(0), Some(0))?;
-                }
-                move_file(&there, &here)?;
+    /// It is the desktop's still.
+    pub(crate) fn detach(&self, desktop: DesktopId) -> io::Result<()> {
+        while let Some(disk) = self.held_by(desktop) {
+            let mut state = self.state();
+            self.release(disk)?;
+            state.held.remove(&disk);
+            let doomed = state.doomed.contains(&disk);
+            drop(state);
+            if doomed {
+                self.destroy(disk);
             }
-            Ok(false) => {
-                tracing::error!(%desktop, %disk, "a home disk is not in its desktop's folder any more")
-            }
-            // Nothing of it is looked at or kept: it was put there by what ran as the desktop's user.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                tracing::error!(%desktop, %disk, %error, "something else is in the place of a home disk, which is lost");
-            }
-            Err(error) => return Err(error),
-        }
-        state.held.remove(&disk);
-        let doomed = state.doomed.contains(&disk);
-        drop(state);
-        if doomed {
-            self.destroy(disk);
         }
         self.freed.notify_waiters();
         Ok(())
@@ -215,121 +271,24 @@ impl Homes {
     }
 
     fn destroy(&self, disk: DiskId) {
-        match fs::remove_file(self.path(disk)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // The broker asks again when the host links again.
-                tracing::error!(%disk, %error, "a home disk cannot be destroyed");
-                return;
-            }
-            _ => tracing::info!(%disk, "a home disk is destroyed"),
+        // Under another name first: half a disk is none.
+        let ending = self.dir.join(format!(".{disk}.ending"));
+        let gone = match fs::rename(self.of(disk), &ending) {
+            Err(e) if missing(&e) => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => sync_dir(&self.dir).and_then(|()| fs::remove_dir_all(&ending)),
+        };
+        if let Err(error) = gone {
+            // The broker asks again when the host links again.
+            tracing::error!(%disk, %error, "a home disk cannot be destroyed");
+            return;
         }
+        tracing::info!(%disk, "a home disk is destroyed");
         self.state().doomed.remove(&disk);
         self.hub.disk_gone(disk);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lucarne_control::agent::Followed;
-
-    fn home(disk: DiskId, fresh: bool) -> HomeDesired {
-        HomeDesired { disk, size_mib: 3, fresh }
-    }
-
-    struct Place {
-        root: tempfile::TempDir,
-        hub: Hub,
-        homes: Homes,
-    }
-
-    impl Place {
-        fn new() -> Self {
-            let root = tempfile::tempdir().unwrap();
-            let hub = Hub::new(Followed::default(), 16);
-            let homes = Homes::new(root.path().join("homes"), hub.clone());
-            Self { root, hub, homes }
-        }
-
-        fn desktop(&self) -> (DesktopId, PathBuf) {
-            let id = DesktopId::generate();
-            let dir = self.root.path().join("desktops").join(id.to_string());
-            fs::create_dir_all(&dir).unwrap();
-            (id, dir)
-        }
-
-        fn told(&self) -> Vec<DiskId> {
-            self.hub.listen().0.disks
-        }
-    }
-
-    fn put(place: &Place, (desktop, dir): &(DesktopId, PathBuf), home: HomeDesired) -> Result<(), String> {
-        place.homes.attach(*desktop, dir, home, None).map_err(|refused| match refused {
-            Refused::Held(by) => format!("held by {by}"),
-            Refused::Not(why) => why,
-        })
-    }
-
-    #[test]
-    fn a_disk_goes_from_desktop_to_desktop_with_what_is_on_it_and_is_in_one_at_a_time() {
-        let (place, disk) = (Place::new(), DiskId::generate());
-        let (first, second) = (place.desktop(), place.desktop());
-        put(&place, &first, home(disk, true)).unwrap();
-        assert_eq!(place.told(), [disk]);
-        let file = first.1.join(files::HOME);
-        assert_eq!(fs::metadata(&file).unwrap().len(), 3 << 20);
-        fs::write(&file, "saved").unwrap();
-        put(&place, &first, home(disk, false)).expect("done again");
-        assert_eq!(put(&place, &second, home(disk, false)).unwrap_err(), format!("held by {}", first.0));
-        place.homes.detach(second.0, &second.1, disk).expect("not its own");
-        place.homes.detach(first.0, &first.1, disk).unwrap();
-        assert!(!file.exists());
-        put(&place, &second, home(disk, false)).unwrap();
-        assert_eq!(fs::read_to_string(second.1.join(files::HOME)).unwrap(), "saved");
-    }
-
-    #[test]
-    fn a_disk_that_was_here_once_is_never_made_anew() {
-        let (place, disk) = (Place::new(), DiskId::generate());
-        let desktop = place.desktop();
-        let why = put(&place, &desktop, home(disk, false)).unwrap_err();
-        assert!(why.contains("was on this host and is not any more"), "{why}");
-        assert!(place.told().is_empty());
-    }
-
-    #[test]
-    fn a_disk_that_is_to_be_destroyed_goes_when_its_desktop_has_done_with_it() {
-        let (place, disk) = (Place::new(), DiskId::generate());
-        let desktop = place.desktop();
-        put(&place, &desktop, home(disk, true)).unwrap();
-        place.homes.doom(&[disk]);
-        assert!(desktop.1.join(files::HOME).exists(), "it is in use");
-        assert!(put(&place, &place.desktop(), home(disk, true)).unwrap_err().contains("being destroyed"));
-        place.homes.detach(desktop.0, &desktop.1, disk).unwrap();
-        assert!(place.told().is_empty() && !place.homes.path(disk).exists());
-        let (_, mut told) = place.hub.listen();
-        place.homes.doom(&[disk]);
-        assert_eq!(told.try_recv().unwrap().gone_disks, [disk], "who asks again is told again");
-    }
-
-    #[test]
-    fn what_a_desktop_put_in_the_place_of_its_disk_is_not_taken_for_it() {
-        let (place, disk) = (Place::new(), DiskId::generate());
-        let desktop = place.desktop();
-        put(&place, &desktop, home(disk, true)).unwrap();
-        let (file, secret) = (desktop.1.join(files::HOME), place.root.path().join("secret"));
-        fs::write(&secret, "another's").unwrap();
-        fs::remove_file(&file).unwrap();
-        std::os::unix::fs::symlink(&secret, &file).unwrap();
-        place.homes.detach(desktop.0, &desktop.1, disk).expect("it is given up");
-        assert!(!place.homes.path(disk).exists());
-        let (other, disk) = (place.desktop(), DiskId::generate());
-        put(&place, &other, home(disk, true)).unwrap();
-        let file = other.1.join(files::HOME);
-        fs::remove_file(&file).unwrap();
-        fs::hard_link(&secret, &file).unwrap();
-        place.homes.detach(other.0, &other.1, disk).expect("it is given up");
-        assert!(!place.homes.path(disk).exists());
-        assert_eq!(fs::read_to_string(&secret).unwrap(), "another's");
-    }
-}
+#[path = "homes_tests.rs"]
+mod tests;

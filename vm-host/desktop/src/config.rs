@@ -1,8 +1,7 @@
 //! What a desktop process is told when it starts: `desktop.json` in the desktop's folder, written by the host agent.
 
-use lucarne_control::agent::HomeDesired;
 use lucarne_control::desktop::{DesiredState, Identity};
-use lucarne_control::ids::{DesktopId, PoolId};
+use lucarne_control::ids::{DesktopId, DiskId, PoolId};
 use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
 use lucarne_qemu::Accel;
 use serde::{Deserialize, Serialize};
@@ -68,9 +67,20 @@ pub struct DesktopConfig {
     /// The wish that it is started for. A guest is started once for each, however often its process is.
     #[serde(default)]
     pub start: u64,
-    /// Its user's disk, which is in the folder.
+    /// Its user's disk, which it may open.
     #[serde(default)]
-    pub home: Option<HomeDesired>,
+    pub home: Option<Home>,
+}
+
+/// A user's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// Which.
+    pub disk: DiskId,
+    /// Its file, absolute; plain (raw).
+    pub path: PathBuf,
+    /// No guest has come up with it yet: its file system may be to be made.
+    pub fresh: bool,
 }
 
 fn running() -> DesiredState {

@@ -106,7 +106,7 @@ impl QemuLauncher {
             mac: self.config.identity.mac.clone(),
             network: self.networked(),
             persistent: self.config.persistent,
-            home: self.config.home.is_some(),
+            home: self.config.home.as_ref().map(|home| home.path.as_path()),
         }
     }
 }

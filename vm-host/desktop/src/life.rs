@@ -200,7 +200,7 @@ impl Life<'_> {
     fn note_end(&mut self, how: &str) {
         if self.done.made {
             self.done.ended = Some(how.to_owned());
-        } else {
+        } else if self.config.persistent {
             self.done = Done::default();
         }
         if let Err(error) = record::write_done(&self.dir, &self.done) {
@@ -291,7 +291,7 @@ impl Life<'_> {
             return Ok(());
         }
         vm.identify(&self.config.identity).await.map_err(|e| chain(&e))?;
-        if let Some(home) = self.config.home {
+        if let Some(home) = &self.config.home {
             self.desktop.change(|status| status.detail = "its home disk is mounted".into());
             vm.mount_home(home.fresh).await.map_err(|e| chain(&e))?;
         }

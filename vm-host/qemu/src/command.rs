@@ -25,8 +25,6 @@ pub mod files {
     pub const LOG: &str = "qemu.log";
     /// The writable disk.
     pub const DISK: &str = "disk.qcow2";
-    /// The user's disk, of the format raw, in a guest that has one.
-    pub const HOME: &str = "home.raw";
 }
 
 /// MiB of translated code that one TCG guest may keep; QEMU's default is a gigabyte. Only what is used is memory: an idle

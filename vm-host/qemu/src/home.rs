@@ -28,8 +28,8 @@ const MOUNT_LIMIT: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// QEMU refuses it, such as for a file that is not there.
-pub(crate) async fn plug(qmp: &Qmp) -> Result<(), QmpError> {
-    let file = json!({ "driver": "file", "filename": files::HOME, "discard": "unmap" });
+pub(crate) async fn plug(qmp: &Qmp, disk: &Path) -> Result<(), QmpError> {
+    let file = json!({ "driver": "file", "filename": disk, "discard": "unmap" });
     let node = json!({ "driver": "raw", "node-name": "home", "file": file, "discard": "unmap" });
     qmp.execute("blockdev-add", node).await?;
     let device = json!({
@@ -40,10 +40,22 @@ pub(crate) async fn plug(qmp: &Qmp) -> Result<(), QmpError> {
 
 /// What the guest does, as root. The user is the one with the lowest number that people have (login.defs(5), `UID_MIN`). A
 /// disk's file system gets its label last: without it, its making did not come to its end, or it is no disk of ours. It is
-/// entered in fstab(5), so that a guest that starts again has it again, and nobody saves where it will be lost.
+/// entered in fstab(5), so that a guest that starts again has it again, and nobody saves where it will be lost. One copy of it runs at a
+/// time, and the next goes on where one was given up: what has to be started again is in a file.
 const SCRIPT: &str = r#"set -e
 fail() { echo "$1" >&2; exit 1; }
+mkdir -p /run/lucarne-home
+exec 9>/run/lucarne-home/lock
+flock 9
 label=lucarne-home
+stopped=/run/lucarne-home/stopped
+start() {
+    if [ -e $stopped ]; then
+        rm -f /run/lucarne/session-ready
+        while read -r unit; do systemctl start "$unit" 9>&-; done < $stopped
+        rm $stopped
+    fi
+}
 account=$(awk -F: '$3 >= 1000 && $3 < 60000 { print $3 ":" $4 ":" $6 }' /etc/passwd | sort -n | head -n 1)
 [ -n "$account" ] || fail "the guest has no user with a number from 1000 on"
 uid=${account%%:*}; rest=${account#*:}; gid=${rest%%:*}; home=${rest#*:}
@@ -60,32 +72,35 @@ for attempt in $(seq 300); do
     sleep 0.1
 done
 [ -b "$device" ] || fail "the guest does not see the disk"
-if grep -q "^$device $home " /proc/mounts; then exit 0; fi
+if grep -q "^$device $home " /proc/mounts; then start; exit 0; fi
 # Exit status 1 of fsck: it mended something.
 check() { fsck.ext4 -p "$device" >/dev/null 2>&1 || [ $? = 1 ] || fail "its file system is damaged; fsck.ext4 cannot mend it by itself"; }
 found=$(blkid -p -s LABEL -o value "$device" || true)
-if [ "$found" = $label ]; then check; elif [ @FRESH@ != yes ]; then fail "it has no file system of a home directory"; fi
-stopped=
+if [ "$found" = $label ]; then check; elif [ @FRESH@ != yes ]; then fail "it has no file system of a home directory, though a guest came up with it before; an administrator can look at it on its host, or delete it"; fi
+sessions=
 for unit in lucarne-session.service display-manager.service; do
-    if systemctl is-active --quiet $unit; then systemctl stop $unit; stopped="$stopped $unit"; fi
+    if systemctl is-active --quiet $unit; then
+        sessions="$sessions $unit"
+        grep -qsx $unit $stopped || echo $unit >> $stopped
+        systemctl stop $unit
+    fi
 done
 systemctl stop "user@$uid.service" 2>/dev/null || true
 if [ "$found" != $label ]; then
+    umount /run/lucarne-home/new 2>/dev/null || true
     mkfs.ext4 -q -F -m 0 "$device" || fail "mkfs.ext4 failed"
-    mkdir -p /run/lucarne-home
-    mount "$device" /run/lucarne-home
-    cp -a "$home/." /run/lucarne-home/
-    umount /run/lucarne-home
+    mkdir -p /run/lucarne-home/new
+    mount "$device" /run/lucarne-home/new
+    cp -a "$home/." /run/lucarne-home/new/
+    umount /run/lucarne-home/new
     e2label "$device" $label
 fi
-grep -q "^LABEL=$label " /etc/fstab || echo "LABEL=$label $home ext4 defaults 0 2" >> /etc/fstab
-mount "$device" "$home"
+options=nosuid,nodev
+grep -q "^LABEL=$label " /etc/fstab || echo "LABEL=$label $home ext4 $options 0 2" >> /etc/fstab
+mount -o $options "$device" "$home"
 chown "$uid:$gid" "$home"
-for unit in $stopped; do
-    rm -f /run/lucarne/session-ready
-    systemctl start $unit
-done
-case $stopped in *lucarne-session*)
+start
+case $sessions in *lucarne-session*)
     for attempt in $(seq 100); do
         if [ -e /run/lucarne/session-ready ]; then break; fi
         sleep 0.1

@@ -73,8 +73,8 @@ pub struct ForkRequest<'a> {
     pub network: bool,
     /// Its disk outlives its guest, and so does its SSH host key.
     pub persistent: bool,
-    /// With the user's disk that is in the folder.
-    pub home: bool,
+    /// The file of the user's disk, absolute; plain (raw).
+    pub home: Option<&'a Path>,
 }
 
 /// How often a template is loaded at most. One load in sixteen fails, at random, because of QEMU's fault that
@@ -237,8 +237,8 @@ impl QemuVm {
             // Plugged after the load, because a card in the template would keep the template's address.
             card::plug(&qmp, &request.mac).await?;
         }
-        if request.home {
-            home::plug(&qmp).await?;
+        if let Some(disk) = request.home {
+            home::plug(&qmp, disk).await?;
         }
         let loaded = Instant::now();
         let display = Display::attach(&qmp, sink, Listen::First).await?;

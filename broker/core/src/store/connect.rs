@@ -132,7 +132,9 @@ fn connect(
         return Ok(Assigned { prepared: true, replaced, ..done });
     }
     // The place of one that is lost is not free, and its user has none the less.
-    if pool.desktops >= pool.max_desktops && !lost && !mutant("a pool gives more than it may") {
+    // Nor is that of one that gives its disk back, and its user waits for that.
+    let leaving = disk.as_ref().map_or(Ok(false), |disk| disks::is_leaving(tx, disk))?;
+    if pool.desktops >= pool.max_desktops && !lost && !leaving && !mutant("a pool gives more than it may") {
         return Err(Error::PoolFull { pool: pool.name.clone(), max: i64::from(pool.max_desktops) });
     }
     let (host, why) = places.choose(tx, &pool, only, world)?;

@@ -19,6 +19,8 @@ lucarne_postgres::on_each_engine!(
     the_disks_of_a_dead_host_are_lost_with_it,
     a_database_that_is_older_than_a_disk_learns_where_it_is,
     who_connect_at_once_have_one_disk_between_them,
+    a_disk_that_one_desktop_gives_back_stays_where_the_next_one_waits_for_it,
+    a_disk_that_is_there_none_the_less_is_destroyed,
 );
 
 async fn homes(scene: &Scene) {
@@ -193,4 +195,35 @@ async fn who_connect_at_once_have_one_disk_between_them(scene: Scene) {
     let all = futures_util::future::join_all(tries).await;
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(scene.all(|| Disk::all().limit(100)).await.len(), 1);
+}
+
+async fn a_disk_that_one_desktop_gives_back_stays_where_the_next_one_waits_for_it(scene: Scene) {
+    let new = NewPool { home: HomePolicy { size_gib: Some(3) }, max_desktops: Some(1), ..new_pool("homes") };
+    scene.store.create_pool("admin", &new, &ImageDigest::try_from("ab".repeat(32)).unwrap()).await.unwrap();
+    let ada = scene.user("ada").await;
+    let first = scene.connect_to(ada, "homes").await.unwrap();
+    scene.leave(&first).await;
+    let second = scene.connect_to(ada, "homes").await.expect("there is one place, and it is theirs");
+    // It was never made, and the one that it was for is gone: the other is to have it.
+    scene.stopped(first.desktop.id).await;
+    assert_eq!(scene.disk().await.host_id, Some(scene.link.host));
+    assert_eq!(scene.told(second.desktop.id).await.home.unwrap().disk, scene.disk().await.id);
+    let explained =
+        scene.store.explain("ada", "homes", std::sync::Arc::new(super::tests::Fine)).await.unwrap();
+    assert_eq!(explained.outcome, "desktop_found");
+    scene.check_counts().await;
+}
+
+async fn a_disk_that_is_there_none_the_less_is_destroyed(scene: Scene) {
+    homes(&scene).await;
+    let ada = scene.user("ada").await;
+    let first = scene.connect_to(ada, "homes").await.unwrap();
+    let disk = scene.disk().await.id;
+    scene.tells_disks(&[disk], &[], false).await;
+    scene.leave(&first).await;
+    scene.store.delete_disk("admin", disk).await.unwrap();
+    scene.tells_disks(&[], &[disk], false).await;
+    assert!(scene.doomed().await.is_empty());
+    scene.tells_disks(&[disk], &[], true).await;
+    assert_eq!(scene.doomed().await, [disk], "a host has it again, such as from a backup of its own");
 }

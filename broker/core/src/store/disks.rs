@@ -66,9 +66,10 @@ pub(super) fn attach(
     Ok(tx.update(desktop)?)
 }
 
-/// A desktop is gone for which a disk was to be made that never was: the next may be elsewhere.
+/// A desktop is gone for which a disk was to be made that never was: the next may be elsewhere, if none is made already.
 pub(super) fn unbind(tx: &mut Tx<'_>, id: DiskId) -> Result<()> {
     if let Some(mut disk) = tx.lock(Disk::key(&id))?
+        && tx.find(Desktop::live_with_disk(&id))?.is_none()
         && disk.made_at.is_none()
         && disk.deleted_at.is_none()
     {
@@ -96,8 +97,14 @@ fn delete(tx: &mut Tx<'_>, actor: &str, mut disk: Locked<Disk>, reason: &str) ->
     Ok(host)
 }
 
+/// Whether a desktop that is to be destroyed has the user's disk still: the next one waits for it, on the same host.
+pub(super) fn is_leaving(tx: &mut Tx<'_>, disk: &Disk) -> Result<bool> {
+    let desktops = tx.list(Desktop::live_with_disk(&disk.id))?;
+    Ok(desktops.iter().any(|desktop| !desktop.is_wanted()))
+}
+
 /// What should be on these hosts has changed. Hosts are the last rows that a transaction takes.
-fn revise(tx: &mut Tx<'_>, hosts: &BTreeSet<HostId>) -> Result<()> {
+pub(super) fn revise(tx: &mut Tx<'_>, hosts: &BTreeSet<HostId>) -> Result<()> {
     for host in hosts {
         if let Some(mut host) = tx.lock(Host::key(host))? {
             host.revision += 1;
@@ -107,26 +114,32 @@ fn revise(tx: &mut Tx<'_>, hosts: &BTreeSet<HostId>) -> Result<()> {
     Ok(())
 }
 
-fn delete_each(tx: &mut Tx<'_>, actor: &str, disks: Vec<Disk>, reason: &str) -> Result<usize> {
-    let (mut hosts, mut count) = (BTreeSet::new(), 0);
-    for disk in disks {
-        if let Some(disk) = tx.lock(Disk::key(&disk.id))?.filter(|disk| disk.deleted_at.is_none()) {
-            hosts.extend(delete(tx, actor, disk, reason)?);
-            count += 1;
-        }
-    }
-    revise(tx, &hosts)?;
-    Ok(count)
+/// Disks whose end was decided: how many, and the hosts that [`revise`] is to be called for once desktops have ended.
+#[derive(Debug, Default)]
+pub(super) struct Doomed {
+    pub count: usize,
+    pub hosts: BTreeSet<HostId>,
 }
 
-/// Has a user's disks destroyed; how many.
-pub(super) fn delete_users(tx: &mut Tx<'_>, actor: &str, user: UserId) -> Result<usize> {
+fn delete_each(tx: &mut Tx<'_>, actor: &str, disks: Vec<Disk>, reason: &str) -> Result<Doomed> {
+    let mut doomed = Doomed::default();
+    for disk in disks {
+        if let Some(disk) = tx.lock(Disk::key(&disk.id))?.filter(|disk| disk.deleted_at.is_none()) {
+            doomed.hosts.extend(delete(tx, actor, disk, reason)?);
+            doomed.count += 1;
+        }
+    }
+    Ok(doomed)
+}
+
+/// Has a user's disks destroyed.
+pub(super) fn delete_users(tx: &mut Tx<'_>, actor: &str, user: UserId) -> Result<Doomed> {
     let disks = all(tx, || Disk::of_user(&user), |disk| disk.id)?;
     delete_each(tx, actor, disks, "the user was deleted")
 }
 
-/// Has a pool's disks destroyed; how many.
-pub(super) fn delete_pools(tx: &mut Tx<'_>, actor: &str, pool: PoolId) -> Result<usize> {
+/// Has a pool's disks destroyed.
+pub(super) fn delete_pools(tx: &mut Tx<'_>, actor: &str, pool: PoolId) -> Result<Doomed> {
     let disks = all(tx, || Disk::of_pool(&pool), |disk| disk.id)?;
     delete_each(tx, actor, disks, "its pool was deleted")
 }
@@ -172,6 +185,8 @@ pub(super) struct Said {
     pub made: Vec<DiskId>,
     /// Disks that are not there any more.
     pub gone: Vec<DiskId>,
+    /// Disks that are there none the less: they are to be destroyed.
+    pub back: Vec<DiskId>,
 }
 
 /// What of a host's words is not on record yet.
@@ -181,12 +196,18 @@ pub(super) fn news(
     (there, gone, complete): (&[DiskId], &[DiskId], bool),
 ) -> Result<Said> {
     let mut said = Said::default();
-    for disk in tx.peek_all(there.iter().map(Disk::key))? {
+    let known = tx.peek_all(there.iter().map(Disk::key))?;
+    for unknown in there.iter().filter(|id| known.iter().all(|disk| disk.id != **id)) {
+        tracing::error!(disk = %unknown, host = link.name,
+            "a host has a home disk that is not on record, as after a backup was put back; it is left alone there");
+    }
+    for disk in known {
         match disk.host_id {
             Some(host) if host != link.host => {
                 tracing::error!(disk = %disk.id, host = link.name, "a host has a home disk that is on record on another host");
             }
-            _ if disk.gone_at.is_none() && disk.made_at.is_none() => said.made.push(disk.id),
+            _ if disk.gone_at.is_some() => said.back.push(disk.id),
+            _ if disk.made_at.is_none() => said.made.push(disk.id),
             _ => {}
         }
     }
@@ -211,7 +232,8 @@ pub(super) fn news(
 /// Puts it on record.
 pub(super) fn note(tx: &mut Tx<'_>, link: &Link, said: &Said) -> Result<()> {
     let now = tx.now();
-    let ids: BTreeSet<DiskId> = said.made.iter().chain(&said.gone).copied().collect();
+    let ids: BTreeSet<DiskId> = said.made.iter().chain(&said.gone).chain(&said.back).copied().collect();
+    let mut host = None;
     for id in ids {
         let Some(mut disk) = tx.lock(Disk::key(&id))? else { continue };
         if disk.host_id.is_some_and(|host| host != link.host) {
@@ -226,9 +248,21 @@ pub(super) fn note(tx: &mut Tx<'_>, link: &Link, said: &Said) -> Result<()> {
             disk.gone_at = Some(now);
             tx.audit("system", "disk.destroyed", &id.to_string(), &format!("{} confirmed it", link.name))?;
         }
+        if said.back.contains(&id) && disk.gone_at.is_some() {
+            (disk.host_id, disk.gone_at) = (Some(link.host), None);
+            host = Some(link.host);
+        }
         tx.update(&disk)?;
     }
-    link.share(tx)
+    match host {
+        // It is told again.
+        Some(_) => {
+            let mut host = link.lock(tx)?;
+            host.revision += 1;
+            Ok(tx.update(&host)?)
+        }
+        None => link.share(tx),
+    }
 }
 
 fn views(tx: &mut Tx<'_>, disks: Vec<Disk>) -> Result<Vec<api::Disk>> {

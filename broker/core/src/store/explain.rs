@@ -104,7 +104,17 @@ fn explain(
         }
     }
     let mut given_up = false;
-    match present(tx, user, pool, world)? {
+    let disk = disks::seen(tx, pool, user.id)?;
+    let only = disk.as_ref().and_then(|disk| disk.host_id);
+    let mut found = present(tx, user, pool, world)?;
+    // One that is out of reach is given up only for one that is not.
+    if let Some((desktop, against @ Some(_))) = &mut found
+        && connect::failure(desktop, world).is_none()
+        && !places.any(tx, pool, only, world)?
+    {
+        *against = None;
+    }
+    match found {
         Some((desktop, None)) => {
             let host = desktop.host_id.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
             let at = host.map(|host| format!(" on {}", host.name)).unwrap_or_default();
@@ -154,8 +164,6 @@ fn explain(
         return Ok(e);
     }
     e.rules.push(rule("limit", true, used));
-    let disk = disks::seen(tx, pool, user.id)?;
-    let only = disk.as_ref().and_then(|disk| disk.host_id);
     if let Some(disk) = disk {
         let host = only.map(|host| tx.peek(Host::key(&host))).transpose()?.flatten();
         let at = host.map_or("nowhere yet".to_owned(), |host| format!("on {}, and nowhere else", host.name));

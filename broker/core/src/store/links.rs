@@ -190,11 +190,15 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
     let pools: HashMap<_, _> = pools.into_iter().map(|pool| (pool.id, pool)).collect();
     let disks = all(tx, || Disk::on_host(&link.host), |disk| disk.id)?;
     let deleted_disks = disks.iter().filter(|disk| disk.deleted_at.is_some()).map(|disk| disk.id).collect();
+    // By what desktops have, wherever that is on record: one without its disk would lose what is saved in it.
+    let disks = tx.peek_all(there.iter().filter_map(|d| d.disk_id.as_ref()).map(Disk::key))?;
     let disks: HashMap<_, _> = disks.into_iter().map(|disk| (disk.id, disk)).collect();
     let home = |d: &Desktop| {
-        let disk = disks.get(&d.disk_id?)?;
-        let fresh = disk.made_at.is_none();
-        Some(HomeDesired { disk: disk.id, size_mib: disk.size_mib, fresh })
+        let disk = d.disk_id?;
+        Some(match disks.get(&disk) {
+            Some(row) => HomeDesired { disk, size_mib: row.size_mib, fresh: row.made_at.is_none() },
+            None => HomeDesired { disk, size_mib: 0, fresh: false },
+        })
     };
     let desktop = |d: Desktop| {
         let pool = pools.get(&d.pool_id).ok_or_else(|| Error::not_found("pool", d.pool_id))?;

@@ -15,9 +15,15 @@ use lucarne_mutants::mutant;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is remembered is read again after this, milliseconds. Longer: what other brokers give out is seen late, and hosts are
-/// less even. Shorter: all hosts are read for each few connects.
+/// What is remembered is read again after this, milliseconds, and after [`FRESH_EACH`] more for each host: what reading all takes is
+/// a like part of the time however many there are. Longer: what other brokers give out is seen late, and hosts are less even.
+/// Shorter: all hosts are read for each few connects.
 const FRESH: i64 = 1000;
+const FRESH_EACH: i64 = 1;
+
+fn fresh(hosts: usize) -> i64 {
+    FRESH + FRESH_EACH * i64::try_from(hosts).unwrap_or(0)
+}
 
 /// The hosts.
 #[derive(Debug, Default)]
@@ -176,7 +182,7 @@ impl Places {
         let pulses = all(tx, HostPulse::all, |pulse| pulse.host_id)?;
         let memory_available =
             pulses.into_iter().map(|pulse| (pulse.host_id, pulse.memory_available)).collect();
-        let until = tx.now() + FRESH;
+        let until = tx.now() + fresh(hosts.len());
         let mut remembered = self.lock();
         *remembered = Remembered { until, hosts, memory_available, images, ..Remembered::default() };
         remembered.hosts.sort_by_key(|host| host.id);
@@ -190,7 +196,7 @@ impl Places {
         }
         let rows = all(tx, || HostTemplate::of(template), |row| row.host_id)?;
         let on = rows.into_iter().map(|row| (row.host_id, (row.seen.0.state, row.seen.0.detail))).collect();
-        self.lock().templates.insert(template.to_owned(), Templates { until: now + FRESH, on });
+        self.lock().templates.insert(template.to_owned(), Templates { until: now + fresh(on.len()), on });
         Ok(())
     }
 

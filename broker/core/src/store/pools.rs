@@ -267,11 +267,12 @@ pub(super) fn delete(tx: &mut Tx<'_>, actor: &str, mut pool: Locked<Pool>, force
     if !force {
         check_unused(tx, &pool)?;
     }
+    // All hosts are told anew for the pool that is not there any more.
+    let doomed = disks::delete_pools(tx, actor, pool.id)?;
     let mut ended = Vec::new();
     for desktop in wanted(tx, pool.id)? {
         ended.extend(end::desktop(tx, actor, desktop, "its pool was deleted")?);
     }
-    let disks = disks::delete_pools(tx, actor, pool.id)?;
     for entitlement in tx.lock_list(Entitlement::of_pool(&pool.id))? {
         tx.delete(entitlement)?;
     }
@@ -279,7 +280,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, actor: &str, mut pool: Locked<Pool>, force
     pool.deleted_at = Some(tx.now());
     tx.update(&pool)?;
     changed_everywhere(tx)?;
-    let detail = format!("{} desktop(s) and {disks} home disk(s) will be destroyed", ended.len());
+    let detail = format!("{} desktop(s) and {} home disk(s) will be destroyed", ended.len(), doomed.count);
     tx.audit(actor, "pool.deleted", &pool.name, &detail)?;
     Ok(Deleted { ended, users })
 }

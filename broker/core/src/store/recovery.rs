@@ -30,12 +30,12 @@ impl Store {
         self.write(move |tx| {
             let Some(row) = tx.peek(Host::key(&host))? else { return Err(Error::not_found("host", host)) };
             let why = format!("its host {} is dead: {evidence}", row.name);
-            disks::lose(tx, &actor, host, &why)?;
             let mut ended = Vec::new();
             for desktop in all(tx, || Desktop::live_on(&host), |desktop| desktop.id)? {
                 ended.extend(end::failed(tx, desktop.id, &why, None)?);
                 end::free(tx, desktop.id, None, |desktop| desktop.placed && !desktop.is_wanted(), &why)?;
             }
+            disks::lose(tx, &actor, host, &why)?;
             let mut row = tx.lock(Host::key(&host))?.ok_or_else(|| Error::not_found("host", host))?;
             if row.epoch != epoch && !mutant("a host is declared dead that was connected since") {
                 let by = "its agent has been connected since you looked; look again".to_owned();

@@ -210,11 +210,12 @@ impl Store {
             if user.role == Role::Administrator && administrators.len() == 1 {
                 return Err(Error::LastAdministrator(user.name.clone()));
             }
+            let doomed = disks::delete_users(tx, &actor, user.id)?;
             let mut ended = Vec::new();
             for assignment in tx.list(Assignment::live_of_user(&user.id))? {
                 ended.extend(end::desktop(tx, &actor, assignment.desktop_id, "the user was deleted")?);
             }
-            let disks = disks::delete_users(tx, &actor, user.id)?;
+            disks::revise(tx, &doomed.hosts)?;
             for login in tx.lock_list(Login::of(&user.id))? {
                 tx.delete(login)?;
             }
@@ -232,7 +233,8 @@ impl Store {
             user.deleted_at = Some(tx.now());
             user.password_hash.clear();
             tx.update(&user)?;
-            let detail = format!("{} desktop(s) and {disks} home disk(s) will be destroyed", ended.len());
+            let detail =
+                format!("{} desktop(s) and {} home disk(s) will be destroyed", ended.len(), doomed.count);
             tx.audit(&actor, "user.deleted", &user.name, &detail)?;
             Ok(DeletedUser { ended, groups })
         })

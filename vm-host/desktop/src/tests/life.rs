@@ -1,10 +1,9 @@
 //! From the fork to the end.
 
 use super::{Host, within};
-use crate::config::{DesktopConfig, Done};
+use crate::config::{DesktopConfig, Done, Home};
 use crate::record;
 use crate::testing::{Canvas, FakeLauncher, config, eventually};
-use lucarne_control::agent::HomeDesired;
 use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_control::ids::DiskId;
 use lucarne_control::link::{Opened, Purpose};
@@ -78,9 +77,10 @@ async fn a_guest_that_refuses_its_identity_is_killed_and_never_gets_input_or_net
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_disk_is_mounted_before_anybody_types_and_a_guest_that_does_not_is_killed() {
-    let home = HomeDesired { disk: DiskId::generate(), size_mib: 1, fresh: true };
+    let home = Home { disk: DiskId::generate(), path: "/nowhere/disk.raw".into(), fresh: true };
     let launcher = FakeLauncher::new();
-    let host = Host::start_as(launcher, Done::default(), DesktopConfig { home: Some(home), ..config() });
+    let host =
+        Host::start_as(launcher, Done::default(), DesktopConfig { home: Some(home.clone()), ..config() });
     host.sink().await.scanout(Canvas::new(64, 64).frame());
     host.vm().answer_identity(Ok(()));
     host.agent().await.wait(|s| s.phase == Phase::Ready).await;
