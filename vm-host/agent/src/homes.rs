@@ -134,7 +134,7 @@ impl Homes {
                 // Nobody gets it, and nothing of it is lost.
                 Err(error) => {
                     tracing::error!(%disk, error, "who has a home disk cannot be read; it stays where it is");
-                    self.state().held.insert(disk, DesktopId(uuid::Uuid::nil()));
+                    self.state().held.insert(disk, DesktopId::generate());
                 }
             }
         }

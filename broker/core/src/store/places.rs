@@ -195,7 +195,8 @@ impl Places {
             return Ok(());
         }
         let rows = all(tx, || HostTemplate::of(template), |row| row.host_id)?;
-        let on = rows.into_iter().map(|row| (row.host_id, (row.seen.0.state, row.seen.0.detail))).collect();
+        let on: HashMap<_, _> =
+            rows.into_iter().map(|row| (row.host_id, (row.seen.0.state, row.seen.0.detail))).collect();
         self.lock().templates.insert(template.to_owned(), Templates { until: now + fresh(on.len()), on });
         Ok(())
     }
