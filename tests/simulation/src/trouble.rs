@@ -126,8 +126,9 @@ impl World {
         let Some(control) = self.brokers[b].serving() else { return };
         let name = self.hosts[h].name.clone();
         let Some(Ok(now)) = crate::check::now(Store::new(self.database.direct()).host(&name)) else { return };
-        // Where it is on again and has reached nobody, nobody can know; it is told when it does.
-        if now.epoch == epoch && !now.online {
+        // Where it is on again and has reached nobody, nobody can know; it is told when it does. A link that is on record may be lost
+        // by the time that their word is.
+        if now.epoch == epoch {
             self.note(|| format!("host-{h} is declared dead"));
             self.count("hosts declared dead");
             let there: Vec<_> = self.hosts[h].disk.folders.keys().copied().collect();
