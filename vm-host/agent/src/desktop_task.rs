@@ -199,13 +199,12 @@ impl DesktopTask {
     /// Takes its user's disk for it, once no other desktop has that.
     async fn attach_home(&self, adopted: bool) -> Result<(), String> {
         let DesktopDesired { desktop, home: Some(home), .. } = self.now.desired else { return Ok(()) };
-        let held = self.shared.homes.held_by(desktop);
-        if adopted && held != Some(home.disk) {
-            // Its folder alone says that it is to have it.
-            return Err("the host's agent ended before it had its home disk; connect again".to_owned());
-        }
-        if held == Some(home.disk) && adopted {
-            return Ok(());
+        if adopted {
+            return match self.shared.homes.held_by(desktop) {
+                Some(_) => Ok(()),
+                // Its folder alone says that it is to have it.
+                None => Err("the host's agent ended before it had its home disk; connect again".to_owned()),
+            };
         }
         let owner = self.shared.slots.of_dir(&self.dir);
         loop {

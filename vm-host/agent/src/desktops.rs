@@ -108,12 +108,8 @@ impl Desktops {
                     self.shared.hub.adopt(id, config.generation, config.wish, config.persistent);
                     let template = Template::open(&config.template).map(|t| t.meta.spec);
                     // Which disk it has is not for its own folder to say.
-                    let held = self.shared.homes.held_by(id);
-                    let home = config.home.as_ref().map(|home| home.disk).or(held).map(|disk| HomeDesired {
-                        disk: held.unwrap_or(disk),
-                        size_mib: 0,
-                        fresh: false,
-                    });
+                    let disk = self.shared.homes.held_by(id).or(config.home.map(|home| home.disk));
+                    let home = disk.map(|disk| HomeDesired { disk, size_mib: 0, fresh: false });
                     self.begin(
                         DesktopDesired {
                             desktop: id,

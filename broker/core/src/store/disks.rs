@@ -233,7 +233,6 @@ pub(super) fn news(
 pub(super) fn note(tx: &mut Tx<'_>, link: &Link, said: &Said) -> Result<()> {
     let now = tx.now();
     let ids: BTreeSet<DiskId> = said.made.iter().chain(&said.gone).chain(&said.back).copied().collect();
-    let mut host = None;
     for id in ids {
         let Some(mut disk) = tx.lock(Disk::key(&id))? else { continue };
         if disk.host_id.is_some_and(|host| host != link.host) {
@@ -250,19 +249,16 @@ pub(super) fn note(tx: &mut Tx<'_>, link: &Link, said: &Said) -> Result<()> {
         }
         if said.back.contains(&id) && disk.gone_at.is_some() {
             (disk.host_id, disk.gone_at) = (Some(link.host), None);
-            host = Some(link.host);
         }
         tx.update(&disk)?;
     }
-    match host {
-        // It is told again.
-        Some(_) => {
-            let mut host = link.lock(tx)?;
-            host.revision += 1;
-            Ok(tx.update(&host)?)
-        }
-        None => link.share(tx),
+    if said.back.is_empty() {
+        return link.share(tx);
     }
+    // It is told again.
+    let mut host = link.lock(tx)?;
+    host.revision += 1;
+    Ok(tx.update(&host)?)
 }
 
 fn views(tx: &mut Tx<'_>, disks: Vec<Disk>) -> Result<Vec<api::Disk>> {
