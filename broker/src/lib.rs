@@ -305,6 +305,7 @@ impl Broker {
         tasks.spawn(watch::run(Arc::clone(&self.app), self.changes, self.others, stop.clone()));
         tasks.spawn(watch::keep_looking(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(upkeep::run(Arc::clone(&self.app), stop.clone()));
+        tasks.spawn(upkeep::remember_hosts(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(limits::run(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(events::tell::run(Arc::clone(&self.app), stop.clone()));
         tasks.spawn(agents::listen(Arc::clone(&self.app), self.agents, stop.clone()));

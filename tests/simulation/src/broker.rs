@@ -134,11 +134,12 @@ impl World {
                 });
             }
             Some(control) if !broker.looking.replace(true) => {
-                let looking = Rc::clone(&broker.looking);
+                let (looking, store) = (Rc::clone(&broker.looking), broker.store.clone());
                 self.tasks.spawn(b, async move {
                     // A fault is met by the next time.
                     let _ = control.look_after().await;
                     let _ = control.keep_up().await;
+                    let _ = store.remember_hosts().await;
                     looking.replace(false);
                 });
             }

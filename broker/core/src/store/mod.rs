@@ -93,6 +93,16 @@ impl Store {
         self.db.close().await;
     }
 
+    /// Reads again what is remembered of the hosts, if desktops are being placed and it has become old: to be called again and
+    /// again, so that whoever wants a desktop does not wait for it.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub async fn remember_hosts(&self) -> Result<()> {
+        let places = Arc::clone(&self.places);
+        self.read(move |tx| places.refresh(tx)).await
+    }
+
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,

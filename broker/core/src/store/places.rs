@@ -1,7 +1,8 @@
 //! Where a desktop can go: the hosts as they were a moment ago, and the one that is held for it.
 //!
 //! Hosts are many and change rarely, so a broker remembers them and counts what it gives out itself; what others gave out it
-//! sees when it holds the host's row, which alone decides. Before anybody is refused all are read afresh.
+//! sees when it holds the host's row, which alone decides. Before anybody is refused all are read afresh. What is in use is read
+//! again beside the transactions that place desktops, so that nobody waits for all hosts to be read.
 
 use super::{Error, Result, all};
 use crate::plan::{self, Candidate, Choice, Demand, HostSeen, NoChoice, Verdict, World};
@@ -21,6 +22,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const FRESH: i64 = 1000;
 const FRESH_EACH: i64 = 1;
 
+/// What is older than that by this much, milliseconds, is read by whoever needs it: nothing has read it beside them, or it was not
+/// in use. Shorter: who comes waits for that where reading is slow.
+const GRACE: i64 = 2000;
+
+/// So long after somebody needed it, it counts as in use, milliseconds. Shorter: who comes after a quiet time waits. Longer: it is
+/// read for nobody.
+const IN_USE: i64 = 600_000;
+
 fn fresh(hosts: usize) -> i64 {
     FRESH + FRESH_EACH * i64::try_from(hosts).unwrap_or(0)
 }
@@ -35,6 +44,8 @@ pub(super) struct Places {
 struct Remembered {
     /// Until then.
     until: i64,
+    /// When somebody needed it last.
+    used_at: i64,
     hosts: Vec<Host>,
     memory_available: HashMap<HostId, u64>,
     images: HashMap<ImageDigest, HashSet<HostId>>,
@@ -47,7 +58,18 @@ struct Remembered {
 struct Templates {
     /// Until then.
     until: i64,
+    /// When somebody needed it last.
+    used_at: i64,
     on: HashMap<HostId, (TemplateState, String)>,
+}
+
+impl Templates {
+    fn read(tx: &mut Tx<'_>, template: &str) -> Result<Self> {
+        let rows = all(tx, || HostTemplate::of(template), |row| row.host_id)?;
+        let on: HashMap<_, _> =
+            rows.into_iter().map(|row| (row.host_id, (row.seen.0.state, row.seen.0.detail))).collect();
+        Ok(Self { until: tx.now() + fresh(on.len()), used_at: tx.now(), on })
+    }
 }
 
 impl Remembered {
@@ -173,6 +195,30 @@ impl Places {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Reads again what is in use and not fresh any more.
+    ///
+    /// # Errors
+    /// A database fault.
+    pub fn refresh(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let in_use = |used_at: i64| used_at + IN_USE > tx.now();
+        let known: Vec<(String, i64)> = {
+            let remembered = self.lock();
+            if remembered.until > tx.now() || !in_use(remembered.used_at) {
+                return Ok(());
+            }
+            let templates = remembered.templates.iter().filter(|(_, templates)| in_use(templates.used_at));
+            templates.map(|(key, templates)| (key.clone(), templates.used_at)).collect()
+        };
+        let mut read = HashMap::new();
+        for (key, used_at) in known {
+            let templates = Templates { used_at, ..Templates::read(tx, &key)? };
+            read.insert(key, templates);
+        }
+        self.read(tx)?;
+        self.lock().templates = read;
+        Ok(())
+    }
+
     fn read(&self, tx: &mut Tx<'_>) -> Result<()> {
         let hosts = all(tx, Host::all, |host| host.id)?;
         let mut images: HashMap<ImageDigest, HashSet<HostId>> = HashMap::new();
@@ -184,20 +230,22 @@ impl Places {
             pulses.into_iter().map(|pulse| (pulse.host_id, pulse.memory_available)).collect();
         let until = tx.now() + fresh(hosts.len());
         let mut remembered = self.lock();
-        *remembered = Remembered { until, hosts, memory_available, images, ..Remembered::default() };
+        let used_at = remembered.used_at;
+        *remembered = Remembered { until, used_at, hosts, memory_available, images, ..Remembered::default() };
         remembered.hosts.sort_by_key(|host| host.id);
         Ok(())
     }
 
     fn read_templates(&self, tx: &mut Tx<'_>, template: &str) -> Result<()> {
         let now = tx.now();
-        if self.lock().templates.get(template).is_some_and(|templates| templates.until > now) {
+        if let Some(templates) = self.lock().templates.get_mut(template)
+            && templates.until + GRACE > now
+        {
+            templates.used_at = now;
             return Ok(());
         }
-        let rows = all(tx, || HostTemplate::of(template), |row| row.host_id)?;
-        let on: HashMap<_, _> =
-            rows.into_iter().map(|row| (row.host_id, (row.seen.0.state, row.seen.0.detail))).collect();
-        self.lock().templates.insert(template.to_owned(), Templates { until: now + fresh(on.len()), on });
+        let templates = Templates::read(tx, template)?;
+        self.lock().templates.insert(template.to_owned(), templates);
         Ok(())
     }
 
@@ -246,10 +294,11 @@ impl Places {
     ) -> Result<(Locked<Host>, String)> {
         let demand = Demand::of(pool);
         let (template, key) = (pool.template(), pool.template().key());
-        let mut fresh = self.lock().until <= tx.now();
+        let mut fresh = self.lock().until + GRACE <= tx.now();
         if fresh {
             self.read(tx)?;
         }
+        self.lock().used_at = tx.now();
         let mut cut = Vec::new();
         loop {
             self.read_templates(tx, &key)?;

@@ -1,16 +1,12 @@
 //! Requests that carry an `Idempotency-Key` are done once, however often they are sent and through whichever broker.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::{Answer, Client, Server, config};
 use lucarne_control::api::{AuditEntry, Desktop, Enrollment, GivenEnrollment, Pool, User};
 use lucarne_postgres::Server as Postgres;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use support::agent::Agent;
-use support::{Answer, Client, Server, config};
 
 const KEY: &str = "idempotency-key";
 

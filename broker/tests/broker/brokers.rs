@@ -1,17 +1,13 @@
 //! Two brokers on one PostgreSQL database: what is asked of one is so for both, and what one loses the other takes up.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::viewer::Browser;
+use crate::support::{Server, config, eventually};
 use lucarne_control::api::{Desktop, Host, Pool, Session, SessionState};
 use lucarne_control::desktop::Phase;
 use lucarne_postgres::Server as Postgres;
 use serde_json::json;
 use std::sync::Arc;
-use support::agent::Agent;
-use support::viewer::Browser;
-use support::{Server, config, eventually};
 
 /// Runs a test with two brokers. The database's own client must not be used within a runtime.
 fn with_two<F: Future<Output = ()>>(test: impl FnOnce(Server, Server) -> F) {

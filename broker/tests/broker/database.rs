@@ -1,15 +1,11 @@
 //! A backup that is put back: hosts, which are ahead of it, follow it again once somebody says so, and nothing runs twice.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::{Server, eventually};
 use lucarne_broker::database::{self, Where};
 use lucarne_control::api::{Desktop, Host, Session, SessionState};
 use lucarne_control::desktop::Phase;
 use serde_json::json;
-use support::agent::Agent;
-use support::{Server, eventually};
 
 #[tokio::test]
 async fn hosts_that_are_ahead_of_a_backup_follow_it_only_when_told_and_nothing_runs_twice() {

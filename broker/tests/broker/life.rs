@@ -1,17 +1,13 @@
 //! How desktops live: those that wait, those that stay, sessions that end by themselves, and quotas, as their users meet them.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::{Agent, image};
+use crate::support::viewer::Browser;
+use crate::support::{Client, Server, eventually};
 use lucarne_control::api::{Connection, Desktop, Group, Host, Pool, Session};
 use lucarne_control::desktop::Phase;
 use lucarne_control::pool::PoolKind;
 use lucarne_control::viewer::EndingReason;
 use serde_json::{Value, json};
-use support::agent::{Agent, image};
-use support::viewer::Browser;
-use support::{Client, Server, eventually};
 
 /// A pool for everyone that has these fields besides.
 async fn pool(server: &Server, name: &str, fields: Value) {

@@ -1,14 +1,10 @@
 //! Every operation of the API by everybody whose role holds for one pool or one group only: on what is in that scope, and on what is not.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::{Answer, Client, Server};
 use lucarne_broker::access::{Need, OPERATIONS};
 use lucarne_control::api::{Connection, Permission, Role, ScopeKind};
 use serde_json::{Value, json};
-use support::agent::Agent;
-use support::{Answer, Client, Server};
 
 /// Nothing has this id.
 const NOBODY: &str = "00000000-0000-7000-8000-000000000000";

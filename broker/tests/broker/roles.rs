@@ -1,14 +1,12 @@
 //! Several viewers of one session: who takes over, who joins, who only looks, and administrators who watch.
 
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::viewer::{self, Browser};
+use crate::support::{Answer, Client, Server, eventually};
 use lucarne_control::api::{AuditEntry, Connection, Session, SessionState};
 use lucarne_control::viewer::{Notice, Viewer, ViewerKind, ViewerRole};
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::agent::Agent;
-use support::viewer::{self, Browser};
-use support::{Answer, Client, Server, eventually};
 use tokio::io::AsyncReadExt;
 
 /// A pool whose sessions may be watched.

@@ -1,15 +1,11 @@
 //! Roles that hold for one pool or one group only: how they are given and shown, and what rests on them.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::viewer::Browser;
+use crate::support::{Answer, Client, Server};
 use lucarne_control::api::{AuditEntry, Connection, Desktop, Pool, Session, Token, User, UserRoles};
 use lucarne_control::events::Event;
 use serde_json::{Value, json};
-use support::agent::Agent;
-use support::viewer::Browser;
-use support::{Answer, Client, Server};
 
 async fn pool(server: &Server, name: &str) -> Pool {
     let body = json!({ "name": name, "image": "debian-desktop", "entitled_groups": ["everyone"],

@@ -1,15 +1,11 @@
 //! Every operation of the API by everybody who could ask for it: roles, narrow tokens, and who has not signed in.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::Server;
+use crate::support::agent::Agent;
 use lucarne_broker::access::{Need, OPERATIONS, need};
 use lucarne_control::api::{Permission, Role};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use support::Server;
-use support::agent::Agent;
 
 /// Nothing has this id, this number and this name, so that what is allowed changes nothing.
 const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
@@ -51,7 +47,7 @@ fn one_of(need: Need) -> &'static [Permission] {
 }
 
 /// What the operation answers whoever has these permissions, to a request that would be of no effect.
-async fn refused(client: &support::Client<'_>, method: &str, path: &str) -> Option<String> {
+async fn refused(client: &crate::support::Client<'_>, method: &str, path: &str) -> Option<String> {
     let mut path = path.to_owned();
     while let (Some(from), Some(to)) = (path.find('{'), path.find('}')) {
         path.replace_range(from..=to, NOBODY);

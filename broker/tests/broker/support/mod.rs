@@ -1,7 +1,7 @@
 //! What the broker's tests share: a real broker on a free port and a temporary folder, a client that trusts its
 //! certificate, and (in `agent`) a host agent that speaks the real protocol with fake desktops behind it.
 
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs)]
 
 pub mod agent;
 pub mod events;

@@ -1,14 +1,10 @@
 //! Why a user has what they have, or would get what they would get; and hosts that are drained.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::Server;
+use crate::support::agent::{Agent, Behaviour};
+use crate::support::eventually;
 use lucarne_control::api::{Explanation, Host};
 use serde_json::json;
-use support::Server;
-use support::agent::{Agent, Behaviour};
-use support::eventually;
 
 async fn why(server: &Server, user: &str) -> Explanation {
     server.local().get(&format!("/explain?user={user}&pool=desk")).await.ok()

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Set it to anything to write the document anew: `UPDATE_OPENAPI=1 cargo test -p lucarne-broker --test openapi`.
+/// Set it to anything to write the document anew: `UPDATE_OPENAPI=1 cargo test -p lucarne-broker --test broker openapi`.
 const UPDATE: &str = "UPDATE_OPENAPI";
 
 #[test]
@@ -18,7 +18,7 @@ fn the_committed_document_is_what_is_served() {
     assert!(
         committed == served,
         "broker/openapi.json is not what the handlers say; write it anew with: \
-         {UPDATE}=1 cargo test -p lucarne-broker --test openapi"
+         {UPDATE}=1 cargo test -p lucarne-broker --test broker openapi"
     );
 }
 

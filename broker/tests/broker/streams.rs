@@ -1,14 +1,12 @@
 //! Streams: tickets, what goes through, and how streams end, for browsers and for VNC viewers.
 
-mod support;
-
+use crate::support::agent::{Agent, Behaviour, JPEG};
+use crate::support::viewer::{self, Browser};
+use crate::support::{Client, Server, eventually};
 use lucarne_control::api::{Session, SessionState};
 use lucarne_control::trace::Trace;
 use lucarne_rfb::client::HandshakeError;
 use serde_json::json;
-use support::agent::{Agent, Behaviour, JPEG};
-use support::viewer::{self, Browser};
-use support::{Client, Server, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn session_is(client: &Client<'_>, id: lucarne_control::SessionId, state: SessionState) {

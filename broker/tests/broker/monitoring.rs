@@ -1,9 +1,8 @@
 //! What monitoring sees of a broker: metrics in Prometheus' text format, health and readiness; and the steps of a launch.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::viewer::Browser;
+use crate::support::{Server, eventually};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -12,9 +11,6 @@ use lucarne_control::api::LaunchTimes;
 use lucarne_control::desktop::LaunchStep;
 use serde_json::json;
 use std::net::SocketAddr;
-use support::agent::Agent;
-use support::viewer::Browser;
-use support::{Server, eventually};
 use tokio::net::TcpStream;
 
 /// Asks as monitoring does: plain HTTP, no sign-in.

@@ -1,13 +1,11 @@
 //! Connect, reconnect, log off: what users get, and what is left of it, with an agent that speaks the real protocol.
 
-mod support;
-
+use crate::support::agent::{Agent, Behaviour};
+use crate::support::{Server, eventually};
 use lucarne_control::agent::{Desired, TemplateState};
 use lucarne_control::api::{AuditEntry, Availability, Connection, Desktop, Session, SessionState};
 use lucarne_control::desktop::{DesiredState, Phase};
 use serde_json::json;
-use support::agent::{Agent, Behaviour};
-use support::{Server, eventually};
 
 async fn audit(server: &Server) -> Vec<AuditEntry> {
     server.local().page("/audit?limit=500").await

@@ -1,14 +1,12 @@
 //! The API's doors: who is let in, what is refused, and how that is said.
 
-mod support;
-
+use crate::support::agent::{self, Agent};
+use crate::support::{Server, config, eventually};
 use hyper::Method;
 use lucarne_control::agent::{FromAgent, Observed, PROTOCOL_VERSION};
 use lucarne_control::api::{AuditEntry, AuditVerified, Host, Image, Pool, Role, User};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
-use support::agent::{self, Agent};
-use support::{Server, config, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -339,5 +337,5 @@ async fn who_is_refused_is_heard_out_and_goes_on_with_the_same_connection() {
             assert_ne!(tls.read_buf(&mut answers).await.unwrap(), 0, "the connection is closed");
         }
     };
-    tokio::time::timeout(support::LIMIT, both).await.expect("both are answered");
+    tokio::time::timeout(crate::support::LIMIT, both).await.expect("both are answered");
 }

@@ -1,15 +1,11 @@
 //! Pools as they should be, applied at once: what was shown is done, or nothing is.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::viewer::Browser;
+use crate::support::{Answer, Server, eventually};
 use lucarne_control::api::{AuditEntry, NewPool, Pool};
 use lucarne_control::apply::{PlanAction, PoolsPlan};
 use serde_json::{Value, json};
-use support::agent::Agent;
-use support::viewer::Browser;
-use support::{Answer, Server, eventually};
 
 fn pool(name: &str) -> Value {
     json!({ "name": name, "image": "debian-desktop", "entitled_groups": ["everyone"] })

@@ -1,7 +1,8 @@
 //! VNC viewers without TLS: RSA-AES with name and password, VncAuth with a one-time password.
 
-mod support;
-
+use crate::support::agent::Agent;
+use crate::support::viewer::{self, Bare};
+use crate::support::{Client, Server};
 use lucarne_broker::{RsaAes, RsaKey, Subtype, VncSecurity};
 use lucarne_control::api::{AuditEntry, Connection, ViewerPassword};
 use lucarne_rfb::client::{HandshakeError, Want};
@@ -9,9 +10,6 @@ use lucarne_rfb::security::{Password, vnc_auth};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use support::agent::Agent;
-use support::viewer::{self, Bare};
-use support::{Client, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -167,7 +165,8 @@ async fn each_rsa_aes_type_signs_in_with_the_right_password_and_not_with_a_wrong
 async fn the_rsa_key_stays_over_a_restart() {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let security = vec![X509_PLAIN, VncSecurity::RsaAes(RsaAes::Ra2_256)];
-    let config = || lucarne_broker::Config { vnc_security: security.clone(), ..support::config(dir.path()) };
+    let config =
+        || lucarne_broker::Config { vnc_security: security.clone(), ..crate::support::config(dir.path()) };
     let first = Server::start_with(Arc::clone(&dir), config()).await;
     let shown = first.vnc_fingerprint.clone();
     assert!(shown.as_ref().is_some_and(|f| f.len() == 23 && f.matches('-').count() == 7), "{shown:?}");

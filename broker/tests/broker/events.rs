@@ -1,9 +1,9 @@
 //! Watching what changes: who is told what, who comes back, who has to go, and who does not read.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::{Agent, image};
+use crate::support::events::Watching;
+use crate::support::viewer::Browser;
+use crate::support::{Client, Server, config, eventually};
 use lucarne_control::agent::{FromAgent, Observed};
 use lucarne_control::api::{Desktop, Host, Image, Pool, Session, SessionState};
 use lucarne_control::desktop::Phase;
@@ -11,10 +11,6 @@ use lucarne_control::events::{Event, EventKind};
 use lucarne_postgres::Server as Postgres;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use support::agent::{Agent, image};
-use support::events::Watching;
-use support::viewer::Browser;
-use support::{Client, Server, config, eventually};
 
 fn desktop(event: &Event) -> Option<Desktop> {
     match event {

@@ -1,10 +1,9 @@
 //! Hosts that come by the network: enrolled with a token, known by their certificates, their desktops reached through a relay; and
 //! who is turned away.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::agent::{self, Agent, hello, refused_by};
+use crate::support::viewer::Browser;
+use crate::support::{Server, eventually};
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::HostId;
 use lucarne_control::agent::{PROTOCOL_VERSION, StreamDoor};
@@ -16,9 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
-use support::agent::{self, Agent, hello, refused_by};
-use support::viewer::Browser;
-use support::{Server, eventually};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
