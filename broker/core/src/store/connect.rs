@@ -119,10 +119,11 @@ fn connect(
             return Err(tx.again("the desktop's host is back").into());
         }
     }
-    quotas::check(tx, &user)?;
+    let counted = quotas::check(tx, &user)?;
+    let owner = make::Owner { user: user.id, counted: &counted };
     if let Some((mut desktop, at)) = waiting::take(tx, &pool, world)? {
         let claim = Claim { request, pool: pool.into_row(), user };
-        make::assign(tx, &mut desktop, claim.user.id, claim.pool.id)?;
+        make::assign(tx, &mut desktop, &owner)?;
         let detail = format!(
             "a desktop of {} that waited on {} for whoever comes: {} did",
             claim.pool.name, at.name, claim.user.name
@@ -143,13 +144,8 @@ fn connect(
     tx.update(&pool)?;
     let claim = Claim { request, pool: pool.into_row(), user };
     let earlier = earlier_failure(tx, &claim)?;
-    let desktop = make::desktop(tx, &claim.pool, host, &why)?;
-    let Some(mut desktop) = tx.lock(Desktop::key(&desktop.id))? else {
-        return Err(tx.again("a desktop was made and is not there").into());
-    };
-    make::assign(tx, &mut desktop, claim.user.id, claim.pool.id)?;
-    disks::attach(tx, &request.actor, (&claim.user, &claim.pool), &mut desktop, disk)?;
-    let desktop = desktop.into_row();
+    let disk = disks::attach(tx, &request.actor, (&claim.user, &claim.pool), at.id, disk)?;
+    let desktop = make::desktop(tx, &claim.pool, host, &why, (Some(&owner), disk))?;
     let mut detail =
         format!("a fresh desktop of {} for {} on {}: {why}", claim.pool.name, claim.user.name, at.name);
     if let Some(earlier) = earlier {

@@ -27,19 +27,19 @@ pub(super) fn seen(tx: &mut Tx<'_>, pool: &Pool, user: UserId) -> Result<Option<
     }
 }
 
-/// Puts the user's disk into a desktop that is made for them, on the host where it is or is to be made.
+/// The user's disk for a desktop that is made for them on that host, where it is or is to be made; none where the pool has none.
 pub(super) fn attach(
     tx: &mut Tx<'_>,
     actor: &str,
     (user, pool): (&User, &Pool),
-    desktop: &mut Locked<Desktop>,
+    host: HostId,
     disk: Option<Locked<Disk>>,
-) -> Result<()> {
-    let Some(size_mib) = pool.rules.0.home.size_mib() else { return Ok(()) };
+) -> Result<Option<DiskId>> {
+    let Some(size_mib) = pool.rules.0.home.size_mib() else { return Ok(None) };
     let id = match disk {
         Some(mut disk) => {
             if disk.host_id.is_none() {
-                disk.host_id = desktop.host_id;
+                disk.host_id = Some(host);
                 tx.update(&disk)?;
             }
             disk.id
@@ -49,7 +49,7 @@ pub(super) fn attach(
                 id: DiskId(tx.uuid()),
                 user_id: user.id,
                 pool_id: pool.id,
-                host_id: desktop.host_id,
+                host_id: Some(host),
                 size_mib,
                 created_at: tx.now(),
                 made_at: None,
@@ -62,8 +62,7 @@ pub(super) fn attach(
             disk.id
         }
     };
-    desktop.disk_id = Some(id);
-    Ok(tx.update(desktop)?)
+    Ok(Some(id))
 }
 
 /// A desktop is gone for which a disk was to be made that never was: the next may be elsewhere, if none is made already.

@@ -1,17 +1,32 @@
 //! The making of a desktop's record: its identity, its place, and whose it is.
 
-use super::{Result, quotas};
+use super::Result;
+use super::quotas::{self, Counted};
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::pool::PoolKind;
-use lucarne_control::{DesktopId, PoolId, UserId};
+use lucarne_control::{DesktopId, DiskId, UserId};
 use lucarne_db::tables::{Assignment, Desktop, Host, Placement, Pool};
 use lucarne_db::value::Json;
 use lucarne_db::{Locked, Tx};
 use uuid::Uuid;
 
-/// Inserts a desktop of the pool with its identity and its place on that host, which was held for it. It waits for a user
-/// until [`assign`] gives it to one.
-pub(super) fn desktop(tx: &mut Tx<'_>, pool: &Pool, mut host: Locked<Host>, why: &str) -> Result<Desktop> {
+/// Whose a desktop is to be.
+pub(super) struct Owner<'a> {
+    /// The user.
+    pub user: UserId,
+    /// The groups that it counts for.
+    pub counted: &'a Counted,
+}
+
+/// Inserts a desktop of the pool with its identity and its place on that host, which was held for it. Without an owner it waits
+/// for a user until [`assign`] gives it to one.
+pub(super) fn desktop(
+    tx: &mut Tx<'_>,
+    pool: &Pool,
+    mut host: Locked<Host>,
+    why: &str,
+    (owner, disk): (Option<&Owner<'_>>, Option<DiskId>),
+) -> Result<Desktop> {
     let (id, now) = (DesktopId(tx.uuid()), tx.now());
     let random = tx.random();
     let bytes = tx.random().into_bytes();
@@ -34,14 +49,14 @@ pub(super) fn desktop(tx: &mut Tx<'_>, pool: &Pool, mut host: Locked<Host>, why:
         placed: true,
         held: false,
         endpoint: None,
-        user_id: None,
-        assigned: false,
+        user_id: owner.map(|owner| owner.user),
+        assigned: owner.is_some(),
         created_at: now,
         ended_at: None,
         policy: Some(pool.policy),
         persistent: pool.rules.0.kind == PoolKind::Personal,
-        taken_at: None,
-        disk_id: None,
+        taken_at: owner.map(|_| now),
+        disk_id: disk,
     };
     tx.insert(&desktop)?;
     tx.insert(&Placement {
@@ -59,30 +74,31 @@ pub(super) fn desktop(tx: &mut Tx<'_>, pool: &Pool, mut host: Locked<Host>, why:
     host.promised_mib += memory_mib;
     host.promised_vcpus += u64::from(vcpus);
     tx.update(&host)?;
+    if let Some(owner) = owner {
+        assignment(tx, &desktop, owner)?;
+    }
     Ok(desktop)
 }
 
 /// Gives a desktop that waits to a user.
-pub(super) fn assign(
-    tx: &mut Tx<'_>,
-    desktop: &mut Locked<Desktop>,
-    user: UserId,
-    pool: PoolId,
-) -> Result<()> {
-    let now = tx.now();
-    (desktop.user_id, desktop.assigned, desktop.taken_at) = (Some(user), true, Some(now));
+pub(super) fn assign(tx: &mut Tx<'_>, desktop: &mut Locked<Desktop>, owner: &Owner<'_>) -> Result<()> {
+    (desktop.user_id, desktop.assigned, desktop.taken_at) = (Some(owner.user), true, Some(tx.now()));
     tx.update(desktop)?;
+    assignment(tx, desktop, owner)
+}
+
+fn assignment(tx: &mut Tx<'_>, desktop: &Desktop, owner: &Owner<'_>) -> Result<()> {
     let assignment = Assignment {
         id: tx.uuid(),
         desktop_id: desktop.id,
-        user_id: user,
-        pool_id: pool,
-        created_at: now,
+        user_id: owner.user,
+        pool_id: desktop.pool_id,
+        created_at: tx.now(),
         ended_at: None,
         end_reason: None,
     };
     tx.insert(&assignment)?;
-    quotas::charge(tx, user, assignment.id)
+    quotas::charge(tx, owner.counted, assignment.id)
 }
 
 /// A DNS label (RFC 1123) from the pool's name and six random characters without look-alikes.

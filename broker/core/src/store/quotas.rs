@@ -41,30 +41,44 @@ pub(super) fn hold(tx: &mut Tx<'_>, user: UserId) -> Result<Option<User>> {
     Ok(row)
 }
 
+/// The groups that a user's next desktop counts for, held until the end.
+#[derive(Debug)]
+pub(super) struct Counted(Vec<GroupId>);
+
 /// Refuses a desktop that would be one too many for the user or a group of theirs. The groups are held until the end.
-pub(super) fn check(tx: &mut Tx<'_>, user: &User) -> Result<()> {
-    let limited = limited(tx, user.id)?;
-    for id in groups(tx, user.id)? {
-        if limited.contains(&id) {
-            tx.lock(Group::key(&id))?;
+pub(super) fn check(tx: &mut Tx<'_>, user: &User) -> Result<Counted> {
+    let ids = groups(tx, user.id)?;
+    let limits = tx.peek_all(ids.iter().map(Group::key))?;
+    let mut limited = Vec::new();
+    for id in ids {
+        if limits.iter().any(|group| group.id == id && group.max_desktops.is_some()) {
+            limited.extend(tx.lock(Group::key(&id))?.filter(|g| g.max_desktops.is_some()).map(|g| g.id));
         } else if tx.share(Group::key(&id))?.is_some_and(|group| group.max_desktops.is_some()) {
             return Err(tx.again("a group has a quota since").into());
         }
     }
-    obstacle(tx, user)?.map_or(Ok(()), Err)
+    match obstacle_of(tx, user, &limited)? {
+        Some(refused) => Err(refused),
+        None => Ok(Counted(limited)),
+    }
 }
 
 /// What would refuse the user a desktop now; nothing where nothing does. Only looked at.
 pub(super) fn obstacle(tx: &mut Tx<'_>, user: &User) -> Result<Option<Error>> {
+    let limited = limited(tx, user.id)?;
+    obstacle_of(tx, user, &limited)
+}
+
+fn obstacle_of(tx: &mut Tx<'_>, user: &User, limited: &[GroupId]) -> Result<Option<Error>> {
     if let Some(max) = user.max_desktops
         && tx.count(Assignment::live_of_user(&user.id))? >= u64::from(max)
     {
         return Ok(Some(Error::QuotaReached { what: "user", name: user.name.clone(), max }));
     }
-    for id in limited(tx, user.id)? {
-        let Some(group) = tx.peek(Group::key(&id))? else { continue };
+    for id in limited {
+        let Some(group) = tx.peek(Group::key(id))? else { continue };
         if let Some(max) = group.max_desktops
-            && tx.count(Charge::of_group(&id))? >= u64::from(max)
+            && tx.count(Charge::of_group(id))? >= u64::from(max)
         {
             return Ok(Some(Error::QuotaReached { what: "group", name: group.name, max }));
         }
@@ -72,10 +86,10 @@ pub(super) fn obstacle(tx: &mut Tx<'_>, user: &User) -> Result<Option<Error>> {
     Ok(None)
 }
 
-/// Counts an assignment that begins for the groups of its user.
-pub(super) fn charge(tx: &mut Tx<'_>, user: UserId, assignment_id: Uuid) -> Result<()> {
-    for group_id in limited(tx, user)? {
-        tx.insert(&Charge { group_id, assignment_id })?;
+/// Counts an assignment that begins for the groups of its user, which [`check`] holds.
+pub(super) fn charge(tx: &mut Tx<'_>, counted: &Counted, assignment_id: Uuid) -> Result<()> {
+    for group_id in &counted.0 {
+        tx.insert(&Charge { group_id: *group_id, assignment_id })?;
     }
     Ok(())
 }
