@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::viewers::End;
-use lucarne_core::store::{Ended, LASTED, LEFT, MAINTENANCE};
+use lucarne_core::store::{Ended, LASTED, LEFT, MAINTENANCE, SUSPENDED, UNUSED_SUSPENDED};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -54,6 +54,7 @@ fn tell(app: &App, ended: &Ended) {
         LASTED => End::Lasted,
         LEFT => End::LoggedOff,
         MAINTENANCE => End::Maintenance,
+        SUSPENDED | UNUSED_SUSPENDED => End::Suspended,
         _ if ended.host.is_some() => End::PoweredOff,
         _ => End::DesktopEnded,
     };

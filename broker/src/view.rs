@@ -36,22 +36,28 @@ pub fn desktop(row: DesktopRow, fleet: &Fleet) -> Desktop {
             shown.detail = format!("its host {} is not connected", host.name);
         }
         Sight::NotYet if row.desired == DesiredState::Running => shown.phase = Phase::Placing,
-        Sight::NotYet if row.desired == DesiredState::Off => {}
+        Sight::NotYet if row.desired.is_at_rest() => {}
         Sight::NotYet => shown.phase = Phase::Stopping,
         Sight::Seen(seen) => {
             // What became of an earlier wish is not what is wanted now.
-            let off = seen.phase == Phase::Off;
-            if row.desired == DesiredState::Running && !off {
+            let at_rest = seen.phase.is_at_rest();
+            if row.desired == DesiredState::Running && !at_rest {
                 (shown.phase, shown.detail) = (seen.phase, seen.detail);
             } else if row.desired == DesiredState::Running {
                 shown.phase = Phase::Placing;
-            } else if row.desired == DesiredState::Off && off {
-                shown.phase = Phase::Off;
+            } else if row.desired.is_at_rest() && at_rest {
+                // One that is suspended and to be off is resumed first, unless its host says why not.
+                let as_wanted = (row.desired == DesiredState::Off) == (seen.phase == Phase::Off);
+                let said = !seen.detail.is_empty();
+                shown.phase = if as_wanted || said { seen.phase } else { Phase::Stopping };
                 if !seen.detail.is_empty() {
                     shown.detail = seen.detail;
                 }
             } else {
                 shown.phase = Phase::Stopping;
+                if row.desired == DesiredState::Suspended {
+                    shown.detail = "it is being suspended".to_owned();
+                }
             }
             if seen.timings != ForkTimings::default() {
                 let frame_ms = seen.timings.frame_ms.or(shown.timings.frame_ms);

@@ -8,7 +8,8 @@ use crate::viewers::End;
 use lucarne_control::SessionId;
 use lucarne_control::viewer::ViewerRole;
 use lucarne_core::store::{
-    self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, MAINTENANCE, Over, POWERED_OFF, UNUSED,
+    self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, MAINTENANCE, Over, POWERED_OFF, SUSPENDED, UNUSED,
+    UNUSED_SUSPENDED,
 };
 use lucarne_core::{Change, Looked};
 use lucarne_db::wakes::{Wake, Wakes};
@@ -163,6 +164,7 @@ async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
                     Over::Ended(why) if why == LOGGED_OFF || why == LEFT => End::LoggedOff,
                     Over::Ended(why) if why == LASTED => End::Lasted,
                     Over::Ended(why) if why == UNUSED || why == POWERED_OFF => End::PoweredOff,
+                    Over::Ended(why) if why == UNUSED_SUSPENDED || why == SUSPENDED => End::Suspended,
                     Over::Ended(why) if why == MAINTENANCE => End::Maintenance,
                     Over::Ended(_) => End::DesktopEnded,
                     Over::Elsewhere => End::Elsewhere,

@@ -144,3 +144,91 @@ fn a_guest_whose_agent_does_not_answer_powers_off_by_its_button() {
     agent.desire(&[desired(&agent, id, 2, DesiredState::Off)]);
     assert_eq!(agent.wait(id, Phase::Off, 2, POWER_OFF).detail, "it was powered off");
 }
+
+/// What is in a guest's memory alone: a program that counts, and a file.
+fn memory(guest: &Guest) -> (String, u64) {
+    let kept = guest.wait(
+        "kill -0 $(cat /dev/shm/pid) && cat /proc/sys/kernel/random/boot_id /dev/shm/pid /dev/shm/kept",
+    );
+    (kept, guest.wait("wc -l < /dev/shm/count").parse().unwrap())
+}
+
+#[test]
+fn a_desktop_that_was_suspended_goes_on_where_it_was() {
+    use DesiredState::{Absent, Off, Running, Suspended};
+    let mut agent = Agent::start();
+    let id = DesktopId::generate();
+    agent.desire(&[desired(&agent, id, 1, Running)]);
+    agent.wait(id, Phase::Ready, 1, LIMIT);
+    let guest = agent.guest(id);
+    guest
+        .must("head -c 20000000 /dev/urandom > /dev/shm/random && sha256sum /dev/shm/random > /dev/shm/kept");
+    guest.tell("sleep 100000 & echo $! > /dev/shm/pid; while :; do echo >> /dev/shm/count; sleep 0.2; done");
+    let (before, _) = memory(&guest);
+
+    // Forked and suspended, and once more after it was resumed; the agent is started again in between.
+    let mut counted = 0;
+    for wish in [2, 4] {
+        let now = memory(&guest);
+        assert_eq!(now.0, before);
+        agent.desire(&[desired(&agent, id, wish, Suspended)]);
+        let seen = agent.wait(id, Phase::Suspended, wish, LIMIT);
+        assert_eq!(seen.endpoint, None);
+        assert_eq!(agent.processes(id), [], "what is suspended takes neither processes nor memory");
+        let kept = agent.dir(id).join("suspended").metadata().unwrap().len();
+        eprintln!("suspended to {} MiB", kept >> 20);
+        assert!(kept < 300 << 20, "only what has changed since its template: {kept}");
+        agent.restart();
+        agent.desire(&[desired(&agent, id, wish - 1, Running)]);
+        agent.wait(id, Phase::Suspended, wish, LIMIT);
+        assert_eq!(agent.processes(id), [], "an earlier wish does not resume it");
+        agent.desire(&[desired(&agent, id, wish + 1, Running)]);
+        agent.wait(id, Phase::Ready, wish + 1, LIMIT);
+        let (kept, count) = memory(&guest);
+        assert_eq!(kept, before);
+        assert!(count >= now.1 && count > counted, "{count} after {now:?}");
+        counted = count;
+        assert!(!agent.dir(id).join("suspended").exists(), "it is resumed once");
+        guest.wait("sha256sum --check --status /dev/shm/kept");
+        let behind = guest.wait("date +%s").parse::<i64>().unwrap();
+        let here = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert!((here as i64 - behind).abs() <= 2, "its clock says {behind}, and it is {here}");
+        assert_eq!(guest.wait("cat /sys/class/net/e*/carrier"), "1");
+    }
+
+    // Killed in the middle of it, the desktop process leaves a guest that goes on, and is suspended by the next.
+    agent.desire(&[desired(&agent, id, 6, Suspended)]);
+    until("its desktop process is at it", LIMIT, || {
+        agent.dir(id).join("suspended.next").exists().then_some(())
+    });
+    let process = agent.processes(id).into_iter().find(|p| !p.command.contains("qemu-system"));
+    if let Some(process) = process {
+        process.kill();
+    }
+    agent.wait(id, Phase::Suspended, 6, LIMIT);
+    agent.desire(&[desired(&agent, id, 7, Running)]);
+    agent.wait(id, Phase::Ready, 7, LIMIT);
+    assert_eq!(memory(&guest).0, before);
+
+    // Powered off, it boots from its disk.
+    guest.must("echo mine > /home/user/kept && sync");
+    agent.desire(&[desired(&agent, id, 8, Off)]);
+    agent.wait(id, Phase::Off, 8, POWER_OFF);
+    agent.desire(&[desired(&agent, id, 9, Running)]);
+    agent.wait(id, Phase::Ready, 9, BOOT);
+
+    // One that booted is suspended as well, and one that is suspended powers off as its user would.
+    guest.must("echo open > /dev/shm/kept");
+    agent.desire(&[desired(&agent, id, 10, Suspended)]);
+    agent.wait(id, Phase::Suspended, 10, LIMIT);
+    agent.desire(&[desired(&agent, id, 11, Running)]);
+    agent.wait(id, Phase::Ready, 11, LIMIT);
+    assert_eq!(guest.wait("cat /dev/shm/kept /home/user/kept"), "open\nmine");
+    agent.desire(&[desired(&agent, id, 12, Suspended)]);
+    agent.wait(id, Phase::Suspended, 12, LIMIT);
+    agent.desire(&[desired(&agent, id, 13, Off)]);
+    assert_eq!(agent.wait(id, Phase::Off, 13, POWER_OFF).detail, "it was powered off");
+    assert!(!agent.dir(id).join("suspended").exists());
+    agent.desire(&[desired(&agent, id, 14, Absent)]);
+    agent.wait(id, Phase::Stopped, 14, LIMIT);
+}

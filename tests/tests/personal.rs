@@ -28,9 +28,9 @@ fn in_phase(server: &Server, id: &str, phase: &str) -> Value {
     })
 }
 
-fn power(server: &Server, id: &str, on: bool) {
-    let answer =
-        server.admin().send("PUT", &format!("/api/v1/desktops/{id}/power"), Some(&json!({ "on": on })));
+fn power(server: &Server, id: &str, state: &str) {
+    let path = format!("/api/v1/desktops/{id}/power");
+    let answer = server.admin().send("PUT", &path, Some(&json!({ "state": state })));
     assert_eq!(answer.status, 202, "{}", answer.body);
 }
 
@@ -52,12 +52,26 @@ fn what_is_saved_on_a_personal_desktop_is_there_after_a_log_off_and_a_power_off(
     browser.log_off();
     browser.screenshot("personal-logged-off");
     assert_eq!(in_phase(&server, &id, "ready")["user"], "anna", "it is still hers");
-    power(&server, &id, false);
+    // Suspended, it holds no memory, and goes on where it was.
+    let open =
+        |guest: &lucarne_tests::guest::Guest| guest.wait("cat /proc/sys/kernel/random/boot_id /dev/shm/open");
+    guest.must("head -c 1000000 /dev/urandom | sha256sum > /dev/shm/open");
+    let left = open(&guest);
+    power(&server, &id, "suspended");
+    let now = in_phase(&server, &id, "suspended");
+    assert_eq!(now["detail"], "admin suspended it", "why, and not how");
+    let processes = || lucarne_tests::process::with(&server.data, &["qemu-system", &id]);
+    assert!(processes().is_empty(), "nothing runs that is suspended");
+    until("the portal says so", LIMIT, || (browser.words("card-state") == "Suspended").then_some(()));
+    browser.screenshot("personal-suspended");
+    browser.connect();
+    in_phase(&server, &id, "ready");
+    browser.screenshot("personal-resumed");
+    assert_eq!(open(&server.guest(&server.connect_to(&anna, "own"))), left);
+    browser.log_off();
+    power(&server, &id, "off");
     in_phase(&server, &id, "off");
-    assert!(
-        lucarne_tests::process::with(&server.data, &["qemu-system", &id]).is_empty(),
-        "nothing runs that is powered off"
-    );
+    assert!(processes().is_empty(), "nothing runs that is powered off");
     until("the portal says so", LIMIT, || (browser.words("card-state") == "Powered off").then_some(()));
     browser.screenshot("personal-off");
     // The button starts it, and shows how it boots.

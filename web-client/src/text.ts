@@ -107,7 +107,8 @@ export const text = {
     notStarted: 'Not started',
     loggingOff: 'Logging off',
     off: 'Powered off',
-    stopping: 'Powering off',
+    suspended: 'Suspended',
+    stopping: 'Stopping',
     failed: 'Failed',
     unavailable: 'Unavailable',
   },
@@ -119,6 +120,7 @@ export const text = {
     failed: 'The desktop failed. Log off to throw it away, then connect for a fresh one.',
     stopping: 'The desktop is being destroyed. A fresh one can be had in a moment.',
     poweringOff: 'It is being powered off, and keeps what is on its disk.',
+    suspended: 'Everything in it is as it was. It goes on within a moment.',
     off: 'It keeps what is on its disk. Starting it takes as long as a computer takes to start.',
   },
 
@@ -210,6 +212,10 @@ export const text = {
         heading: 'The desktop is powered off',
         detail: 'What is on its disk stays. Connecting again starts it.',
       },
+      suspended: {
+        heading: 'The desktop is suspended',
+        detail: 'Everything in it stays as it is. Connecting again brings you back to it.',
+      },
       maintenance: {
         heading: 'The desktop’s host is being worked on',
         detail:
@@ -248,6 +254,7 @@ export const text = {
           'The session has lasted for as long as it may, and you are logged off. The desktop and what is on its disk stay.',
       },
       powered_off: undefined,
+      suspended: undefined,
       maintenance: {
         heading: 'The desktop’s host is being worked on',
         detail:

@@ -55,6 +55,16 @@ describe('a pool without a desktop of the user', () => {
 });
 
 describe('the user’s desktop', () => {
+  it('can be gone back to when it is suspended, with why it is', () => {
+    const suspended = withDesktop('suspended', 'nobody used it', { session: null });
+    expect(conditionOf(suspended)).toMatchObject({
+      chip: 'Suspended',
+      detail: 'nobody used it',
+      connect: 'Return to desktop',
+      canLogOff: false,
+    });
+    expect(conditionOf(withDesktop('suspended')).detail).not.toBe('');
+  });
   it('can be returned to and logged off when it is ready', () => {
     const condition = conditionOf(withDesktop('ready'));
     expect(condition).toMatchObject({

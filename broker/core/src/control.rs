@@ -190,9 +190,10 @@ impl Control {
         if recorded.templates {
             self.changed([Change::Templates(link.host)]);
         }
-        let known = recorded.destroyed.iter().chain(&recorded.noted);
+        let known = recorded.destroyed.iter().chain(&recorded.noted).chain(&recorded.refused);
         self.changed(known.map(|desktop| Change::Desktop(*desktop)));
-        if !recorded.destroyed.is_empty() {
+        // It is told of a later wish, or of a place that is free.
+        if !recorded.destroyed.is_empty() || !recorded.refused.is_empty() {
             self.changed([Change::Host(link.host)]);
         }
         for stopped in observed.desktops.iter().filter(|d| d.phase == Phase::Stopped) {

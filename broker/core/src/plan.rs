@@ -287,8 +287,10 @@ pub enum Action {
     Note,
     /// It could not be made, or died, or is lost: its session and its assignment end, and it is to be destroyed.
     Fail,
-    /// It is powered off by itself, and stays so until somebody connects.
+    /// It does not run any more, and stays so until somebody connects.
     Rest,
+    /// It runs on, and was to be suspended.
+    Refused,
     /// It is gone with its data, as it should be: its place is free.
     Free,
 }
@@ -310,7 +312,7 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
                 || seen.phase == Phase::Stopping && mutant("a place is free before its desktop is gone");
             gone.then_some(Action::Free)
         }
-        DesiredState::Running | DesiredState::Off => match seen.phase {
+        DesiredState::Running | DesiredState::Off | DesiredState::Suspended => match seen.phase {
             // A disk that its host does not find may be found again: only people give it up.
             Phase::Failed | Phase::Stopped
                 if has_data(desktop)
@@ -321,17 +323,26 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
             }
             Phase::Failed | Phase::Stopped => Some(Action::Fail),
             // What became of an earlier wish says nothing of this one.
-            Phase::Off
+            Phase::Off | Phase::Suspended
                 if seen.wish < desktop.desired_gen.unsigned_abs()
                     && !mutant("what became of an earlier wish counts") =>
             {
                 None
             }
-            Phase::Off if desktop.desired == DesiredState::Running => Some(Action::Rest),
+            Phase::Off | Phase::Suspended if desktop.desired == DesiredState::Running => Some(Action::Rest),
+            // It ended by itself before it was suspended.
+            Phase::Off if desktop.desired == DesiredState::Suspended => Some(Action::Rest),
+            Phase::Ready
+                if desktop.desired == DesiredState::Suspended
+                    && seen.wish >= desktop.desired_gen.unsigned_abs()
+                    && !mutant("what cannot be suspended is to be suspended for ever") =>
+            {
+                Some(Action::Refused)
+            }
             Phase::Off if mutant("a desktop that is off gives up its place") => Some(Action::Free),
             _ => {
                 let known = desktop.phase == seen.phase
-                    && (desktop.detail == seen.detail || keeps_detail(seen))
+                    && (desktop.detail == seen.detail || keeps_detail(desktop.desired, seen))
                     && desktop.endpoint.as_ref().map(|e| &e.0) == seen.endpoint.as_ref()
                     && desktop.held >= is_held(seen.phase);
                 (!known).then_some(Action::Note)
@@ -349,13 +360,15 @@ pub fn has_data(desktop: &Desktop) -> bool {
 /// Whether a host that says this has the desktop: from then on it is kept there, and never made anew.
 #[must_use]
 pub fn is_held(phase: Phase) -> bool {
-    matches!(phase, Phase::Starting | Phase::Ready | Phase::Off)
+    matches!(phase, Phase::Starting | Phase::Ready) || phase.is_at_rest()
 }
 
-/// Whether what is on record tells more than this: why a desktop is off is known where that was decided.
+/// Whether what is on record tells more than this: why a desktop does not run is known where that was decided.
 #[must_use]
-pub fn keeps_detail(seen: &DesktopObserved) -> bool {
-    seen.phase == Phase::Off && seen.detail.is_empty()
+pub fn keeps_detail(desired: DesiredState, seen: &DesktopObserved) -> bool {
+    // What a host does until it does not run says less than why.
+    let on_the_way = seen.phase == Phase::Stopping && desired.is_at_rest();
+    on_the_way || seen.phase.is_at_rest() && seen.detail.is_empty()
 }
 
 /// Why a desktop failed that its host says this of.

@@ -233,6 +233,20 @@ fn what_is_powered_off_by_itself_rests_and_what_is_of_an_earlier_wish_says_nothi
 }
 
 #[test]
+fn what_runs_on_though_it_was_to_be_suspended_is_told_apart_from_what_has_not_heard_of_it_yet() {
+    let of =
+        |desired, phase, wish| step(&desktop(desired), HERE, &DesktopObserved { wish, ..observed(phase, 3) });
+    let to_suspend = |phase, wish| of(DesiredState::Suspended, phase, wish);
+    assert_eq!(to_suspend(Phase::Ready, 6), Some(Action::Note), "its host was not told yet");
+    assert_eq!(to_suspend(Phase::Stopping, 7), Some(Action::Note));
+    assert_eq!(to_suspend(Phase::Suspended, 7), Some(Action::Note));
+    assert_eq!(to_suspend(Phase::Ready, 7), Some(Action::Refused));
+    assert_eq!(to_suspend(Phase::Off, 7), Some(Action::Rest), "it ended before");
+    assert_eq!(of(DesiredState::Running, Phase::Suspended, 7), Some(Action::Rest));
+    assert_eq!(of(DesiredState::Running, Phase::Suspended, 6), None, "it is being resumed");
+}
+
+#[test]
 fn a_personal_desktop_that_its_host_does_not_find_is_kept() {
     let kept = Desktop { persistent: true, held: true, ..desktop(DesiredState::Running) };
     for phase in [Phase::Stopped, Phase::Failed] {
@@ -271,4 +285,15 @@ proptest! {
             prop_assert!(h.promised_mib + size <= h.facts.memory_mib * 2);
         }
     }
+}
+
+#[test]
+fn why_it_is_not_to_run_is_not_overwritten_by_what_its_host_does_for_it() {
+    for desired in [DesiredState::Off, DesiredState::Suspended] {
+        assert!(keeps_detail(desired, &observed(Phase::Stopping, 3)));
+        let told = DesktopObserved { detail: String::new(), ..observed(Phase::Suspended, 3) };
+        assert!(keeps_detail(desired, &told));
+        assert!(!keeps_detail(desired, &observed(Phase::Suspended, 3)), "it says something else");
+    }
+    assert!(!keeps_detail(DesiredState::Running, &observed(Phase::Stopping, 3)));
 }

@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use lucarne_control::api::{Desktop, LaunchTimes, NewDesktop, NewPower, Page, Permission, Problem};
+use lucarne_control::api::{Desktop, LaunchTimes, NewDesktop, NewPower, Page, Permission, Power, Problem};
 use lucarne_core::store::{ConnectRequest, Error};
 use std::sync::Arc;
 
@@ -124,7 +124,7 @@ pub async fn destroy(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Power a personal desktop on or off. Its user's session ends when it is powered off; its disk stays.
+/// Power a personal desktop on or off, or suspend it. Its user's session ends when it does not run any more; its disk stays.
 #[utoipa::path(put, path = "/desktops/{id}/power", tag = "desktops", security(("cookie" = []), ("token" = [])),
     params(("id" = String, Path, description = "The desktop's id, or a live one's name")), request_body = NewPower, responses(
     (status = 202, description = "Decided and on record"),
@@ -141,15 +141,16 @@ pub async fn power(
 ) -> Result<StatusCode> {
     let (caller, row) = caller.desktop(&app, &id).await?;
     let as_own = !app.store.holds(&caller.reach(&[Permission::DesktopsWrite]), row.object()).await?;
-    if let Some((user, name)) = row.user.clone().filter(|_| new.on && as_own)
+    if let Some((user, name)) = row.user.clone().filter(|_| new.state == Power::On && as_own)
         && !app.store.may_use(user, &row.pool).await?
     {
         return Err(Error::NotEntitled { user: name, pool: row.pool }.into());
     }
-    let changed = match new.on {
-        true => app.store.power_on(&caller.name, row.id).await?,
-        false => app.store.power_off(&caller.name, row.id).await?,
+    let (changed, end) = match new.state {
+        Power::On => (app.store.power_on(&caller.name, row.id).await?, End::PoweredOff),
+        Power::Off => (app.store.power_off(&caller.name, row.id).await?, End::PoweredOff),
+        Power::Suspended => (app.store.suspend(&caller.name, row.id).await?, End::Suspended),
     };
-    watch::tell(&app, &changed, &End::PoweredOff);
+    watch::tell(&app, &changed, &end);
     Ok(StatusCode::ACCEPTED)
 }

@@ -45,6 +45,8 @@ pub enum End {
     Lasted,
     /// The personal desktop was powered off.
     PoweredOff,
+    /// The personal desktop was suspended.
+    Suspended,
     /// The desktop's host is worked on.
     Maintenance,
 }
@@ -64,6 +66,7 @@ impl End {
             Self::Lasted => 4009,
             Self::PoweredOff => 4010,
             Self::Maintenance => 4011,
+            Self::Suspended => 4012,
         }
     }
 }
@@ -88,6 +91,7 @@ impl fmt::Display for End {
             Self::Idle => f.write_str("disconnected because nothing was typed"),
             Self::Lasted => f.write_str("the session has lasted for as long as it may"),
             Self::PoweredOff => f.write_str("the desktop was powered off"),
+            Self::Suspended => f.write_str("the desktop was suspended"),
             Self::Maintenance => f.write_str("the desktop's host is being worked on"),
         }
     }

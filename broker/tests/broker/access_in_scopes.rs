@@ -66,7 +66,7 @@ impl Side<'_> {
             "/apply" => {
                 json!({ "pools": [{ "name": self.pool, "image": "debian-desktop" }], "dry_run": true })
             }
-            "/desktops/{id}/power" => json!({ "on": true }),
+            "/desktops/{id}/power" => json!({ "state": "on" }),
             "/sessions/{id}/shadows/{shadow}" => json!({ "allow": true }),
             _ => json!({}),
         };

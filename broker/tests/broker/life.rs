@@ -84,21 +84,60 @@ async fn a_personal_desktop_survives_the_log_off_and_is_powered_on_by_the_next_c
     assert_eq!(agent.running(), [first.desktop.id]);
     // Others can do nothing to it; its user and administrators can.
     let power = format!("/desktops/{}/power", first.desktop.id);
-    ben.put(&power, json!({ "on": false })).await.problem(404, "desktop_not_found");
+    ben.put(&power, json!({ "state": "off" })).await.problem(404, "desktop_not_found");
     let mut viewer = Browser::view(&server, &ada.connect("own").await).await;
     viewer.echo(b"once more").await;
-    assert_eq!(ada.put(&power, json!({ "on": false })).await.status, 202);
+    assert_eq!(ada.put(&power, json!({ "state": "off" })).await.status, 202);
     assert_eq!(viewer.closed().await, 4010);
     in_phase(&ada, &first, Phase::Off).await;
-    assert_eq!(server.local().put(&power, json!({ "on": true })).await.status, 202);
+    assert_eq!(server.local().put(&power, json!({ "state": "on" })).await.status, 202);
     in_phase(&ada, &first, Phase::Ready).await;
     let floating = ada.connect("desk").await;
     let power = format!("/desktops/{}/power", floating.desktop.id);
-    ada.put(&power, json!({ "on": false })).await.problem(409, "not_personal");
+    ada.put(&power, json!({ "state": "off" })).await.problem(409, "not_personal");
     let refused = json!({ "name": "x", "image": image(1).digest, "power": { "off_after_s": 60 } });
     assert!(
         server.local().post("/pools", refused).await.problem(400, "invalid_request").contains("personal")
     );
+}
+
+#[tokio::test]
+async fn a_personal_desktop_is_suspended_and_goes_on_at_the_next_connect() {
+    let server = Server::start().await;
+    let agent = Agent::start(&server).await;
+    pool(&server, "own", json!({ "kind": "personal", "power": { "suspend_after_s": 1 } })).await;
+    let ada = server.user("ada").await;
+    let first = ada.connect("own").await;
+    in_phase(&ada, &first, Phase::Ready).await;
+    let mut viewer = Browser::view(&server, &first).await;
+    viewer.echo(b"hello").await;
+    let power = format!("/desktops/{}/power", first.desktop.id);
+    assert_eq!(ada.put(&power, json!({ "state": "suspended" })).await.status, 202);
+    assert_eq!(viewer.closed().await, 4012);
+    let suspended = in_phase(&ada, &first, Phase::Suspended).await;
+    assert_eq!(suspended.detail, "ada suspended it");
+    // Nobody uses it for a second.
+    let again = ada.connect("own").await;
+    assert_eq!(again.desktop.id, first.desktop.id);
+    let mut viewer = Browser::view(&server, &again).await;
+    viewer.echo(b"again").await;
+    assert_eq!(ada.delete(&format!("/sessions/{}?wait=true", again.session.id)).await.status, 204);
+    let suspended = in_phase(&ada, &first, Phase::Suspended).await;
+    assert!(suspended.detail.contains("nobody used it"), "{suspended:?}");
+    // Where it cannot be done it goes on, and says why.
+    ada.connect("own").await;
+    in_phase(&ada, &first, Phase::Ready).await;
+    agent.behave(|b| b.cannot_suspend = true);
+    assert_eq!(ada.put(&power, json!({ "state": "suspended" })).await.status, 202);
+    eventually("it is said why it goes on", || async {
+        let now = desktop(&ada, &first).await;
+        (now.phase == Phase::Ready && now.detail.ends_with("the disk is full")).then_some(())
+    })
+    .await;
+    let both = json!({ "name": "x", "image": image(1).digest, "kind": "personal",
+        "power": { "off_after_s": 60, "suspend_after_s": 60 } });
+    let said = server.local().post("/pools", both).await.problem(400, "invalid_request");
+    assert!(said.contains("one or the other"), "{said}");
 }
 
 #[tokio::test]

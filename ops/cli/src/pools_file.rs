@@ -403,7 +403,7 @@ min = 4
                 ..ReadyPolicy::default()
             },
             limits: SessionLimits { idle_s: Some(900), ..SessionLimits::default() },
-            power: PowerPolicy { off_after_s: Some(60) },
+            power: PowerPolicy { off_after_s: Some(60), suspend_after_s: None },
             home: HomePolicy { size_gib: Some(20) },
             placement: PlacementPolicy {
                 labels: BTreeMap::from([("site".to_owned(), "north".to_owned())]),

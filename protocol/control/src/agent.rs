@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The version of these messages; a broker refuses an agent whose major version differs.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// From the agent to the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

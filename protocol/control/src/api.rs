@@ -517,8 +517,20 @@ pub struct NewMaintenance {
 /// Whether a personal desktop is to be powered on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NewPower {
-    /// On; else off.
-    pub on: bool,
+    /// What it is to be.
+    pub state: Power,
+}
+
+/// How a personal desktop is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Power {
+    /// It runs: it boots if it was off, and goes on where it was if it was suspended.
+    On,
+    /// It is powered off. What is open in one that is suspended is closed before.
+    Off,
+    /// It holds no memory, and goes on later where it was. One that is off stays so.
+    Suspended,
 }
 
 /// A host's labels, in the place of those that it has.

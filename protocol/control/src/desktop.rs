@@ -4,7 +4,7 @@
 //! unplaced → placing → preparing → starting → ready → stopping → stopped
 //!                          │         ↑ │        │
 //!                          │         │ └────────┤
-//!                          │        off ←───────┤                        off: only what persists
+//!                          │ off, suspended ←───┤                        off and suspended: only what persists
 //!                          └────────────────────┴──→ failed(reason)      lost: the host is silent
 //! ```
 
@@ -19,8 +19,18 @@ pub enum DesiredState {
     Running,
     /// It should be powered off, and keep its disk.
     Off,
+    /// It should hold no memory, and go on later where it was.
+    Suspended,
     /// It should be destroyed with all its data.
     Absent,
+}
+
+impl DesiredState {
+    /// Whether it is to be there and not to run.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        matches!(self, Self::Off | Self::Suspended)
+    }
 }
 
 /// What is seen of a desktop.
@@ -41,6 +51,8 @@ pub enum Phase {
     Stopping,
     /// It is powered off; its disk is kept.
     Off,
+    /// It is suspended: its memory is on its host's disk, and it goes on where it was.
+    Suspended,
     /// It is gone, and its data with it.
     Stopped,
     /// The host that runs it is silent: it may or may not run.
@@ -50,6 +62,12 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether it is there and does not run.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        matches!(self, Self::Off | Self::Suspended)
+    }
+
     /// The word used in the API, the CLI and the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -61,6 +79,7 @@ impl Phase {
             Self::Ready => "ready",
             Self::Stopping => "stopping",
             Self::Off => "off",
+            Self::Suspended => "suspended",
             Self::Stopped => "stopped",
             Self::Lost => "lost",
             Self::Failed => "failed",

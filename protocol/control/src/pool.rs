@@ -99,13 +99,16 @@ pub struct SessionLimits {
     pub session_s: Option<u32>,
 }
 
-/// When personal desktops are powered off.
+/// When personal desktops are powered off or suspended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct PowerPolicy {
-    /// So long after the last viewer went, seconds; never when left out. The next connect powers it on.
+    /// Powered off so long after the last viewer went, seconds; never when left out. The next connect powers it on.
     #[schema(minimum = 1, maximum = 31_536_000)]
     pub off_after_s: Option<u32>,
+    /// Suspended so long after the last viewer went, seconds; never when left out. It goes on where it was at the next connect.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    pub suspend_after_s: Option<u32>,
 }
 
 /// A disk of each user's own for the home directory of their floating desktops: what is saved there outlives the desktop.
@@ -220,11 +223,29 @@ impl PowerPolicy {
     /// # Errors
     /// A sentence for the person who asked for it.
     pub fn check(&self, kind: PoolKind) -> Result<(), String> {
-        if self.off_after_s.is_some() && kind != PoolKind::Personal {
-            let why = "power.off_after_s is for personal desktops: floating ones are destroyed at log-off; see limits.disconnected_s";
-            return Err(why.to_owned());
+        if self.after_s().is_some() && kind != PoolKind::Personal {
+            let name = if self.suspends() { "suspend_after_s" } else { "off_after_s" };
+            return Err(format!(
+                "power.{name} is for personal desktops: floating ones are destroyed at log-off; see limits.disconnected_s"
+            ));
         }
-        within("power.off_after_s", self.off_after_s, 1, YEAR)
+        if self.off_after_s.is_some() && self.suspends() {
+            return Err("power.off_after_s and power.suspend_after_s are one or the other".to_owned());
+        }
+        within("power.off_after_s", self.off_after_s, 1, YEAR)?;
+        within("power.suspend_after_s", self.suspend_after_s, 1, YEAR)
+    }
+
+    /// After how many seconds without a viewer desktops do not run any more.
+    #[must_use]
+    pub fn after_s(&self) -> Option<u32> {
+        self.suspend_after_s.or(self.off_after_s)
+    }
+
+    /// Whether they are suspended then, and not powered off.
+    #[must_use]
+    pub fn suspends(&self) -> bool {
+        self.suspend_after_s.is_some()
     }
 }
 
@@ -280,7 +301,9 @@ mod tests {
     fn what_cannot_be_is_said_with_what_can() {
         let limits = SessionLimits { idle_s: Some(5), ..Default::default() };
         assert_eq!(limits.check().unwrap_err(), "limits.idle_s is from 10 to 31536000, not 5");
-        let power = PowerPolicy { off_after_s: Some(60) };
+        let power = PowerPolicy { off_after_s: Some(60), suspend_after_s: None };
+        let both = PowerPolicy { suspend_after_s: Some(60), ..power };
+        assert!(both.check(PoolKind::Personal).unwrap_err().contains("one or the other"));
         assert!(power.check(PoolKind::Floating).unwrap_err().contains("limits.disconnected_s"));
         assert_eq!(power.check(PoolKind::Personal), Ok(()));
         let (home, ready) = (HomePolicy { size_gib: Some(10) }, ReadyPolicy::default());

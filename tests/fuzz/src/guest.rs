@@ -49,6 +49,14 @@ pub fn device_state(data: &[u8]) {
     }
 }
 
+/// What QEMU writes of a guest with four pages of memory: what is kept of it is a state as well, of which all is kept.
+pub fn guest_state(data: &[u8]) {
+    if let Ok(kept) = fuzz::guest_state(data, 4 * 4096) {
+        assert!(kept.len() <= data.len() + 24 + 64, "a page is named anew, and an output's record is mended");
+        assert_eq!(fuzz::guest_state(&kept, 4 * 4096), Ok(kept));
+    }
+}
+
 /// The largest framebuffer of [`display`], bytes.
 const LARGEST: u32 = 1 << 18;
 

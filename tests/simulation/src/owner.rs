@@ -4,6 +4,7 @@
 use crate::pools::OWN;
 use crate::user::{PATIENCE, Promise};
 use crate::world::{Event, HEALING, Ms, QUIET, World};
+use lucarne_control::desktop::DesiredState;
 use lucarne_control::{BrokerId, DesktopId, SessionId, UserId};
 use lucarne_core::Control;
 use lucarne_core::store::{self, Assigned, ConnectRequest};
@@ -75,6 +76,7 @@ pub struct Page {
 enum Call {
     LogOff(SessionId),
     PowerOff,
+    Suspend,
     PowerOn,
     Destroy,
 }
@@ -140,7 +142,8 @@ impl World {
         let (own, page) = (self.owners[o].own, self.owners[o].page);
         match (own, self.random.within(0, 24)) {
             (Some(_), 0) => self.calls(o, b, &control, Call::Destroy),
-            (Some(_), 1..=2) => self.calls(o, b, &control, Call::PowerOff),
+            (Some(_), 1) => self.calls(o, b, &control, Call::PowerOff),
+            (Some(_), 2) => self.calls(o, b, &control, Call::Suspend),
             (Some(Own { session: None, .. }), 3) => self.calls(o, b, &control, Call::PowerOn),
             (Some(Own { session: Some(session), .. }), 3..=4) => {
                 self.calls(o, b, &control, Call::LogOff(session));
@@ -214,7 +217,11 @@ impl World {
             }
             Call::PowerOff => {
                 self.count("power-offs asked for");
-                self.checker.personal.off_is_asked(request, desktop);
+                self.checker.personal.rest_is_asked(request, desktop, DesiredState::Off);
+            }
+            Call::Suspend => {
+                self.count("suspensions asked for");
+                self.checker.personal.rest_is_asked(request, desktop, DesiredState::Suspended);
             }
             Call::PowerOn => self.count("power-ons asked for"),
             Call::Destroy => {
@@ -228,6 +235,7 @@ impl World {
             let done = match call {
                 Call::LogOff(session) => store.log_off("owner", session).await.map(|(_, ended)| ended),
                 Call::PowerOff => store.power_off("owner", desktop).await,
+                Call::Suspend => store.suspend("owner", desktop).await,
                 Call::PowerOn => store.power_on("owner", desktop).await,
                 Call::Destroy => store.end_desktop("admin", desktop, "it is not needed any more").await,
             };
@@ -294,11 +302,12 @@ impl World {
         let Some(host) = self.hosts.get_mut(host).filter(|_| page.shows == Shows::Open && !cut) else {
             return;
         };
-        let Some(guest) = host.machines.get(&desktop).filter(|guest| guest.up) else { return };
+        let Some(guest) = host.machines.get_mut(&desktop).filter(|guest| guest.up) else { return };
         let Some(folder) = host.disk.folders.get_mut(&desktop) else { return };
-        let found = folder.saved;
+        let (found, open) = (folder.saved, guest.open);
         folder.saved += 1;
-        self.checker.personal.uses(desktop, guest.volume, found);
+        guest.open += 1;
+        self.checker.personal.uses(desktop, guest.volume, found, open);
         self.checker.look();
         self.count("uses of personal desktops");
     }

@@ -20,8 +20,10 @@ const MOST_OWN: u32 = 9;
 /// The rules of the personal pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Personal {
-    /// Its desktops are powered off when nobody has used them for so long, seconds.
-    pub off_after_s: u32,
+    /// Its desktops are powered off or suspended when nobody has used them for so long, seconds.
+    pub rest_after_s: u32,
+    /// They are suspended.
+    pub suspends: bool,
     /// Sessions end when nobody has come back for so long, seconds.
     pub disconnected_s: Option<u32>,
     /// As many wait for users.
@@ -35,11 +37,12 @@ fn pools(personal: Personal) -> [Value; 2] {
         // Fewer than there are users: some get one that waits, and some have one made.
         "ready": { "min": 2, "max_starting": 1 }, "limits": { "disconnected_s": 60 },
     });
-    let Personal { off_after_s, disconnected_s, ready } = personal;
+    let Personal { rest_after_s, suspends, disconnected_s, ready } = personal;
+    let power = if suspends { "suspend_after_s" } else { "off_after_s" };
     let own = json!({
         "name": OWN, "image": image, "max_desktops": MOST_OWN, "entitled_groups": ["everyone"],
         "kind": "personal", "ready": { "min": ready, "max_starting": 1 },
-        "power": { "off_after_s": off_after_s }, "limits": { "disconnected_s": disconnected_s },
+        "power": { (power): rest_after_s }, "limits": { "disconnected_s": disconnected_s },
     });
     [floating, own]
 }

@@ -210,8 +210,9 @@ impl World {
             users: Vec::new(),
             owners: Vec::new(),
             personal: Personal {
-                off_after_s: 20,
-                // With less than it takes to power them off, sessions end first.
+                rest_after_s: 20,
+                suspends: seed % 4 > 1,
+                // With less than it takes until they are at rest, sessions end first.
                 disconnected_s: [None, Some(10)][(seed % 2) as usize],
                 ready: (!seed.is_multiple_of(3)).into(),
             },

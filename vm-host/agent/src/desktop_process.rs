@@ -17,15 +17,43 @@ pub(crate) async fn connect(dir: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(dir.join(files::CONTROL_SOCKET)).await
 }
 
-/// Asks a desktop process to end its guest, and waits until it says that it has; what it said of that.
-pub(crate) async fn ask_to_end(stream: UnixStream, command: Command) -> io::Result<Option<String>> {
+/// Asks a desktop process to end its guest, and waits until it says that it has; what it said last.
+pub(crate) async fn ask_to_end(stream: UnixStream, command: Command) -> io::Result<Option<Status>> {
     let mut lines = BufReader::new(stream);
     let mut command = serde_json::to_vec(&command)?;
     command.push(b'\n');
     lines.get_mut().write_all(&command).await?;
     while let Some(status) = read_status(&mut lines).await? {
-        if matches!(status.phase, Phase::Stopped | Phase::Off) {
-            return Ok(Some(status.detail));
+        if status.phase == Phase::Stopped || status.phase.is_at_rest() {
+            return Ok(Some(status));
+        }
+    }
+    Ok(None)
+}
+
+/// What became of asking a guest to be suspended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It does not run any more, in this way.
+    Ended(String),
+    /// It goes on, for a reason that its process tells.
+    Refused,
+}
+
+/// Asks a desktop process to suspend its guest, and waits until it has or does not.
+pub(crate) async fn ask_to_suspend(stream: UnixStream) -> io::Result<Option<Asked>> {
+    let mut lines = BufReader::new(stream);
+    // It is told of at once, and what was refused before does not count.
+    let Some(before) = read_status(&mut lines).await? else { return Ok(None) };
+    let mut command = serde_json::to_vec(&Command::Suspend)?;
+    command.push(b'\n');
+    lines.get_mut().write_all(&command).await?;
+    while let Some(status) = read_status(&mut lines).await? {
+        if status.phase == Phase::Stopped || status.phase.is_at_rest() {
+            return Ok(Some(Asked::Ended(status.detail)));
+        }
+        if status.refusals > before.refusals {
+            return Ok(Some(Asked::Refused));
         }
     }
     Ok(None)
@@ -51,7 +79,7 @@ pub(crate) async fn read_status(lines: &mut BufReader<UnixStream>) -> io::Result
 }
 
 /// Kills every process that runs `desktop --dir dir`; there is at most one.
-async fn kill_desktop_process(dir: &Path) {
+pub(crate) async fn kill_desktop_process(dir: &Path) {
     let Some(pid) = find_desktop_process(dir) else { return };
     let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
     let Ok(fd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };

@@ -23,6 +23,8 @@ use lucarne_control::spec::{NetworkPolicy, RecordingMode};
 use lucarne_desktop::config::{DesktopConfig, Home, files};
 use lucarne_desktop::control::Command;
 use lucarne_qemu::Template;
+use lucarne_qemu::process::Process;
+use lucarne_qemu::suspend::is_suspended;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,8 +55,8 @@ pub(crate) struct Wish {
 
 /// How following a desktop came to its end, short of the desktop's.
 pub(crate) enum Over {
-    /// It persists, and is off in this way.
-    Off(String),
+    /// It persists, and is off or suspended in this way.
+    AtRest(Phase, String),
     /// It does not run and is not tried again, for this reason.
     GivenUp(String),
 }
@@ -64,8 +66,8 @@ pub(crate) enum Over {
 struct Said {
     /// Its guest was up.
     up: bool,
-    /// The guest is off in this way, and its disk is kept.
-    off: Option<String>,
+    /// The guest is off or suspended in this way, and its disk is kept.
+    at_rest: Option<(Phase, String)>,
 }
 
 pub(crate) struct DesktopTask {
@@ -105,7 +107,10 @@ impl DesktopTask {
         }
         let parting = self.wish.borrow().desired.state != DesiredState::Absent;
         if parting && self.is_kept() {
-            self.switch_off().await;
+            // It may just be being resumed, by a process that runs on.
+            if connect(&self.dir).await.is_ok() || !self.is_suspended() {
+                self.switch_off().await;
+            }
         } else {
             self.destroy().await;
         }
@@ -153,10 +158,18 @@ impl DesktopTask {
             if let Err(why) = made {
                 tracing::error!(desktop = %self.now.desired.desktop, %why, "a desktop could not be made");
                 self.observe(Phase::Failed, why, false, ForkTimings::default());
-            } else if self.now.desired.state == DesiredState::Off {
-                self.keep_off().await;
             } else {
-                self.keep_on().await;
+                let at_rest = match self.now.desired.state {
+                    DesiredState::Off => {
+                        self.keep_off().await;
+                        true
+                    }
+                    DesiredState::Suspended => self.keep_suspended().await,
+                    DesiredState::Running | DesiredState::Absent => false,
+                };
+                if !at_rest {
+                    self.keep_on().await;
+                }
             }
             self.later_wish().await;
         }
@@ -171,9 +184,9 @@ impl DesktopTask {
             over = self.keep_running() => over,
         };
         let why = match over {
-            Over::Off(how) => {
-                tracing::info!(desktop = %self.now.desired.desktop, how, "a desktop is off");
-                return self.observe(Phase::Off, how, false, ForkTimings::default());
+            Over::AtRest(phase, how) => {
+                tracing::info!(desktop = %self.now.desired.desktop, phase = phase.as_str(), how, "a desktop is at rest");
+                return self.observe(phase, how, false, ForkTimings::default());
             }
             Over::GivenUp(why) => why,
         };
@@ -181,7 +194,8 @@ impl DesktopTask {
         if self.is_kept() {
             // What is off has neither processes nor memory.
             kill_all(&self.dir).await;
-            self.observe(Phase::Off, why, false, ForkTimings::default());
+            let phase = if is_suspended(&self.dir) { Phase::Suspended } else { Phase::Off };
+            self.observe(phase, why, false, ForkTimings::default());
         } else {
             self.observe(Phase::Failed, why, false, ForkTimings::default());
         }
@@ -245,7 +259,7 @@ impl DesktopTask {
         let Wish { desired, received_ms, .. } = self.now.clone();
         let template = match desired.state {
             // It is waited for when it is started.
-            DesiredState::Off => self.shared.templates.folder(&desired.template),
+            DesiredState::Off | DesiredState::Suspended => self.shared.templates.folder(&desired.template),
             _ => self.wait_template(&desired).await?.dir.clone(),
         };
         self.check_disk()?;
@@ -336,7 +350,11 @@ impl DesktopTask {
         if !self.kept
             && let Err(why) = self.keep_wish(process.is_none()).await
         {
-            return Over::GivenUp(why);
+            if process.is_none() && Process::adopt(&self.dir).is_none() {
+                return Over::GivenUp(why);
+            }
+            // It runs, as it is to. An agent that is started again hears of the wish again.
+            tracing::error!(desktop = %self.now.desired.desktop, error = why, "a wish is not on the disk");
         }
         loop {
             let began = std::time::Instant::now();
@@ -356,16 +374,16 @@ impl DesktopTask {
             if let Some(mut child) = child {
                 let _ = child.wait().await;
             }
-            match said.off {
-                Some(_) if asked_for && !said.up => {
-                    // It ended before it heard of the wish.
+            match said.at_rest {
+                Some((phase, _)) if asked_for && (!said.up || phase == Phase::Suspended) => {
+                    // It ended before it heard of the wish, or was just being suspended.
                     kill_all(&self.dir).await;
                     if let Err(why) = self.keep_wish(true).await {
                         return Over::GivenUp(why);
                     }
                     continue;
                 }
-                Some(how) => return Over::Off(how),
+                Some((phase, how)) => return Over::AtRest(phase, how),
                 None => asked_for = false,
             }
             quick_ends = if began.elapsed() < QUICK_END { quick_ends + 1 } else { 0 };
@@ -417,12 +435,13 @@ impl DesktopTask {
             };
             let phase = match status.phase {
                 // What it is told when everything has ended.
-                Phase::Off => {
-                    said.off = Some(status.detail);
+                rest @ (Phase::Off | Phase::Suspended) => {
+                    said.at_rest = Some((rest, status.detail));
                     continue;
                 }
                 Phase::Stopped if self.is_kept() => {
-                    said.off = Some("its desktop process was stopped".into());
+                    let rest = if is_suspended(&self.dir) { Phase::Suspended } else { Phase::Off };
+                    said.at_rest = Some((rest, "its desktop process was stopped".into()));
                     continue;
                 }
                 Phase::Stopping if self.is_kept() => Phase::Stopping,
@@ -441,7 +460,7 @@ impl DesktopTask {
     }
 
     /// Ends the guest, makes sure of it, and removes its data.
-    async fn destroy(&self) {
+    async fn destroy(&mut self) {
         let desktop = self.now.desired.desktop;
         self.observe(Phase::Stopping, "", false, ForkTimings::default());
         if self.is_kept() {

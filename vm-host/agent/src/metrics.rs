@@ -19,13 +19,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Phases that are told also while no desktop is in them.
-const PHASES: [Phase; 7] = [
+const PHASES: [Phase; 8] = [
     Phase::Placing,
     Phase::Preparing,
     Phase::Starting,
     Phase::Ready,
     Phase::Stopping,
     Phase::Off,
+    Phase::Suspended,
     Phase::Failed,
 ];
 

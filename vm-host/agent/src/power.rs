@@ -1,24 +1,31 @@
-//! Powering a desktop that persists off and on, by wishes that rise.
+//! Powering a desktop that persists off and on, and suspending it, by wishes that rise.
 //!
 //! ```text
 //!                   later wish: off              ┌── asked to power off ► switched off after a while
 //!  on, or off by itself ───────────────► stopping┴──► off ──── later wish: running ──► started for that wish ──► on
+//!
+//!  on ── later wish: suspended ──► suspended, or on if it cannot be ── later wish: running ──► started for that wish ──► on
+//!                                      └──────── later wish: off ──► taken up, so that it can power off ──► off
 //! ```
 //!
 //! A wish is on the disk before it is acted on, and a start is: an agent that is started again goes on with the last one, and
 //! a guest is started at most once for each. The disk goes only with the desktop.
 
-use crate::desktop_process::{ask_to_end, connect, kill_all};
+use crate::desktop_process::{Asked, ask_to_end, ask_to_suspend, connect, kill_all, kill_desktop_process};
 use crate::desktop_task::{DesktopTask, Wish};
 use crate::folder::{self, remove_sockets};
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
-use lucarne_desktop::control::{Command, POWER_OFF_LIMIT};
+use lucarne_desktop::control::{Command, POWER_OFF_LIMIT, Status};
 use lucarne_qemu::process::Process;
+use lucarne_qemu::suspend;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How much longer than the guest its desktop process may take: it ends the recording, and may have to take its QEMU over first.
 const PROCESS_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a guest may take to be suspended: all of its memory is read, and what has changed is written.
+const SUSPEND_LIMIT: Duration = Duration::from_secs(1800);
 
 /// How often a guest is asked, by another desktop process each time, when they die of it.
 const ASKED: u32 = 3;
@@ -56,7 +63,9 @@ impl DesktopTask {
         config.wish = self.now.desired.wish;
         config.state = self.now.desired.state;
         if start && Process::adopt(&self.dir).is_none() {
-            self.check_disk()?;
+            if self.now.desired.state == DesiredState::Running {
+                self.check_disk()?;
+            }
             if !lucarne_desktop::is_made(&self.dir) {
                 // It is forked, which takes a template of this very QEMU.
                 config.template = self.wait_template(&self.now.desired).await?.dir.clone();
@@ -77,35 +86,118 @@ impl DesktopTask {
 
     /// Sees to it that it is off, and reports that.
     pub(crate) async fn keep_off(&mut self) {
-        if !self.kept
-            && let Err(error) = self.keep_wish(false).await
-        {
-            // An agent that is started again hears it again.
-            tracing::error!(desktop = %self.now.desired.desktop, %error, "a wish is not on the disk");
+        if !self.kept {
+            // One that is suspended has to be started before it can power off.
+            self.put_on_disk(self.is_suspended()).await;
         }
         self.switch_off().await;
     }
 
-    /// Has a guest that runs power off, makes sure of it, and reports that it is off.
-    pub(crate) async fn switch_off(&self) {
-        let how = self.power_off().await;
+    async fn put_on_disk(&mut self, start: bool) {
+        if let Err(error) = self.keep_wish(start).await {
+            // An agent that is started again hears it again.
+            tracing::error!(desktop = %self.now.desired.desktop, %error, "a wish is not on the disk");
+        }
+    }
+
+    /// Nothing runs, and what ran is suspended.
+    pub(crate) fn is_suspended(&self) -> bool {
+        Process::adopt(&self.dir).is_none() && suspend::is_suspended(&self.dir)
+    }
+
+    /// Sees to it that it is suspended, and reports that; where it is off already, that. False where it goes on.
+    pub(crate) async fn keep_suspended(&mut self) -> bool {
+        if !self.kept {
+            self.put_on_disk(false).await;
+        }
+        let desktop = self.now.desired.desktop;
+        let mut how = String::new();
+        for _ in 0..ASKED {
+            let process = match connect(&self.dir).await {
+                Ok(process) => process,
+                Err(_) if Process::adopt(&self.dir).is_none() => break,
+                // Its desktop process has died. Another one takes the guest over, and can suspend it.
+                Err(_) => match self.spawn().await {
+                    Ok((process, _)) => process,
+                    Err(error) => {
+                        tracing::error!(%desktop, %error, "a guest has nobody who could suspend it");
+                        return false;
+                    }
+                },
+            };
+            self.observe(Phase::Stopping, "it is being suspended", false, ForkTimings::default());
+            match tokio::time::timeout(SUSPEND_LIMIT, ask_to_suspend(process)).await {
+                Ok(Ok(Some(Asked::Ended(said)))) => {
+                    how = said;
+                    break;
+                }
+                Ok(Ok(Some(Asked::Refused))) => return false,
+                Ok(Ok(None)) => {
+                    tracing::warn!(%desktop, "a desktop process ended while its guest was suspended");
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%desktop, %error, "a desktop process did not suspend its guest")
+                }
+                Err(_) => {
+                    tracing::warn!(%desktop, "a desktop process did not suspend its guest in time");
+                    // The next one lets the guest go on.
+                    kill_desktop_process(&self.dir).await;
+                    return false;
+                }
+            }
+        }
+        if Process::adopt(&self.dir).is_some() {
+            return false;
+        }
         kill_all(&self.dir).await;
         remove_sockets(&self.dir);
+        if suspend::is_suspended(&self.dir) {
+            tracing::info!(%desktop, "a desktop is suspended");
+            // Who decided it knows why.
+            self.observe(Phase::Suspended, "", false, ForkTimings::default());
+        } else {
+            if how.is_empty() {
+                how = "it did not run when it was to be suspended".into();
+            }
+            tracing::info!(%desktop, how, "a desktop is off");
+            self.observe(Phase::Off, how, false, ForkTimings::default());
+        }
+        true
+    }
+
+    /// Has a guest that runs power off, makes sure of it, and reports that it is off.
+    pub(crate) async fn switch_off(&mut self) {
+        let said = self.power_off().await;
+        kill_all(&self.dir).await;
+        remove_sockets(&self.dir);
+        let unresumable = said.as_ref().is_some_and(|status| status.unresumable);
         // Nothing ran: who decided it knows why it is off.
-        let how = how.unwrap_or_default();
+        let mut how = said.map(|status| status.detail).unwrap_or_default();
+        if self.is_suspended() {
+            if !unresumable || self.wish.borrow().parting {
+                // What is open in it is kept until it can be closed, or somebody says otherwise.
+                return self.observe(Phase::Suspended, how, false, ForkTimings::default());
+            }
+            how = format!("what was open in it is lost: {how}");
+            if let Err(error) = suspend::forget(&self.dir) {
+                // A guest that boots from the disk removes it before it runs.
+                tracing::error!(desktop = %self.now.desired.desktop, %error, "what a desktop was suspended to cannot be removed");
+            }
+        }
         tracing::info!(desktop = %self.now.desired.desktop, how, "a desktop is off");
         self.observe(Phase::Off, how, false, ForkTimings::default());
     }
 
     /// Has a guest that runs power off, and says how that went; what does not, the caller kills.
-    pub(crate) async fn power_off(&self) -> Option<String> {
+    pub(crate) async fn power_off(&mut self) -> Option<Status> {
         let desktop = self.now.desired.desktop;
-        let runs = || Process::adopt(&self.dir).is_some();
+        let dir = self.dir.clone();
+        let runs = || Process::adopt(&dir).is_some();
         let mut how = None;
         for _ in 0..ASKED {
             let process = match connect(&self.dir).await {
                 Ok(process) => process,
-                Err(_) if !runs() => break,
+                Err(_) if !runs() && !suspend::is_suspended(&self.dir) => break,
                 // Its desktop process has died. Another one takes the guest over, and can ask it.
                 Err(_) => match self.spawn().await {
                     Ok((process, _)) => process,
@@ -117,8 +209,23 @@ impl DesktopTask {
             };
             self.observe(Phase::Stopping, "it is being powered off", false, ForkTimings::default());
             let asked = ask_to_end(process, Command::PowerOff);
-            match tokio::time::timeout(POWER_OFF_LIMIT + PROCESS_LIMIT, asked).await {
-                Ok(Ok(Some(said))) => how = Some(said),
+            // One that is suspended is resumed first; one that is being suspended sees that through.
+            let more = if suspend::is_under_way(&self.dir) { SUSPEND_LIMIT } else { Duration::ZERO };
+            match tokio::time::timeout(POWER_OFF_LIMIT + PROCESS_LIMIT + more, asked).await {
+                Ok(Ok(Some(said))) if said.phase == Phase::Suspended && !said.unresumable => {
+                    let parting = self.wish.borrow().parting;
+                    how = Some(said);
+                    if parting {
+                        break;
+                    }
+                    // It was just being suspended, or somebody else was to start it: it is started for this.
+                    self.put_on_disk(true).await;
+                    continue;
+                }
+                Ok(Ok(Some(said))) => {
+                    how = Some(said);
+                    break;
+                }
                 Ok(Ok(None)) => {
                     tracing::warn!(%desktop, "a desktop process ended while its guest powered off")
                 }
@@ -127,9 +234,6 @@ impl DesktopTask {
                     tracing::warn!(%desktop, "a desktop process did not power off in time");
                     break;
                 }
-            }
-            if how.is_some() {
-                break;
             }
         }
         how

@@ -120,7 +120,8 @@ impl Pretended {
             if !new {
                 self.steps(desktop, at, Phase::Stopping);
             }
-            self.after(POWER_OFF, move |me| me.steps(desktop, at, Phase::Off));
+            let rest = if desired.state == DesiredState::Suspended { Phase::Suspended } else { Phase::Off };
+            self.after(POWER_OFF, move |me| me.steps(desktop, at, rest));
         }
     }
 

@@ -75,7 +75,7 @@ async fn serve_agent(stream: UnixStream, desktop: Arc<Desktop>) -> bool {
     })
 }
 
-/// Sends the status at once and after each change, `stopped` or `off` last.
+/// Sends the status at once and after each change, `stopped`, `off` or `suspended` last.
 async fn tell(
     write: &mut (impl AsyncWriteExt + Unpin),
     status: &mut watch::Receiver<Status>,
@@ -87,7 +87,7 @@ async fn tell(
         };
         line.push(b'\n');
         write.write_all(&line).await?;
-        if matches!(phase, Phase::Stopped | Phase::Off) || status.changed().await.is_err() {
+        if phase == Phase::Stopped || phase.is_at_rest() || status.changed().await.is_err() {
             return Ok(());
         }
     }
@@ -102,7 +102,7 @@ async fn hear(mut read: impl AsyncBufRead + Unpin, desktop: &Desktop) -> io::Res
             if line.len() as u64 == MAX_LINE {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the agent sent an endless line"));
             }
-            if desktop.is_ending() {
+            if desktop.is_asked_for() {
                 // It said what it wants and closed its side: it still wants to hear the outcome.
                 desktop.stopped().await;
                 std::future::pending::<()>().await;
@@ -117,6 +117,10 @@ async fn hear(mut read: impl AsyncBufRead + Unpin, desktop: &Desktop) -> io::Res
             Ok(Command::PowerOff) => {
                 tracing::info!("the agent wants this desktop powered off");
                 desktop.end(Ending::PowerOff);
+            }
+            Ok(Command::Suspend) => {
+                tracing::info!("the agent wants this desktop suspended");
+                desktop.suspend();
             }
             Err(error) => {
                 return Err(io::Error::new(

@@ -108,6 +108,9 @@ pub struct Done {
     /// The run of the host's kernel in which it was started (`/proc/sys/kernel/random/boot_id`).
     #[serde(default)]
     pub host_boot: String,
+    /// The version of QEMU that runs it, or ran it last.
+    #[serde(default)]
+    pub qemu_version: String,
     /// How it ended, where the process saw that.
     #[serde(default)]
     pub ended: Option<String>,

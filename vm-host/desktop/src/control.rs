@@ -15,7 +15,7 @@ pub const POWER_OFF_LIMIT: Duration = Duration::from_secs(90);
 /// From the desktop process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// `starting`, `ready`, `stopping`, `off`, `stopped` or `failed`.
+    /// `starting`, `ready`, `stopping`, `off`, `suspended`, `stopped` or `failed`.
     pub phase: Phase,
     /// What is going on, or why it failed.
     pub detail: String,
@@ -25,6 +25,12 @@ pub struct Status {
     pub viewers: u32,
     /// How long the fork's steps took, from the agent's receiving the request.
     pub timings: ForkTimings,
+    /// How many [`Command::Suspend`]s were not done; why the last was not is in `detail`.
+    #[serde(default)]
+    pub refusals: u32,
+    /// What is suspended cannot be resumed; why is in `detail`.
+    #[serde(default)]
+    pub unresumable: bool,
 }
 
 /// From the agent.
@@ -35,4 +41,6 @@ pub enum Command {
     Stop,
     /// Have the guest power off, within [`POWER_OFF_LIMIT`], say `off`, and end.
     PowerOff,
+    /// Put the guest on the disk, say `suspended`, and end; or go on, and say why ([`Status::refusals`]).
+    Suspend,
 }

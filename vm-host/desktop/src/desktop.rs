@@ -22,6 +22,7 @@ use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_control::ids::{DesktopId, PoolId};
 use lucarne_control::spec::RecordingMode;
 use lucarne_driver::Vm;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -54,13 +55,21 @@ pub(crate) struct Desktop {
     vm: watch::Sender<Option<Arc<dyn Vm>>>,
     status: watch::Sender<Status>,
     ending: watch::Sender<Option<Ending>>,
+    suspending: watch::Sender<bool>,
     requested_at_ms: f64,
 }
 
 impl Desktop {
     pub(crate) fn new(config: &DesktopConfig, timings: ForkTimings) -> Arc<Self> {
-        let status =
-            Status { phase: Phase::Starting, detail: "starting".into(), picture: false, viewers: 0, timings };
+        let status = Status {
+            phase: Phase::Starting,
+            detail: "starting".into(),
+            picture: false,
+            viewers: 0,
+            timings,
+            refusals: 0,
+            unresumable: false,
+        };
         let name = match config.recording.mode {
             RecordingMode::Off => config.identity.hostname.clone(),
             RecordingMode::On | RecordingMode::Required => format!("{} (recorded)", config.identity.hostname),
@@ -80,6 +89,7 @@ impl Desktop {
             vm: watch::Sender::new(None),
             status: watch::Sender::new(status),
             ending: watch::Sender::new(None),
+            suspending: watch::Sender::new(false),
             requested_at_ms: config.requested_at_ms,
         })
     }
@@ -145,7 +155,40 @@ impl Desktop {
         self.ending.send_modify(|ending| *ending = (*ending).max(Some(how)));
     }
 
-    /// Whether one does.
+    /// An agent wants the guest suspended.
+    pub(crate) fn suspend(&self) {
+        self.suspending.send_replace(true);
+    }
+
+    /// Waits until one does.
+    pub(crate) async fn suspend_wanted(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.suspending.subscribe().wait_for(|wanted| *wanted).await;
+    }
+
+    /// It could not be suspended, and goes on.
+    pub(crate) fn refuse(&self, why: &str) {
+        self.suspending.send_replace(false);
+        self.change(|status| {
+            status.refusals += 1;
+            status.detail = format!("it could not be suspended: {why}");
+        });
+    }
+
+    /// As long as it cannot be suspended, for this reason.
+    pub(crate) async fn refuse_suspends(&self, why: &str) -> Infallible {
+        loop {
+            self.suspend_wanted().await;
+            self.refuse(why);
+        }
+    }
+
+    /// Whether one wants it ended or suspended.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.is_ending() || *self.suspending.borrow()
+    }
+
+    /// Whether one wants it ended.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.borrow().is_some()
     }
@@ -166,9 +209,9 @@ impl Desktop {
         let _ = self.ending.subscribe().wait_for(|ending| *ending == Some(Ending::Stop)).await;
     }
 
-    /// Waits until the phase is `stopped` or `off`, after which there is none.
+    /// Waits until the phase is `stopped`, `off` or `suspended`, after which there is none.
     pub(crate) async fn stopped(&self) {
-        let over = |s: &Status| matches!(s.phase, Phase::Stopped | Phase::Off);
+        let over = |s: &Status| s.phase == Phase::Stopped || s.phase.is_at_rest();
         let _ = self.status.subscribe().wait_for(over).await;
     }
 

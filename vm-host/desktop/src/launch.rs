@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use lucarne_control::spec::NetworkPolicy;
 use lucarne_driver::{DisplaySink, Vm};
 use lucarne_qemu::process::Process;
+use lucarne_qemu::start::{ForkError, ForkSteps, Origin};
+use lucarne_qemu::suspend::{self, GuestMemory};
 use lucarne_qemu::template::IdentityMethod;
-use lucarne_qemu::vm::{ForkError, ForkSteps, Origin};
 use lucarne_qemu::{ForkRequest, Qemu, QemuVm, Template};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use std::time::{Duration, Instant};
 /// within milliseconds; on a host that swaps it takes seconds.
 const ADOPT_LIMIT: Duration = Duration::from_secs(15);
 
-/// A guest that was just forked or powered on: it runs, without an identity and with its network unplugged.
+/// A guest that was just forked or powered on: it runs, without an identity and with its network unplugged. One that was resumed
+/// has both.
 pub struct Forked {
     /// The guest.
     pub vm: Arc<dyn Vm>,
@@ -53,6 +55,15 @@ pub trait Launcher: Send + Sync {
     /// # Errors
     /// It does not run; nothing of it is left running, and its disk is as it was.
     async fn boot(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String>;
+
+    /// Whether what does not run is suspended.
+    fn is_suspended(&self) -> bool;
+
+    /// Takes up what is suspended.
+    ///
+    /// # Errors
+    /// It does not run; nothing of it is left running, and it is suspended as before.
+    async fn resume(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String>;
 
     /// How long a guest may take to power off.
     fn power_off_limit(&self) -> Duration {
@@ -123,16 +134,16 @@ impl Launcher for QemuLauncher {
         if Process::adopt(&self.dir).is_none() {
             return Ok(None);
         }
-        let identity = match self.template() {
-            Ok(template) => template.meta.identity,
-            Err(_) if self.identified => IdentityMethod::GuestAgent,
+        let (persistent, booted) = (self.config.persistent, self.booted);
+        let (identity, memory) = match self.template() {
+            Ok(template) => (template.meta.identity, Some(GuestMemory::of(&template, booted))),
+            Err(_) if self.identified => (IdentityMethod::GuestAgent, None),
             Err(why) => return Err(why),
         };
-        let (persistent, booted) = (self.config.persistent, self.booted);
-        let origin = Origin { identity, network: self.networked(), persistent, booted };
+        let origin = Origin { identity, network: self.networked(), persistent, booted, memory };
         let attempts = async {
             loop {
-                match QemuVm::adopt(&self.dir, origin, sink.clone()).await {
+                match QemuVm::adopt(&self.dir, origin.clone(), sink.clone()).await {
                     Ok(vm) => return Ok(Some(Arc::new(vm) as Arc<dyn Vm>)),
                     Err(ForkError::NothingToAdopt(_)) => return Ok(None),
                     Err(error) if Process::adopt(&self.dir).is_none() => {
@@ -161,6 +172,16 @@ impl Launcher for QemuLauncher {
         // The disk is based on its template's.
         let (template, qemu) = (self.template()?, self.qemu());
         forked(QemuVm::boot(&self.request(&template, &qemu), sink).await)
+    }
+
+    fn is_suspended(&self) -> bool {
+        suspend::is_suspended(&self.dir)
+    }
+
+    async fn resume(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
+        // Its memory is what has changed since its template.
+        let (template, qemu) = (self.template()?, self.qemu());
+        forked(QemuVm::resume(&self.request(&template, &qemu), self.booted, sink).await)
     }
 
     async fn clear(&self) {

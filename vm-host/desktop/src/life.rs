@@ -3,9 +3,11 @@
 //! ```text
 //!           ┌─ one runs ──────────► adopt ─┐            ┌─ identity done ─► open the gate
 //! launch ───┼─ none ran yet ──────► fork ──┼─► starting ┤                        │
-//!           ├─ off, a later wish ─► boot ──┘            └─ identify ─────────────┴─► ready
+//!           ├─ off, a later wish ─► boot ──┤            └─ identify ─────────────┴─► ready
+//!           ├─ suspended, the same ► resume ┘
 //!           └─ one ran, is gone ──► failed, or off where it persists
 //!
+//! suspend: what has changed of the guest goes to the disk, and it ends ─► suspended; where it does not, it goes on
 //! failed: the fork or the identity failed, or the guest has ended; the status is served until an agent says stop
 //! stop, in any state: stopping ─► the hypervisor is killed ─► stopped
 //! power off: stopping ─► the guest powers off, or the hypervisor is killed ─► off
@@ -25,7 +27,7 @@ use crate::desktop::{Desktop, Ending};
 use crate::error::chain;
 use crate::launch::{Forked, Launcher};
 use crate::record;
-use lucarne_control::desktop::{ForkTimings, Phase};
+use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_driver::{Button, InputEvent, Vm};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,8 +55,18 @@ enum Over {
     Stopped,
     /// The guest is off, in this way; its disk is kept.
     Off(String),
+    /// The guest is suspended, for this reason.
+    Suspended(String),
     /// For this reason.
     Failed(String),
+}
+
+/// How a guest that does not run is to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    Fork,
+    Boot,
+    Resume,
 }
 
 /// One virtual machine's life.
@@ -75,9 +87,9 @@ impl Life<'_> {
         if let Over::Failed(why) = over {
             tracing::error!(why, "the desktop failed");
             self.desktop.set_phase(Phase::Failed, why);
-            over = match self.desktop.end_wanted().await {
-                Ending::PowerOff => Over::Off("it was powered off".into()),
+            over = match self.failed().await {
                 Ending::Stop => Over::Stopped,
+                Ending::PowerOff => Over::Off("it was powered off".into()),
             };
         }
         self.desktop.set_phase(Phase::Stopping, "the virtual machine is being ended");
@@ -93,9 +105,19 @@ impl Life<'_> {
                 self.note_end(&how);
                 self.desktop.set_phase(Phase::Off, how);
             }
+            Over::Suspended(how) => self.desktop.set_phase(Phase::Suspended, how),
             Over::Stopped | Over::Failed(_) => {
                 self.desktop.set_phase(Phase::Stopped, "the virtual machine has ended");
             }
+        }
+    }
+
+    /// Waits until a desktop that failed is to be ended, and says how.
+    async fn failed(&self) -> Ending {
+        tokio::select! {
+            biased;
+            wanted = self.desktop.end_wanted() => wanted,
+            never = self.desktop.refuse_suspends("it does not run: it has failed") => match never {},
         }
     }
 
@@ -114,6 +136,8 @@ impl Life<'_> {
             biased;
             wanted = desktop.end_wanted() => return self.end(wanted, &vm).await,
             how = vm.ended() => return self.gone(how),
+            // One that was taken over has its identity, and is suspended at once.
+            never = desktop.refuse_suspends("it is still starting"), if !self.done.identified => match never {},
             given = self.give_identity(&vm) => given,
         };
         let mut detail = "the desktop runs".to_owned();
@@ -137,12 +161,41 @@ impl Life<'_> {
         if let Some(audio) = &desktop.audio {
             vm.connect_audio(audio.clone());
         }
-        desktop.set_phase(Phase::Ready, detail);
-        tokio::select! {
-            biased;
-            wanted = desktop.end_wanted() => self.end(wanted, &vm).await,
-            how = vm.ended() => self.gone(how),
+        if desktop.status().borrow().refusals > 0 {
+            detail = "it could not be suspended: it was still starting".into();
         }
+        desktop.set_phase(Phase::Ready, detail);
+        loop {
+            tokio::select! {
+                biased;
+                wanted = desktop.end_wanted() => return self.end(wanted, &vm).await,
+                how = vm.ended() => return self.gone(how),
+                () = desktop.suspend_wanted() => {
+                    if let Some(over) = self.suspend(&vm).await {
+                        return over;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Suspends a running guest; none where it goes on. Its viewers see its last picture meanwhile, and what they type waits.
+    async fn suspend(&self, vm: &Arc<dyn Vm>) -> Option<Over> {
+        let desktop = self.desktop;
+        desktop.gate.shut();
+        let suspended = tokio::select! {
+            biased;
+            () = desktop.stop_wanted() => return Some(Over::Stopped),
+            suspended = vm.suspend() => suspended,
+        };
+        let Err(error) = suspended else { return Some(Over::Suspended("it is suspended".into())) };
+        if let Ok(how) = tokio::time::timeout(DEATH_NOTICE, vm.ended()).await {
+            return Some(self.gone(how));
+        }
+        tracing::warn!(error = chain(&error), "the guest is not suspended and goes on");
+        desktop.gate.open(vm.clone());
+        desktop.refuse(&chain(&error));
+        None
     }
 
     /// Whether the disk is its user's, and is there for a next guest.
@@ -161,6 +214,10 @@ impl Life<'_> {
 
     /// There is no guest, for this reason.
     fn none(&self, why: String) -> Over {
+        if self.launcher.is_suspended() {
+            self.desktop.change(|status| status.unresumable = true);
+            return Over::Suspended(format!("it could not be resumed: {why}"));
+        }
         if self.is_kept() { Over::Off(why) } else { Over::Failed(why) }
     }
 
@@ -219,30 +276,46 @@ impl Life<'_> {
         if let Some(vm) = adopted {
             tracing::info!("a running virtual machine was taken over");
             release_leftovers(vm.as_ref());
+            if self.done.qemu_version.is_empty() {
+                // An earlier build started it and did not write this down: by the version that it was told to take.
+                self.done.qemu_version.clone_from(&self.config.qemu_version);
+                if let Err(error) = record::write_done(&self.dir, &self.done) {
+                    tracing::warn!(error = chain(&error), "the version of QEMU is not on record");
+                }
+            }
             return Ok(vm);
         }
-        if desktop.is_ending() {
+        let suspended = self.launcher.is_suspended();
+        if desktop.is_ending() && !suspended {
             return Err(Over::Off("it was powered off".into()));
         }
-        let boot = self.is_to_boot()?;
+        let begin = self.begin()?;
+        let resumed = begin == Begin::Resume;
         self.done = Done {
             forked: true,
+            identified: resumed && self.done.identified,
             made: self.done.made,
             started: self.config.start,
-            booted: boot,
+            booted: begin == Begin::Boot || resumed && self.done.booted,
             host_boot: record::host_boot(),
+            qemu_version: self.config.qemu_version.clone(),
             ..Done::default()
         };
         record::write_done(&self.dir, &self.done).map_err(|e| self.none(chain(&e)))?;
-        if boot {
+        if begin != Begin::Fork {
             // Those of the guest before.
             desktop.change(|status| status.timings = ForkTimings::default());
         }
-        let start = if boot { self.launcher.boot(sink) } else { self.launcher.fork(sink) };
+        let start = match begin {
+            Begin::Fork => self.launcher.fork(sink),
+            Begin::Boot => self.launcher.boot(sink),
+            Begin::Resume => self.launcher.resume(sink),
+        };
         tokio::pin!(start);
         let forked = tokio::select! {
             forked = &mut start => forked.map_err(|why| self.none(why))?,
-            wanted = desktop.end_wanted() => {
+            // One that is resumed has to come up before it can power off.
+            wanted = desktop.end_wanted(), if !resumed => {
                 desktop.set_phase(Phase::Stopping, "the fork is being ended");
                 let _ = tokio::time::timeout(FORK_GRACE, &mut start).await;
                 return Err(match wanted {
@@ -250,23 +323,54 @@ impl Life<'_> {
                     Ending::PowerOff => Over::Off("it was powered off before it ran".into()),
                 });
             }
+            () = desktop.stop_wanted() => {
+                desktop.set_phase(Phase::Stopping, "what begins is being ended");
+                let _ = tokio::time::timeout(FORK_GRACE, &mut start).await;
+                return Err(Over::Stopped);
+            }
         };
         self.note_steps(&forked);
+        if resumed {
+            release_leftovers(forked.vm.as_ref());
+            let vm = forked.vm.clone();
+            // Its user need not wait for it.
+            tokio::spawn(async move {
+                if let Err(error) = vm.wake().await {
+                    tracing::warn!(error = chain(&error), "the guest's clock may be wrong");
+                }
+            });
+        }
         Ok(forked.vm)
     }
 
-    /// Whether a guest that does not run is to boot from its disk, and not to be forked; how it is over where it is to do neither.
-    fn is_to_boot(&self) -> Result<bool, Over> {
+    /// How a guest that does not run begins; how it is over where it does not.
+    fn begin(&self) -> Result<Begin, Over> {
         let done = &self.done;
         if !done.forked {
-            return Ok(false);
+            return Ok(Begin::Fork);
+        }
+        if self.launcher.is_suspended() {
+            // That it is suspended shows that it has not run for this wish, even where a process before has begun to resume it.
+            let asked = self.config.start == self.config.wish && self.config.state != DesiredState::Suspended;
+            if self.config.start <= done.started && !asked {
+                return Err(Over::Suspended("it is suspended".into()));
+            }
+            let (wrote, here) = (&done.qemu_version, &self.config.qemu_version);
+            if wrote != here {
+                let why = format!(
+                    "it could not be resumed: it was suspended by QEMU {wrote}, and its host has {here} now; power it off, and it boots"
+                );
+                self.desktop.change(|status| status.unresumable = true);
+                return Err(Over::Suspended(why));
+            }
+            return Ok(Begin::Resume);
         }
         if !self.is_kept() {
             let why = "the virtual machine has ended: it does not run any more; log off for a fresh one";
             return Err(Over::Failed(why.into()));
         }
         if self.config.start > done.started {
-            return Ok(true);
+            return Ok(Begin::Boot);
         }
         Err(Over::Off(match &done.ended {
             Some(how) => how.clone(),
@@ -282,7 +386,13 @@ impl Life<'_> {
             status.timings.loaded_ms = forked.loaded.and_then(since);
             status.timings.running_ms = since(forked.running);
             let booted = self.done.booted;
-            status.detail = if booted { "the guest boots" } else { "the guest gets its identity" }.into();
+            let identified = self.done.identified;
+            status.detail = match (identified, booted) {
+                (true, _) => "the guest goes on where it was suspended",
+                (false, true) => "the guest boots",
+                (false, false) => "the guest gets its identity",
+            }
+            .into();
         });
     }
 

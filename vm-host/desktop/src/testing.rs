@@ -46,6 +46,8 @@ pub(crate) struct FakeVm {
     pub(crate) stubborn: AtomicBool,
     /// Why it does not mount its user's disk.
     pub(crate) no_home: Mutex<Option<String>>,
+    /// Why it cannot be suspended.
+    pub(crate) no_suspend: Mutex<Option<String>>,
 }
 
 impl FakeVm {
@@ -67,6 +69,7 @@ impl FakeVm {
             },
             stubborn: AtomicBool::new(false),
             no_home: Mutex::default(),
+            no_suspend: Mutex::default(),
         })
     }
 
@@ -166,6 +169,21 @@ impl Vm for FakeVm {
         Ok(())
     }
 
+    async fn suspend(&self) -> Result<(), VmError> {
+        self.note("suspend");
+        let why = self.no_suspend.lock().unwrap().clone();
+        if let Some(why) = why {
+            return Err(VmError::Refused { what: "to suspend the guest".into(), why });
+        }
+        self.end("killed");
+        Ok(())
+    }
+
+    async fn wake(&self) -> Result<(), VmError> {
+        self.note("wake");
+        Ok(())
+    }
+
     async fn ended(&self) -> String {
         self.ended.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
     }
@@ -181,6 +199,8 @@ pub(crate) struct FakeLauncher {
     pub(crate) vm: Arc<FakeVm>,
     /// It runs already.
     pub(crate) running: bool,
+    /// It is suspended.
+    pub(crate) suspended: bool,
     /// Why it cannot be forked.
     pub(crate) failure: Option<String>,
     /// A fork waits for this.
@@ -196,6 +216,7 @@ impl FakeLauncher {
         Self {
             vm: FakeVm::new(),
             running: false,
+            suspended: false,
             failure: None,
             fork_waits: None,
             sink: Mutex::default(),
@@ -235,6 +256,15 @@ impl Launcher for FakeLauncher {
     async fn boot(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
         self.vm.note("boot");
         self.start(sink, false).await
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.suspended
+    }
+
+    async fn resume(&self, sink: Arc<dyn DisplaySink>) -> Result<Forked, String> {
+        self.vm.note("resume");
+        self.start(sink, true).await
     }
 
     fn power_off_limit(&self) -> Duration {

@@ -270,6 +270,16 @@ pub trait Vm: Send + Sync {
     /// # Errors
     /// When it cannot be asked.
     async fn power_off(&self) -> Result<(), VmError>;
+    /// Puts the guest's memory and devices on the disk, from where its launcher takes it up again, and ends it.
+    ///
+    /// # Errors
+    /// The guest goes on, and nothing of it is on the disk.
+    async fn suspend(&self) -> Result<(), VmError>;
+    /// Tells a guest that was suspended that time has passed.
+    ///
+    /// # Errors
+    /// When it does not take that in; it runs none the less.
+    async fn wake(&self) -> Result<(), VmError>;
     /// Waits until the guest has ended and says how.
     async fn ended(&self) -> String;
     /// Ends the guest at once, without asking it, and waits until it has ended.

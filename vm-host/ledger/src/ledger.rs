@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Order {
     /// Make this desktop. What was followed has to be on the disk before it runs.
     Begin(DesktopDesired),
-    /// Power it off, or start it again: a later wish for a desktop that persists and is here. The wish has to be on the
+    /// Power it off, suspend it, or start it again: a later wish for a desktop that persists and is here. The wish has to be on the
     /// disk before it is acted on.
     Change(DesktopDesired),
     /// End it and destroy what it has; [`Ledger::observe`] is told when it is gone.
@@ -227,7 +227,7 @@ impl Ledger {
             if later {
                 entry.wish = told.wish;
                 orders.push(Order::Change(told.clone()));
-            } else if told.wish < entry.wish || entry.seen.phase == Phase::Off {
+            } else if told.wish < entry.wish || entry.seen.phase.is_at_rest() {
                 // Who asks has not heard what became of this wish, or that there was a later one.
                 orders.push(Order::Tell(entry.seen.clone()));
             }
@@ -240,7 +240,7 @@ impl Ledger {
         let wanted = match told.state {
             DesiredState::Running => true,
             // Made, so that it is on the disk, and not started yet.
-            DesiredState::Off => persistent,
+            DesiredState::Off | DesiredState::Suspended => persistent,
             DesiredState::Absent => false,
         };
         let fresh = told.fresh || mutant("a host makes anew what it has lost");

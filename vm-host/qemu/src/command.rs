@@ -25,6 +25,10 @@ pub mod files {
     pub const LOG: &str = "qemu.log";
     /// The writable disk.
     pub const DISK: &str = "disk.qcow2";
+    /// The guest's state while it is suspended: its memory, as far as it differs from where it began, and its devices.
+    pub const SUSPENDED: &str = "suspended";
+    /// The GUID that `vmgenid` shows to the guest.
+    pub const GENERATION: &str = "generation";
 }
 
 /// MiB of translated code that one TCG guest may keep; QEMU's default is a gigabyte. Only what is used is memory: an idle

@@ -29,16 +29,31 @@ const LONG: usize = 64;
 
 /// Why a device state is not as expected.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum DeviceStateError {
+pub enum DeviceStateError {
     /// Not the form that is known.
     #[error("the device state has no {0} where one was expected: this version of QEMU writes another form")]
     Unknown(&'static str),
-    /// Only templates are mended, and they have one display on.
+    /// The second display shows a picture in a form that is not known, and how it lies in memory was not written.
     #[error("the second display is on, and its framebuffer's layout was not written")]
     SecondDisplayOn,
 }
 
 use DeviceStateError::Unknown;
+
+/// [`mend`], but a state of an unknown form stays as it is: that of a version of QEMU that nobody has tried, which may well load what
+/// it writes.
+///
+/// # Errors
+/// [`DeviceStateError::SecondDisplayOn`].
+pub(crate) fn mend_if_known(state: &mut Vec<u8>) -> Result<bool, DeviceStateError> {
+    match mend(state) {
+        Err(error @ Unknown(_)) => {
+            tracing::warn!(%error, "the device state stays as it was written");
+            Ok(false)
+        }
+        done => done,
+    }
+}
 
 /// Gives the second output its long record if it has the short one. Whether anything had to be done.
 ///
@@ -46,7 +61,7 @@ use DeviceStateError::Unknown;
 /// When the state has an unknown form; it is unchanged then.
 pub(crate) fn mend(state: &mut Vec<u8>) -> Result<bool, DeviceStateError> {
     let device = display_device(state)?;
-    let outputs = outputs(&state[device.clone()])?;
+    let (resources, outputs) = outputs(&state[device.clone()])?;
     let at = device.start + outputs;
     let count = be32(state, at + 4).ok_or(Unknown("number of outputs"))? as usize;
     let length = device.end - at;
@@ -56,13 +71,39 @@ pub(crate) fn mend(state: &mut Vec<u8>) -> Result<bool, DeviceStateError> {
         return Ok(false);
     }
     let second = at + 8 + LONG;
-    if be32(state, second) != Some(0) {
-        return Err(DeviceStateError::SecondDisplayOn);
-    }
-    // Of an output without a picture nothing of this is read.
-    let none = [0; LONG - SHORT];
-    state.splice(second + SHORT..second + SHORT, none);
+    let layout =
+        layout(&state[second..second + SHORT], &resources).ok_or(DeviceStateError::SecondDisplayOn)?;
+    state.splice(second + SHORT..second + SHORT, layout.iter().flat_map(|word| word.to_be_bytes()));
     Ok(true)
+}
+
+/// A picture of the guest's, from which outputs show a part.
+struct Resource {
+    id: u32,
+    width: u32,
+    height: u32,
+    format: u32,
+}
+
+/// How an output's picture lies in memory, as its record would say: format, bytes of a pixel, width, height, bytes of a row, where it
+/// begins. The same that `virtio_gpu_set_scanout` makes of a resource that is no blob; `None` when it is another one.
+fn layout(record: &[u8], resources: &[Resource]) -> Option<[u32; (LONG - SHORT) / 4]> {
+    let id = be32(record, 0)?;
+    if id == 0 {
+        // Of an output without a picture nothing of this is read.
+        return Some([0; (LONG - SHORT) / 4]);
+    }
+    let of = resources.iter().find(|resource| resource.id == id)?;
+    // virtio 1.3, section 5.7.6.8, and pixman's names for the same.
+    let format = match of.format {
+        1 => 0x2002_8888,
+        2 => 0x2002_0888,
+        _ => return None,
+    };
+    let (x, y) = (be32(record, 12)?, be32(record, 16)?);
+    let row = of.width.checked_mul(4)?;
+    let start = y.checked_mul(row)?.checked_add(x.checked_mul(4)?)?;
+    Some([format, 4, of.width, of.height, row, start])
 }
 
 /// Where the display device's own part lies: its resources and outputs.
@@ -104,15 +145,17 @@ fn description(state: &[u8]) -> Option<Value> {
     serde_json::from_slice(&state[at + 5..]).ok()
 }
 
-/// Where the outputs' records start in the device's own part, after its resources.
-fn outputs(device: &[u8]) -> Result<usize, DeviceStateError> {
-    let mut at = 0;
+/// The resources, and where the outputs' records start in the device's own part, after them.
+fn outputs(device: &[u8]) -> Result<(Vec<Resource>, usize), DeviceStateError> {
+    let (mut resources, mut at) = (Vec::new(), 0);
     loop {
-        let word = |i: usize| be32(device, at + 4 * i).map(|w| w as usize).ok_or(Unknown("resource"));
-        if word(0)? == 0 {
-            return Ok(at + 4);
+        let word = |i: usize| be32(device, at + 4 * i).ok_or(Unknown("resource"));
+        let id = word(0)?;
+        if id == 0 {
+            return Ok((resources, at + 4));
         }
-        let (width, height, pieces) = (word(1)?, word(2)?, word(4)?);
+        resources.push(Resource { id, width: word(1)?, height: word(2)?, format: word(3)? });
+        let (width, height, pieces) = (word(1)? as usize, word(2)? as usize, word(4)? as usize);
         // Four bytes a pixel in all formats of virtio-gpu (virtio 1.3, section 5.7.6.8).
         let pixels = width.checked_mul(4).and_then(|stride| stride.checked_mul(height));
         let end = pieces
@@ -142,16 +185,21 @@ mod tests {
         words.iter().flat_map(|w| w.to_be_bytes()).collect()
     }
 
-    /// A stream with one resource of 4×2 pixels and outputs' records of these lengths, of which the first is on.
-    fn stream(records: &[usize], second_is_on: bool) -> Vec<u8> {
+    /// A stream with one resource of 4×2 pixels and outputs' records of these lengths, of which the first is on, and the second
+    /// where it shows a resource, from (2, 1) on.
+    fn stream(records: &[usize], second: Option<u32>) -> Vec<u8> {
         let mut own = words(&[7, 4, 2, 1, 2]);
         own.extend([0xaa; 2 * 12]);
         own.extend([0x55; 4 * 2 * 4]);
         own.extend(words(&[0, 1, records.len() as u32]));
         for (i, &length) in records.iter().enumerate() {
             let mut record = vec![0; length];
-            if i == 0 || (i == 1 && second_is_on) {
+            if i == 0 {
                 record[3] = 7;
+            } else if let (1, Some(id)) = (i, second) {
+                for (at, value) in [(0, id), (12, 2), (16, 1)] {
+                    record[at..at + 4].copy_from_slice(&value.to_be_bytes());
+                }
             }
             own.extend(record);
         }
@@ -191,8 +239,8 @@ mod tests {
 
     #[test]
     fn a_short_record_of_the_second_output_becomes_the_long_one() {
-        let mut state = stream(&[LONG, SHORT, SHORT], false);
-        let usual = stream(&[LONG, LONG, SHORT], false);
+        let mut state = stream(&[LONG, SHORT, SHORT], None);
+        let usual = stream(&[LONG, LONG, SHORT], None);
         assert_eq!(mend(&mut state), Ok(true));
         // The description keeps the old size; QEMU does not read it.
         let end = usual.len() - 200;
@@ -203,7 +251,7 @@ mod tests {
     #[test]
     fn other_forms_stay_as_they_are() {
         for records in [&[LONG, LONG, SHORT][..], &[LONG, LONG, LONG], &[SHORT, SHORT, SHORT], &[LONG]] {
-            let before = stream(records, false);
+            let before = stream(records, None);
             let mut state = before.clone();
             assert_eq!(mend(&mut state), Ok(false), "{records:?}");
             assert_eq!(state, before, "{records:?}");
@@ -211,10 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn how_a_second_displays_picture_lies_follows_from_its_place_in_the_picture() {
+        let mut state = stream(&[LONG, SHORT, SHORT], Some(7));
+        let before = state.clone();
+        assert_eq!(mend(&mut state), Ok(true));
+        let record = state.windows(8).position(|w| w == [0, 0, 0, 1, 0, 0, 0, 3]).unwrap() + 8 + LONG;
+        let added = &state[record + SHORT..record + LONG];
+        assert_eq!(added, words(&[0x2002_8888, 4, 4, 2, 16, 16 + 8]), "at (2, 1) of 4 by 2 pixels");
+        assert_eq!(state.len(), before.len() + LONG - SHORT);
+    }
+
+    #[test]
     fn a_layout_that_was_lost_is_not_made_up() {
-        let before = stream(&[LONG, SHORT, SHORT], true);
+        let before = stream(&[LONG, SHORT, SHORT], Some(8));
         let mut state = before.clone();
-        assert_eq!(mend(&mut state), Err(DeviceStateError::SecondDisplayOn));
+        assert_eq!(mend(&mut state), Err(DeviceStateError::SecondDisplayOn), "there is no such picture");
         assert_eq!(state, before);
     }
 
@@ -230,7 +289,7 @@ mod tests {
         fn any_bytes_get_an_answer(
             cut in 0usize..700, at in 0usize..700, with in any::<u8>(), short in any::<bool>(),
         ) {
-            let mut state = stream(&[LONG, if short { SHORT } else { LONG }, SHORT], false);
+            let mut state = stream(&[LONG, if short { SHORT } else { LONG }, SHORT], None);
             let length = state.len();
             state[at % length] = with;
             let _ = mend(&mut state);

@@ -2,6 +2,7 @@
 
 use crate::device_state;
 use crate::guest_agent::Answers;
+use crate::guest_state::{self, Start};
 use crate::listener::Listener;
 use crate::vdagent::session::Session;
 use lucarne_driver::DisplaySink;
@@ -48,6 +49,17 @@ pub fn guest_agent<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Strin
 /// What is wrong with it.
 pub fn device_state(state: &mut Vec<u8>) -> Result<bool, String> {
     device_state::mend(state).map_err(|error| error.to_string())
+}
+
+/// What is kept of a guest's state, of a machine with so much memory that began as zero.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn guest_state(state: &[u8], size: u64) -> Result<Vec<u8>, String> {
+    let (mut kept, start) = (Vec::new(), Start { size, template: None });
+    let done = guest_state::keep(state, &mut kept, &start).map_err(|error| error.to_string())?;
+    assert_eq!(done.bytes, kept.len() as u64);
+    Ok(kept)
 }
 
 /// The receiving end of QEMU's display, by its calls; each says whether it was taken.

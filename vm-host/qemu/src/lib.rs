@@ -9,6 +9,7 @@
 //!                            fork: private map of the memory file, fresh overlay, load, cont
 //!                                                  ▼
 //!                                                desktop ──► off ──► boot from its own disk, with memory of its own
+//!                                                   └──► suspended: what has changed of its memory ──► resumed
 //! ```
 
 mod address;
@@ -23,6 +24,7 @@ mod framebuffer;
 #[doc(hidden)]
 pub mod fuzz;
 mod guest_agent;
+mod guest_state;
 mod home;
 mod identity;
 mod input;
@@ -32,10 +34,13 @@ mod power;
 pub mod process;
 pub mod qmp;
 mod settle;
+pub mod start;
+pub mod suspend;
 pub mod template;
 mod vdagent;
 pub mod vm;
 
 pub use binary::{Accel, Qemu};
+pub use start::ForkRequest;
 pub use template::{Template, TemplateMeta};
-pub use vm::{ForkRequest, QemuVm};
+pub use vm::QemuVm;

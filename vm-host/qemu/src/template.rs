@@ -16,7 +16,7 @@ use crate::binary::{Accel, Qemu};
 use crate::card::{self, CardError};
 use crate::command::{Machine, Memory, Start, files};
 use crate::dbus::{Display, DisplayError, Listen};
-use crate::device_state::{self, DeviceStateError};
+use crate::device_state;
 use crate::guest_agent::{GuestAgent, GuestAgentError};
 use crate::process::{Credentials, Process, StartError};
 use crate::qmp::{Qmp, QmpError};
@@ -338,14 +338,9 @@ async fn build_in(
 /// Makes the state one that QEMU can load.
 fn mend_state(path: &Path) -> Result<(), TemplateError> {
     let mut state = std::fs::read(path).map_err(file("cannot read", path))?;
-    match device_state::mend(&mut state) {
+    match device_state::mend_if_known(&mut state) {
         Ok(false) => Ok(()),
         Ok(true) => std::fs::write(path, state).map_err(file("cannot write", path)),
-        // A version of QEMU that nobody has tried, which may well load what it writes.
-        Err(error @ DeviceStateError::Unknown(_)) => {
-            tracing::warn!(%error, "the device state stays as it was written");
-            Ok(())
-        }
         Err(error) => Err(TemplateError::Freeze(error.to_string())),
     }
 }

@@ -1,96 +1,25 @@
 //! A desktop on QEMU: forked from a template, booted from its own disk, or taken over from a process that ended.
 
 use crate::audio::Audio;
-use crate::binary::{Accel, Qemu};
 use crate::card;
-use crate::command::{Machine, Memory, Start, files};
-use crate::dbus::{Display, DisplayError, Listen};
+use crate::command::files;
+use crate::dbus::Display;
 use crate::home;
 use crate::identity::{self, Terms};
 use crate::power::{self, Power};
-use crate::process::{Process, StartError};
+use crate::process::Process;
 use crate::qmp::{Qmp, QmpError};
-use crate::template::{IdentityMethod, Template, template_files};
+use crate::start::{Held, Origin};
+use crate::suspend::{self, GuestMemory};
+use crate::template::IdentityMethod;
 use crate::vdagent::Clipboard;
 use async_trait::async_trait;
 use lucarne_control::desktop::Identity;
-use lucarne_driver::{
-    AudioSink, Capabilities, ClipboardSink, DisplayArea, DisplaySink, InputEvent, Vm, VmError,
-};
-use serde_json::{Value, json};
+use lucarne_driver::{AudioSink, Capabilities, ClipboardSink, DisplayArea, InputEvent, Vm, VmError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::watch;
-
-/// Why a desktop could not be forked, booted or taken over.
-#[derive(Debug, thiserror::Error)]
-pub enum ForkError {
-    /// The overlay.
-    #[error("the desktop's disk {path} could not be made")]
-    Overlay {
-        /// Where it should be.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// QEMU.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// QEMU ended while it loaded the template.
-    #[error("QEMU ended while it loaded the template: {0}")]
-    Load(String),
-    /// QEMU ended before the guest booted.
-    #[error("QEMU ended before the guest booted: {0}")]
-    Boot(String),
-    /// The control socket.
-    #[error(transparent)]
-    Qmp(#[from] QmpError),
-    /// The display.
-    #[error(transparent)]
-    Display(#[from] DisplayError),
-    /// Nothing to take over.
-    #[error("no QEMU runs in {0}")]
-    NothingToAdopt(PathBuf),
-}
-
-/// What is needed to fork a desktop, or to boot it from the disk that an earlier fork has left.
-pub struct ForkRequest<'a> {
-    /// The program.
-    pub qemu: &'a Qemu,
-    /// What executes the guest; for a fork the template's.
-    pub accel: Accel,
-    /// What to fork from. A boot takes only the machine from it.
-    pub template: &'a Template,
-    /// The desktop's own folder, absolute; empty before a fork.
-    pub dir: &'a Path,
-    /// Shown by ps.
-    pub name: String,
-    /// The network card's address.
-    pub mac: String,
-    /// With a network; without, a card's cable stays out.
-    pub network: bool,
-    /// Its disk outlives its guest, and so does its SSH host key.
-    pub persistent: bool,
-    /// The file of the user's disk, absolute; plain (raw).
-    pub home: Option<&'a Path>,
-}
-
-/// How often a template is loaded at most. One load in sixteen fails, at random, because of QEMU's fault that
-/// [`crate::device_state`] tells of; with this, one fork in four thousand million.
-const LOADS: u32 = 8;
-
-/// When the steps of a fork were done.
-#[derive(Clone, Copy, Debug)]
-pub struct ForkSteps {
-    /// QEMU runs.
-    pub spawned: Instant,
-    /// The template is loaded; a boot loads none.
-    pub loaded: Option<Instant>,
-    /// The guest runs.
-    pub running: Instant,
-}
 
 /// A desktop on QEMU.
 pub struct QemuVm {
@@ -106,95 +35,11 @@ pub struct QemuVm {
     terms: Terms,
     network: bool,
     power: Power,
-}
-
-/// A QEMU that was taken hold of.
-struct Held {
-    qmp: Arc<Qmp>,
-    power: Power,
-    display: Display,
-}
-
-/// How a guest that runs already came to run.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin {
-    /// How it is given its identity.
-    pub identity: IdentityMethod,
-    /// With a network.
-    pub network: bool,
-    /// Its disk outlives it.
-    pub persistent: bool,
-    /// It booted from its own disk, instead of being forked.
-    pub booted: bool,
+    memory: Option<GuestMemory>,
 }
 
 impl QemuVm {
-    /// Forks a desktop: the guest runs when this returns, without an identity and with its network unplugged. The sink
-    /// has had the first picture, or gets it within a few milliseconds.
-    ///
-    /// # Errors
-    /// Says which step failed; QEMU has ended then. The folder's files are the caller's to remove.
-    pub async fn fork(
-        request: &ForkRequest<'_>,
-        sink: Arc<dyn DisplaySink>,
-    ) -> Result<(Self, ForkSteps), ForkError> {
-        let mut left = LOADS;
-        loop {
-            left -= 1;
-            match Self::fork_once(request, sink.clone()).await {
-                // The guest has not run yet, so nothing of it is lost or done twice.
-                Err(ForkError::Load(why)) if left > 0 => {
-                    tracing::info!(why, "the template was not loaded, and is loaded again");
-                }
-                done => return done,
-            }
-        }
-    }
-
-    async fn fork_once(
-        request: &ForkRequest<'_>,
-        sink: Arc<dyn DisplaySink>,
-    ) -> Result<(Self, ForkSteps), ForkError> {
-        let disk = request.dir.join(files::DISK);
-        copy_overlay(&request.template.dir.join(template_files::OVERLAY), &disk)
-            .map_err(|source| ForkError::Overlay { path: disk, source })?;
-        let machine = Machine {
-            qemu: request.qemu,
-            accel: request.accel,
-            shape: request.template.meta.spec.machine,
-            memory: Memory::Clone(request.template.dir.join(template_files::MEMORY)),
-            start: Start::Incoming,
-            card: request.template.meta.card.then(|| request.mac.clone()),
-            network: request.network,
-            name: request.name.clone(),
-            generation_id: uuid::Uuid::new_v4(),
-        };
-        let process = Process::start(&machine, request.dir, None).await?;
-        let spawned = Instant::now();
-        let loaded = tokio::select! {
-            loaded = Self::load(request, &process, sink) => loaded,
-            () = process.ended() => Err(ForkError::Load(process.last_words())),
-        };
-        match loaded {
-            Ok((held, loaded)) => {
-                let vm = Self::of(request, process, held, false);
-                Ok((vm, ForkSteps { spawned, loaded: Some(loaded), running: Instant::now() }))
-            }
-            Err(error) => Err(Self::given_up(process, error, ForkError::Load).await),
-        }
-    }
-
-    fn of(request: &ForkRequest<'_>, process: Process, held: Held, booted: bool) -> Self {
-        let origin = Origin {
-            identity: request.template.meta.identity,
-            network: request.network,
-            persistent: request.persistent,
-            booted,
-        };
-        Self::new(request.dir, process, held, origin)
-    }
-
-    fn new(dir: &Path, process: Process, held: Held, origin: Origin) -> Self {
+    pub(crate) fn new(dir: &Path, process: Process, held: Held, origin: Origin) -> Self {
         Self {
             dir: dir.into(),
             process,
@@ -207,107 +52,8 @@ impl QemuVm {
             terms: Terms { keeps_key: origin.persistent, booted: origin.booted },
             network: origin.network,
             power: held.power,
+            memory: origin.memory,
         }
-    }
-
-    /// Ends a QEMU that did not come to run, and says why it did not.
-    async fn given_up(process: Process, error: ForkError, ended: fn(String) -> ForkError) -> ForkError {
-        // QEMU closes its socket a moment before it is gone; its last words say more than "closed".
-        let over = tokio::time::timeout(Duration::from_millis(500), process.ended()).await.is_ok();
-        process.kill().await;
-        if over { ended(process.last_words()) } else { error }
-    }
-
-    async fn load(
-        request: &ForkRequest<'_>,
-        process: &Process,
-        sink: Arc<dyn DisplaySink>,
-    ) -> Result<(Held, Instant), ForkError> {
-        let (qmp, events) = Qmp::connect(&request.dir.join(files::QMP)).await?;
-        let (qmp, power) = (Arc::new(qmp), Power::watch(events));
-        let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
-        qmp.execute("migrate-set-capabilities", capabilities).await?;
-        let state = request.template.dir.join(template_files::STATE);
-        qmp.execute("migrate-incoming", json!({ "uri": format!("file:{}", state.display()) })).await?;
-        let status = qmp.wait_loaded().await?;
-        if status != "paused" && status != "postmigrate" && status != "prelaunch" {
-            return Err(ForkError::Load(format!("its status is {status}; {}", process.last_words())));
-        }
-        if request.network && !request.template.meta.card {
-            // Plugged after the load, because a card in the template would keep the template's address.
-            card::plug(&qmp, &request.mac).await?;
-        }
-        if let Some(disk) = request.home {
-            home::plug(&qmp, disk).await?;
-        }
-        let loaded = Instant::now();
-        let display = Display::attach(&qmp, sink, Listen::First).await?;
-        qmp.execute("cont", Value::Null).await?;
-        Ok((Held { qmp, power, display }, loaded))
-    }
-
-    /// Powers a desktop on: its guest boots from the disk in the folder when this returns, with its network unplugged. The
-    /// sink has had the first picture, or gets it within a few milliseconds.
-    ///
-    /// # Errors
-    /// Says which step failed; QEMU has ended then, and the disk is as it was.
-    pub async fn boot(
-        request: &ForkRequest<'_>,
-        sink: Arc<dyn DisplaySink>,
-    ) -> Result<(Self, ForkSteps), ForkError> {
-        let meta = &request.template.meta;
-        let machine = Machine {
-            qemu: request.qemu,
-            accel: request.accel,
-            shape: meta.spec.machine,
-            memory: Memory::Own,
-            start: Start::Held,
-            card: (meta.card || request.network).then(|| request.mac.clone()),
-            network: request.network,
-            name: request.name.clone(),
-            generation_id: uuid::Uuid::new_v4(),
-        };
-        let process = Process::start(&machine, request.dir, None).await?;
-        let spawned = Instant::now();
-        let on = tokio::select! {
-            on = Self::power_on(request.dir, machine.card.is_some(), sink) => on,
-            () = process.ended() => Err(ForkError::Boot(process.last_words())),
-        };
-        match on {
-            Ok(held) => {
-                let vm = Self::of(request, process, held, true);
-                Ok((vm, ForkSteps { spawned, loaded: None, running: Instant::now() }))
-            }
-            Err(error) => Err(Self::given_up(process, error, ForkError::Boot).await),
-        }
-    }
-
-    async fn power_on(dir: &Path, card: bool, sink: Arc<dyn DisplaySink>) -> Result<Held, ForkError> {
-        let (qmp, events) = Qmp::connect(&dir.join(files::QMP)).await?;
-        let (qmp, power) = (Arc::new(qmp), Power::watch(events));
-        if card {
-            card::set_cable(&qmp, false).await?;
-        }
-        let display = Display::attach(&qmp, sink, Listen::First).await?;
-        qmp.execute("cont", Value::Null).await?;
-        Ok(Held { qmp, power, display })
-    }
-
-    /// Takes over the QEMU that runs in `dir`.
-    ///
-    /// # Errors
-    /// When none runs there, or it does not answer.
-    pub async fn adopt(dir: &Path, origin: Origin, sink: Arc<dyn DisplaySink>) -> Result<Self, ForkError> {
-        let process = Process::adopt(dir).ok_or_else(|| ForkError::NothingToAdopt(dir.into()))?;
-        let (qmp, events) = Qmp::connect(&dir.join(files::QMP)).await?;
-        let (qmp, power) = (Arc::new(qmp), Power::watch(events));
-        let display = Display::attach(&qmp, sink, Listen::All).await?;
-        let status = qmp.execute("query-status", Value::Null).await?;
-        if matches!(status["status"].as_str(), Some("paused" | "postmigrate" | "prelaunch")) {
-            // Its former owner ended between load and `cont`.
-            qmp.execute("cont", Value::Null).await?;
-        }
-        Ok(Self::new(dir, process, Held { qmp, power, display }, origin))
     }
 
     /// QEMU's process id.
@@ -315,13 +61,6 @@ impl QemuVm {
     pub fn pid(&self) -> i32 {
         self.process.pid()
     }
-}
-
-/// Copies the few hundred kilobytes of an empty overlay and makes the copy writable.
-fn copy_overlay(from: &Path, to: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::copy(from, to)?;
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600))
 }
 
 /// Moves edges to columns that divide by eight. The guest's agent makes no other widths (spice-vdagent's
@@ -333,6 +72,17 @@ fn by_columns(displays: &[DisplayArea]) -> Vec<DisplayArea> {
         DisplayArea { x, width: column(d.x.saturating_add(d.width)) - x, ..*d }
     });
     moved.collect()
+}
+
+/// An error with what caused it, for people.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said += &format!(": {error}");
+        cause = error.source();
+    }
+    said
 }
 
 fn refused(what: &str) -> impl FnOnce(QmpError) -> VmError {
@@ -398,6 +148,29 @@ impl Vm for QemuVm {
 
     async fn power_off(&self) -> Result<(), VmError> {
         power::ask(&self.qmp, &self.dir.join(files::GUEST_AGENT)).await.map_err(refused("its power button"))
+    }
+
+    async fn suspend(&self) -> Result<(), VmError> {
+        let refused = |why: String| VmError::Refused { what: "to suspend the guest".into(), why };
+        let Some(memory) = &self.memory else {
+            return Err(refused("the template that its memory began as is not here".into()));
+        };
+        let began = Instant::now();
+        let kept = suspend::suspend(&self.qmp, &self.dir, memory).await;
+        let kept = kept.map_err(|error| refused(with_causes(&error)))?;
+        self.process.kill().await;
+        tracing::info!(
+            pages = kept.pages,
+            mib = kept.bytes >> 20,
+            ms = began.elapsed().as_millis(),
+            "the guest is suspended"
+        );
+        Ok(())
+    }
+
+    async fn wake(&self) -> Result<(), VmError> {
+        let failed = |why: String| VmError::Guest { what: "the time".into(), why };
+        suspend::set_clock(&self.dir).await.map_err(|error| failed(with_causes(&error)))
     }
 
     async fn ended(&self) -> String {

@@ -25,6 +25,7 @@ export type Phase =
   | 'ready'
   | 'stopping'
   | 'off'
+  | 'suspended'
   | 'stopped'
   | 'lost'
   | 'failed';

@@ -74,7 +74,8 @@ export function conditionOf(card: Card): Condition {
     case 'stopping':
     case 'stopped': {
       if (desktop.persistent) {
-        const words = { chip: text.chip.stopping, detail: text.card.poweringOff };
+        const detail = sentence(desktop.detail).trim() || text.card.poweringOff;
+        const words = { chip: text.chip.stopping, detail };
         return { ...base, ...words, tone: 'busy', connect: text.portal.wait, canLogOff: false, moving: true };
       }
       const words = { chip: text.chip.loggingOff, detail: text.card.stopping };
@@ -83,6 +84,10 @@ export function conditionOf(card: Card): Condition {
     case 'off': {
       const words = { chip: text.chip.off, detail: desktop.detail || text.card.off };
       return { ...base, ...words, tone: 'calm', connect: text.portal.start };
+    }
+    case 'suspended': {
+      const words = { chip: text.chip.suspended, detail: desktop.detail || text.card.suspended };
+      return { ...base, ...words, tone: 'calm', connect: text.portal.resume };
     }
     case 'lost': {
       const words = { chip: text.chip.unavailable, detail: desktop.detail || text.card.lost };

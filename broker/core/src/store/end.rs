@@ -60,7 +60,7 @@ pub const LOGGED_OFF: &str = "logged off";
 
 /// The reason, if it is one of those that viewers are told in words of their own; empty otherwise.
 pub(super) fn own(reason: &str) -> &'static str {
-    let own = [LASTED, LEFT, LOGGED_OFF, power::UNUSED, maintenance::MAINTENANCE];
+    let own = [LASTED, LEFT, LOGGED_OFF, power::UNUSED, power::UNUSED_SUSPENDED, maintenance::MAINTENANCE];
     own.into_iter().find(|own| *own == reason).unwrap_or_default()
 }
 

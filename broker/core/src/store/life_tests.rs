@@ -19,6 +19,7 @@ lucarne_postgres::on_each_engine!(
     desktops_that_wait_go_when_their_pool_changes_or_fewer_are_to_wait,
     desktops_that_fail_are_made_again_later_and_later,
     a_personal_desktop_stays_with_its_user_and_is_powered_on_again,
+    a_personal_desktop_is_suspended_and_one_that_cannot_be_goes_on,
     a_personal_desktop_is_waited_for_when_its_host_is_lost,
     a_personal_desktop_that_its_host_does_not_find_stays_its_users,
     a_personal_desktop_that_waits_and_that_its_host_does_not_find_makes_room_for_another,
@@ -159,7 +160,7 @@ async fn desktops_that_fail_are_made_again_later_and_later(scene: Scene) {
 }
 
 fn personal(name: &str) -> NewPool {
-    let power = PowerPolicy { off_after_s: Some(60) };
+    let power = PowerPolicy { off_after_s: Some(60), suspend_after_s: None };
     NewPool { kind: PoolKind::Personal, power, ..new_pool(name) }
 }
 
@@ -197,6 +198,48 @@ async fn a_personal_desktop_stays_with_its_user_and_is_powered_on_again(scene: S
     assert_ne!(again.session.unwrap().session.id, session);
     scene.store.end_desktop("admin", id, "it is not needed").await.unwrap();
     scene.tells(id, 3, Phase::Stopped).await;
+    scene.check_counts().await;
+}
+
+async fn a_personal_desktop_is_suspended_and_one_that_cannot_be_goes_on(scene: Scene) {
+    let power = PowerPolicy { off_after_s: None, suspend_after_s: Some(60) };
+    scene.pool_with(NewPool { power, ..personal("own") }).await;
+    let ada = scene.user("ada").await;
+    let first = scene.connect_to(ada, "own").await.unwrap();
+    let (id, session) = (first.desktop.id, first.session.unwrap().session.id);
+    scene.tells(id, 1, Phase::Ready).await;
+    scene.store.log_off("ada", session).await.unwrap();
+    let unused = scene.hurry().await;
+    assert_eq!(unused.iter().map(|e| (e.desktop, e.why)).collect::<Vec<_>>(), [(id, UNUSED_SUSPENDED)]);
+    let row = scene.desktop(id).await;
+    assert_eq!((row.desired, row.desired_gen), (DesiredState::Suspended, 2));
+    assert_eq!(row.detail, UNUSED_SUSPENDED);
+    // Its host has not heard of that yet, and then does not do it.
+    assert!(scene.tells(id, 1, Phase::Ready).await.refused.is_empty());
+    assert_eq!(scene.tells(id, 2, Phase::Ready).await.refused, [id]);
+    let row = scene.desktop(id).await;
+    assert_eq!((row.desired, row.desired_gen, row.phase), (DesiredState::Running, 3, Phase::Ready));
+    assert!(scene.tells(id, 2, Phase::Ready).await.refused.is_empty(), "it says the same again");
+    scene.tells(id, 3, Phase::Ready).await;
+
+    let ended = scene.store.suspend("ada", id).await.unwrap().unwrap();
+    assert_eq!((ended.host, ended.why), (Some(scene.link.host), SUSPENDED));
+    assert!(scene.store.suspend("ada", id).await.unwrap().is_none(), "it is being suspended");
+    scene.tells(id, 4, Phase::Suspended).await;
+    let row = scene.desktop(id).await;
+    assert_eq!((row.phase, row.held, row.assigned), (Phase::Suspended, true, true));
+    let again = scene.connect_to(ada, "own").await.unwrap();
+    assert!(again.powered_on && again.desktop.id == id);
+    // It could not be resumed, and stays as it is.
+    let rested = scene.tells(id, 5, Phase::Suspended).await;
+    assert_eq!(rested.ended.len(), 1);
+    assert_eq!(scene.desktop(id).await.desired, DesiredState::Suspended);
+    // What cannot be resumed can be powered off, and boots then.
+    assert!(scene.store.power_off("ada", id).await.unwrap().is_some());
+    scene.tells(id, 7, Phase::Off).await;
+    assert!(scene.store.power_on("ada", id).await.unwrap().is_some());
+    scene.tells(id, 8, Phase::Ready).await;
+    assert_eq!(scene.desktop(id).await.phase, Phase::Ready);
     scene.check_counts().await;
 }
 

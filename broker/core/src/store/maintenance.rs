@@ -39,7 +39,7 @@ pub(super) fn empty(tx: &mut Tx<'_>, host: HostId) -> Result<Vec<Ended>> {
         } else if let Some(desktop) = tx.lock(Desktop::key(&desktop.id))?
             && desktop.desired == DesiredState::Running
         {
-            ended.push(power::rest(tx, "system", desktop, Phase::Stopping, MAINTENANCE)?);
+            ended.push(power::rest(tx, "system", desktop, (power::Rest::Off, Phase::Stopping), MAINTENANCE)?);
         }
     }
     Ok(ended)

@@ -55,7 +55,7 @@ pub use logins::{Caller, NewToken};
 pub use maintenance::{LONGEST as LONGEST_NOTICE, MAINTENANCE};
 pub use news::{Asked, MOST_MOVED, News};
 pub use pools::{Deleted, PoolRow};
-pub use power::{POWERED_OFF, UNUSED};
+pub use power::{POWERED_OFF, SUSPENDED, UNUSED, UNUSED_SUSPENDED};
 pub use reach::{Object, Reach};
 pub use record::Recorded;
 pub use scoped_roles::{Grant, Scope};

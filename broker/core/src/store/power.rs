@@ -1,6 +1,6 @@
-//! Powering personal desktops on and off: what is wanted of them changes, their place and their user do not.
+//! Powering personal desktops on and off, and suspending them: what is wanted of them changes, their place and their user do not.
 
-use super::{Ended, Result, Store, end, maintenance, timers};
+use super::{Ended, Error, Result, Store, end, maintenance, timers};
 use crate::plan;
 use lucarne_control::DesktopId;
 use lucarne_control::api::SessionState;
@@ -15,6 +15,41 @@ pub const UNUSED: &str = "its desktop was powered off because nobody used it";
 /// Why a session ended whose desktop was powered off otherwise: by somebody, or from within.
 pub const POWERED_OFF: &str = "its desktop was powered off";
 
+/// The same where it was suspended.
+pub const UNUSED_SUSPENDED: &str = "its desktop was suspended because nobody used it";
+
+/// The same where it was suspended by somebody.
+pub const SUSPENDED: &str = "its desktop was suspended";
+
+/// How a desktop is not to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Powered off.
+    Off,
+    /// Suspended: it goes on where it was.
+    Suspended,
+}
+
+impl Rest {
+    fn desired(self) -> DesiredState {
+        match self {
+            Self::Off => DesiredState::Off,
+            Self::Suspended if mutant("a desktop that is to be suspended is powered off") => {
+                DesiredState::Off
+            }
+            Self::Suspended => DesiredState::Suspended,
+        }
+    }
+
+    /// Why a session ends by it, and what the audit log says.
+    fn reason(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Off => (POWERED_OFF, "desktop.powered_off"),
+            Self::Suspended => (SUSPENDED, "desktop.suspended"),
+        }
+    }
+}
+
 /// What should be on its host has changed.
 fn tell(tx: &mut Tx<'_>, desktop: &Desktop) -> Result<()> {
     if let Some(host) = desktop.host_id.filter(|_| desktop.placed)
@@ -27,47 +62,71 @@ fn tell(tx: &mut Tx<'_>, desktop: &Desktop) -> Result<()> {
     Ok(())
 }
 
-/// Powers a desktop on, if it is off; tells whether it was.
+/// Powers a desktop on, or has it go on, if it does not run; tells whether that was so.
 pub(super) fn on(tx: &mut Tx<'_>, actor: &str, desktop: &mut Locked<Desktop>) -> Result<bool> {
-    if desktop.desired != DesiredState::Off {
+    if !desktop.desired.is_at_rest() {
         return Ok(false);
     }
     maintenance::check(tx, desktop)?;
+    let suspended = desktop.desired == DesiredState::Suspended;
     desktop.desired = DesiredState::Running;
     if !mutant("a desktop is powered on by the wish that powered it off") {
         desktop.desired_gen += 1;
     }
     (desktop.phase, desktop.endpoint) = (Phase::Placing, None);
-    desktop.detail = "it is being powered on".to_owned();
+    let (what, action) =
+        if suspended { ("resumed", "desktop.resumed") } else { ("powered on", "desktop.powered_on") };
+    desktop.detail = format!("it is being {what}");
     tx.update(desktop)?;
     tell(tx, desktop)?;
-    tx.audit(actor, "desktop.powered_on", &desktop.name, "")?;
+    tx.audit(actor, action, &desktop.name, "")?;
     Ok(true)
 }
 
-/// Has a held desktop powered off, or notes that it is; its session ends.
+/// Has a held desktop powered off or suspended, or notes that it is; its session ends.
 pub(super) fn rest(
     tx: &mut Tx<'_>,
     actor: &str,
     mut desktop: Locked<Desktop>,
-    phase: Phase,
+    (rest, phase): (Rest, Phase),
     why: &str,
 ) -> Result<Ended> {
-    desktop.desired = DesiredState::Off;
+    desktop.desired = rest.desired();
     desktop.desired_gen += 1;
     (desktop.phase, desktop.endpoint) = (phase, None);
     desktop.detail = why.to_owned();
     desktop.held |= plan::is_held(phase);
     tx.update(&desktop)?;
-    let reason = Some(end::own(why)).filter(|own| !own.is_empty()).unwrap_or(POWERED_OFF);
+    let (reason, action) = rest.reason();
+    let reason = Some(end::own(why)).filter(|own| !own.is_empty()).unwrap_or(reason);
     let session = end::close_session(tx, &desktop, reason)?;
     tell(tx, &desktop)?;
-    tx.audit(actor, "desktop.powered_off", &desktop.name, why)?;
+    tx.audit(actor, action, &desktop.name, why)?;
     Ok(Ended { desktop: desktop.id, host: desktop.host_id, session, why: reason })
 }
 
-/// Powers off a personal desktop that nobody uses, if `due`, asked once it is held, says so.
-pub(super) fn off(
+/// Notes that a desktop goes on that was to be suspended, for this reason. On a host that is to be empty by now it is powered off.
+pub(super) fn refused(tx: &mut Tx<'_>, mut desktop: Locked<Desktop>, why: &str) -> Result<()> {
+    if let Err(Error::HostInMaintenance { .. }) = maintenance::check(tx, &desktop) {
+        let how = (Rest::Off, Phase::Stopping);
+        return rest(tx, "system", desktop, how, maintenance::MAINTENANCE).map(drop);
+    }
+    desktop.desired = DesiredState::Running;
+    desktop.desired_gen += 1;
+    desktop.phase = Phase::Ready;
+    desktop.detail = why.to_owned();
+    tx.update(&desktop)?;
+    tell(tx, &desktop)?;
+    tx.audit("system", "desktop.suspend_refused", &desktop.name, why)?;
+    if let Some(pool) = tx.peek(Pool::key(&desktop.pool_id))? {
+        // It is not asked again at once.
+        timers::arrival(tx, &desktop, &pool)?;
+    }
+    Ok(())
+}
+
+/// Powers off or suspends a personal desktop that nobody uses, as its pool says, if `due`, asked once it is held, says so.
+pub(super) fn unused(
     tx: &mut Tx<'_>,
     id: DesktopId,
     due: impl FnOnce(&mut Tx<'_>) -> Result<bool>,
@@ -86,7 +145,9 @@ pub(super) fn off(
     if !due(tx)? {
         return Ok(None);
     }
-    Ok(Some(rest(tx, "system", desktop, Phase::Stopping, UNUSED)?))
+    let suspends = tx.peek(Pool::key(&desktop.pool_id))?.is_some_and(|pool| pool.rules.0.power.suspends());
+    let (how, why) = if suspends { (Rest::Suspended, UNUSED_SUSPENDED) } else { (Rest::Off, UNUSED) };
+    Ok(Some(rest(tx, "system", desktop, (how, Phase::Stopping), why)?))
 }
 
 impl Store {
@@ -99,9 +160,9 @@ impl Store {
         self.write(move |tx| {
             let desktop = lock(tx, id)?;
             match desktop.desired {
-                DesiredState::Running => {
+                DesiredState::Running | DesiredState::Suspended => {
                     let why = format!("{actor} powered it off");
-                    Ok(Some(rest(tx, &actor, desktop, Phase::Stopping, &why)?))
+                    Ok(Some(rest(tx, &actor, desktop, (Rest::Off, Phase::Stopping), &why)?))
                 }
                 _ => Ok(None),
             }
@@ -109,7 +170,24 @@ impl Store {
         .await
     }
 
-    /// Powers a personal desktop on; tells whether it was off.
+    /// Suspends a personal desktop, whoever uses it; nothing when it does not run.
+    ///
+    /// # Errors
+    /// As [`Store::power_off`].
+    pub async fn suspend(&self, actor: &str, id: DesktopId) -> Result<Option<Ended>> {
+        let actor = actor.to_owned();
+        self.write(move |tx| {
+            let desktop = lock(tx, id)?;
+            if desktop.desired != DesiredState::Running {
+                return Ok(None);
+            }
+            let why = format!("{actor} suspended it");
+            Ok(Some(rest(tx, &actor, desktop, (Rest::Suspended, Phase::Stopping), &why)?))
+        })
+        .await
+    }
+
+    /// Powers a personal desktop on, or has it go on; tells whether it did not run.
     ///
     /// # Errors
     /// As [`Store::power_off`].

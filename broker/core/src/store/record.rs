@@ -1,7 +1,8 @@
 //! What hosts say of their desktops and templates, put on record, and what follows from it.
 
 use super::links::Link;
-use super::{Ended, Error, Result, Store, all, disks, end, power};
+use super::power::{self, Rest};
+use super::{Ended, Error, Result, Store, all, disks, end};
 use crate::plan::{self, Action};
 use lucarne_control::DesktopId;
 use lucarne_control::agent::{DesktopObserved, Observed, TemplateObserved};
@@ -15,6 +16,8 @@ use lucarne_db::value::Json;
 pub struct Recorded {
     /// Desktops that ended by it.
     pub ended: Vec<Ended>,
+    /// Desktops that go on though they were to be suspended.
+    pub refused: Vec<DesktopId>,
     /// Desktops that are gone by it, with their data.
     pub destroyed: Vec<DesktopId>,
     /// Desktops that something else is known of.
@@ -42,7 +45,7 @@ fn note(tx: &mut Tx<'_>, link: &Link, seen: &[DesktopObserved]) -> Result<Vec<De
         let became_ready = o.phase == Phase::Ready && desktop.phase != Phase::Ready;
         desktop.held |= plan::is_held(o.phase);
         desktop.phase = o.phase;
-        if !plan::keeps_detail(o) {
+        if !plan::keeps_detail(desktop.desired, o) {
             desktop.detail.clone_from(&o.detail);
         }
         desktop.endpoint = o.endpoint.clone().map(Json);
@@ -141,15 +144,30 @@ impl Store {
                     });
                     recorded.ended.extend(ended.await?);
                 }
+                Action::Refused => {
+                    let refused = self.write(move |tx| {
+                        let Some(row) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(None) };
+                        if plan::step(&row, link.host, &o) != Some(Action::Refused) {
+                            return Ok(None);
+                        }
+                        power::refused(tx, row, &o.detail)?;
+                        link.share(tx)?;
+                        Ok(Some(o.desktop))
+                    });
+                    recorded.refused.extend(refused.await?);
+                }
                 Action::Rest => {
                     let rested = self.write(move |tx| {
                         let Some(row) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(None) };
                         if plan::step(&row, link.host, &o) != Some(Action::Rest) {
                             return Ok(None);
                         }
-                        let why =
-                            if o.detail.is_empty() { "it was powered off from within" } else { &o.detail };
-                        let ended = power::rest(tx, "system", row, Phase::Off, why)?;
+                        let (rest, unknown) = match o.phase {
+                            Phase::Suspended => (Rest::Suspended, "it was suspended"),
+                            _ => (Rest::Off, "it was powered off from within"),
+                        };
+                        let why = if o.detail.is_empty() { unknown } else { &o.detail };
+                        let ended = power::rest(tx, "system", row, (rest, o.phase), why)?;
                         link.share(tx)?;
                         Ok(Some(ended))
                     });

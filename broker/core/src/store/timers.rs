@@ -89,7 +89,7 @@ fn rules_of(tx: &mut Tx<'_>, timer: &Timer) -> Result<Option<PoolRules>> {
 /// Nobody uses a desktop from now on, or from `least` milliseconds on.
 fn unused(tx: &mut Tx<'_>, desktop: &Desktop, pool: &Pool, least: i64) -> Result<()> {
     let runs = desktop.persistent && desktop.desired == DesiredState::Running;
-    if let Some(after) = pool.rules.0.power.off_after_s.filter(|_| runs) {
+    if let Some(after) = pool.rules.0.power.after_s().filter(|_| runs) {
         let at = tx.now() + ms(after).max(least);
         set(tx, TimerKind::DesktopUnused, desktop.id.0, at)?;
     }
@@ -101,7 +101,7 @@ pub(super) fn used(tx: &mut Tx<'_>, session: &Session, pool: &Pool) -> Result<()
     if pool.rules.0.limits.disconnected_s.is_some() {
         clear(tx, TimerKind::SessionLeft, session.id.0)?;
     }
-    if pool.rules.0.power.off_after_s.is_some()
+    if pool.rules.0.power.after_s().is_some()
         && !mutant("a desktop is powered off for the absence of who looks at it")
     {
         clear(tx, TimerKind::DesktopUnused, session.desktop_id.0)?;
@@ -115,7 +115,7 @@ pub(super) fn left(tx: &mut Tx<'_>, session: &Session, pool: &Pool) -> Result<()
         let at = tx.now() + ms(after);
         set(tx, TimerKind::SessionLeft, session.id.0, at)?;
     }
-    if pool.rules.0.power.off_after_s.is_some()
+    if pool.rules.0.power.after_s().is_some()
         && let Some(desktop) = tx.peek(Desktop::key(&session.desktop_id))?
     {
         unused(tx, &desktop, pool, 0)?;
@@ -159,7 +159,7 @@ fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Vec<Ended>> {
     let holds = rules_of(tx, timer)?.is_some_and(|rules| match timer.kind {
         TimerKind::SessionOver => rules.limits.session_s.is_some(),
         TimerKind::SessionLeft => rules.limits.disconnected_s.is_some(),
-        _ => rules.power.off_after_s.is_some(),
+        _ => rules.power.after_s().is_some(),
     });
     // What ends by it may set it again, or take it away, as whoever comes meanwhile does: it is taken before anything ends.
     let ended = match timer.kind {
@@ -169,7 +169,7 @@ fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Vec<Ended>> {
             let alone = |s: &Session| s.state != SessionState::Connected;
             end::session(tx, "system", session, end::LEFT, |tx, s| Ok(alone(s) && take(tx, timer)?))?
         }
-        _ => power::off(tx, DesktopId(timer.subject), |tx| take(tx, timer))?,
+        _ => power::unused(tx, DesktopId(timer.subject), |tx| take(tx, timer))?,
     };
     if ended.is_none() {
         // It is for nothing any more.

@@ -37,6 +37,8 @@ pub struct Behaviour {
     pub fork_fails: Option<String>,
     /// Destructions are put off.
     pub keeps: bool,
+    /// What is to be suspended goes on.
+    pub cannot_suspend: bool,
     pub memory_mib: u64,
     /// For how long nobody typed, milliseconds.
     pub idle_ms: u64,
@@ -50,6 +52,7 @@ impl Default for Behaviour {
             progress: 100,
             fork_fails: None,
             keeps: false,
+            cannot_suspend: false,
             memory_mib: 16384,
             idle_ms: 0,
         }
@@ -385,25 +388,32 @@ impl Run {
                     }
                     changes.push(gone(d.generation));
                 }
-                DesiredState::Running | DesiredState::Off
+                DesiredState::Running | DesiredState::Off | DesiredState::Suspended
                     if !d.fresh && !state.desktops.contains_key(&d.desktop) =>
                 {
                     changes.push(gone(d.generation));
                 }
-                DesiredState::Off => {
-                    let off =
-                        DesktopObserved { wish: d.wish, ..observed(d.desktop, d.generation, Phase::Off) };
+                DesiredState::Suspended if b.cannot_suspend => {
+                    if let Some(fake) = state.desktops.get_mut(&d.desktop) {
+                        fake.observed.wish = d.wish;
+                        fake.observed.detail = "it could not be suspended: the disk is full".to_owned();
+                        changes.push(fake.observed.clone());
+                    }
+                }
+                at_rest @ (DesiredState::Off | DesiredState::Suspended) => {
+                    let phase = if at_rest == DesiredState::Off { Phase::Off } else { Phase::Suspended };
+                    let off = DesktopObserved { wish: d.wish, ..observed(d.desktop, d.generation, phase) };
                     let fake = Fake { observed: off.clone(), socket: tokio::spawn(async {}).abort_handle() };
                     if let Some(before) = state.desktops.insert(d.desktop, fake) {
                         before.socket.abort();
-                        if before.observed.phase == Phase::Off {
+                        if before.observed.phase == phase {
                             continue;
                         }
                     }
                     changes.push(off);
                 }
                 DesiredState::Running
-                    if state.desktops.get(&d.desktop).is_some_and(|f| f.observed.phase != Phase::Off) => {}
+                    if state.desktops.get(&d.desktop).is_some_and(|f| !f.observed.phase.is_at_rest()) => {}
                 DesiredState::Running if b.template != TemplateState::Ready => {
                     changes.push(observed(d.desktop, d.generation, Phase::Preparing));
                 }

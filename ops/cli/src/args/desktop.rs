@@ -49,13 +49,19 @@ pub enum DesktopCommand {
         #[arg(long)]
         wait: bool,
     },
-    /// Power a personal desktop on.
+    /// Power a personal desktop on, or have it go on where it was suspended.
+    #[command(alias = "resume")]
     PowerOn {
         /// Id, or a live one's name.
         id: String,
     },
     /// Power a personal desktop off: its user's session ends, its disk stays.
     PowerOff {
+        /// Id, or a live one's name.
+        id: String,
+    },
+    /// Suspend a personal desktop: its user's session ends, its memory goes to its host's disk, and it goes on there later.
+    Suspend {
         /// Id, or a live one's name.
         id: String,
     },

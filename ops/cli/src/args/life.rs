@@ -48,6 +48,9 @@ pub struct Life {
     /// Power personal desktops off so long after the last viewer went, such as 30m.
     #[arg(long, value_parser = duration)]
     pub off_after: Option<u32>,
+    /// Suspend personal desktops so long after the last viewer went, such as 30m, instead of powering them off.
+    #[arg(long, value_parser = duration, conflicts_with = "off_after")]
+    pub suspend_after: Option<u32>,
     /// Give each user a disk of this size, GiB, for the home directory of their floating desktops.
     #[arg(long, value_name = "GIB")]
     pub home_size: Option<u32>,
@@ -91,9 +94,9 @@ impl Life {
         SessionLimits { idle_s: self.idle, disconnected_s: self.disconnected, session_s: self.session }
     }
 
-    /// When personal desktops are powered off.
+    /// When personal desktops are powered off or suspended.
     pub fn power(&self) -> PowerPolicy {
-        PowerPolicy { off_after_s: self.off_after }
+        PowerPolicy { off_after_s: self.off_after, suspend_after_s: self.suspend_after }
     }
 
     /// Which disk of their own users have.

@@ -5,7 +5,7 @@ use crate::client::{Client, escape};
 use crate::commands::{block_on, launch};
 use crate::output::{self, Row};
 use anyhow::{Result, bail};
-use lucarne_control::api::{self, NewDesktop, NewPower};
+use lucarne_control::api::{self, NewDesktop, NewPower, Power};
 use lucarne_control::desktop::Phase;
 use std::time::Duration;
 
@@ -41,7 +41,9 @@ pub fn run(args: Desktop) -> Result<()> {
             })
         }
         _ => {
-            bail!("say what to do: lucarne desktop list, show, launch, create, power-on, power-off or delete")
+            bail!(
+                "say what to do: lucarne desktop list, show, launch, create, power-on, suspend, power-off or delete"
+            )
         }
     }
 }
@@ -76,10 +78,13 @@ async fn look(client: &Client, command: DesktopCommand, output: Output) -> Resul
             output::show(&desktop, output)
         }
         DesktopCommand::PowerOn { id } => {
-            Ok(client.put(&format!("{}/power", path(&id)), &NewPower { on: true }).await?)
+            Ok(client.put(&format!("{}/power", path(&id)), &NewPower { state: Power::On }).await?)
         }
         DesktopCommand::PowerOff { id } => {
-            Ok(client.put(&format!("{}/power", path(&id)), &NewPower { on: false }).await?)
+            Ok(client.put(&format!("{}/power", path(&id)), &NewPower { state: Power::Off }).await?)
+        }
+        DesktopCommand::Suspend { id } => {
+            Ok(client.put(&format!("{}/power", path(&id)), &NewPower { state: Power::Suspended }).await?)
         }
         DesktopCommand::Delete { id, wait } => {
             Ok(client.delete(&format!("{}?wait={wait}", path(&id))).await?)

@@ -8,6 +8,7 @@ pub(super) fn seeds() -> Seeds {
         ("guest_agent", answers()),
         ("display_calls", calls()),
         ("device_state", states()),
+        ("guest_state", guests()),
     ]
 }
 
@@ -54,6 +55,36 @@ fn answers() -> Vec<Vec<u8>> {
     .into_iter()
     .flat_map(|said| [with(&[5], said), with(&[0x81], said)])
     .collect()
+}
+
+fn guests() -> Vec<Vec<u8>> {
+    let word = u64::to_be_bytes;
+    let named = |name: &[u8]| [&[name.len() as u8][..], name].concat();
+    let end = [&word(0x10)[..], &[0x7e, 0, 0, 0, 2]].concat();
+    let mut begin = b"QEVM\0\0\0\x03\x07\0\0\0\x03q35\x01\0\0\0\x02".to_vec();
+    begin.extend(named(b"ram"));
+    begin.extend([0, 0, 0, 0, 0, 0, 0, 4]);
+    begin.extend(word((5 << 12) | 4));
+    for (name, length) in [(&b"mem"[..], 4 << 12), (b"rom", 1 << 12)] {
+        begin.extend(named(name));
+        begin.extend(word(length));
+    }
+    let filled =
+        |n: u64, name: &[u8], fill: u8| [&word((n << 12) | 8)[..], &named(name), &[fill; 4096]].concat();
+    let zero = |n: u64, name: &[u8]| [&word((n << 12) | 2)[..], &named(name), &[0]].concat();
+    let again = |n: u64| [&word((n << 12) | 0x22)[..], &[0]].concat();
+    let part = |kind: u8, pages: &[u8]| [&[kind, 0, 0, 0, 2], pages, &end].concat();
+    let pages = [filled(1, b"mem", 7), again(2), zero(0, b"rom"), again(0), zero(1, b"mem")].concat();
+    let (more, devices) = (part(2, &pages), &b"\x04devices"[..]);
+    let first = [&begin[..], &end].concat();
+    vec![
+        [&first[..], &part(3, &[]), devices].concat(),
+        [&first[..], &more, &[8, 0, 0x0b, 0, 0], &part(3, &again(3)), devices].concat(),
+        [&first[..], &more, &part(3, &filled(3, b"mem", 0)), devices].concat(),
+        [&first[..], &part(3, &zero(9, b"mem"))].concat(),
+        [&first[..], &part(3, &zero(0, b"bios"))].concat(),
+        first,
+    ]
 }
 
 fn calls() -> Vec<Vec<u8>> {

@@ -2,11 +2,12 @@
 //! when and only when that is wanted.
 
 use super::{Rows, holds};
+use crate::host::NOT_RESUMED;
 use crate::owner::Shows;
 use crate::world::{Ms, World};
 use lucarne_control::DesktopId;
 use lucarne_control::desktop::{DesiredState, Phase};
-use lucarne_core::store::{LEFT, LOGGED_OFF, UNUSED};
+use lucarne_core::store::{LEFT, LOGGED_OFF, UNUSED, UNUSED_SUSPENDED};
 use lucarne_db::tables::{Desktop, Session};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,10 @@ struct Kept {
     volume: Option<u64>,
     /// What they saved there last.
     saved: u64,
+    /// What they have open.
+    open: u64,
+    /// Their guest was powered off, or ended by nobody's wish: what was open may be gone.
+    ended: bool,
 }
 
 /// What was promised of personal desktops.
@@ -41,8 +46,8 @@ pub struct Personal {
     started: BTreeMap<u64, u64>,
     /// The last wish under which a guest ended by nobody's wish.
     ended: BTreeMap<DesktopId, u64>,
-    /// Calls for a power-off that may still be done, since when.
-    off_asked: BTreeMap<u64, (DesktopId, Ms)>,
+    /// Calls for a power-off or a suspension that may still be done, since when.
+    off_asked: BTreeMap<u64, (DesktopId, Ms, DesiredState)>,
     /// Those that are not among them any more once it has been looked at what they did.
     answered: Vec<u64>,
     /// What is wanted of each by which wish, since when.
@@ -71,12 +76,13 @@ impl Personal {
 
     /// A disk is gone with its machine.
     pub fn lost(&mut self, desktop: DesktopId) {
+        self.excuse(desktop);
         self.lost.insert(desktop);
     }
 
-    /// A power-off was asked for.
-    pub fn off_is_asked(&mut self, request: u64, desktop: DesktopId) {
-        self.off_asked.insert(request, (desktop, self.now));
+    /// A power-off or a suspension was asked for.
+    pub fn rest_is_asked(&mut self, request: u64, desktop: DesktopId, desired: DesiredState) {
+        self.off_asked.insert(request, (desktop, self.now, desired));
     }
 
     /// What was asked for was done, or will not be.
@@ -99,6 +105,7 @@ impl Personal {
     pub fn guest_ended(&mut self, desktop: DesktopId, wish: u64, failed: bool) {
         let ended = self.ended.entry(desktop).or_default();
         *ended = wish.max(*ended);
+        self.excuse(desktop);
         if failed {
             self.willed.insert(desktop);
         }
@@ -114,17 +121,45 @@ impl Personal {
         if let Some(before) = others.find(|id| !self.willed.contains(id)) {
             return Err(format!("owner-{owner} is given {desktop}, and nobody has destroyed {before}"));
         }
-        let kept = self.kept.entry(desktop).or_insert(Kept { owner, host, volume: None, saved: 0 });
+        let kept = self.kept.entry(desktop).or_insert(Kept {
+            owner,
+            host,
+            volume: None,
+            saved: 0,
+            open: 0,
+            ended: false,
+        });
         holds!(kept.host == host, "{desktop} was on host-{}, and is on host-{host}", kept.host);
         Ok(())
     }
 
+    /// A guest begins, with so much open.
+    pub fn opens(&mut self, desktop: DesktopId, open: u64) {
+        let Some(kept) = self.kept.get_mut(&desktop) else { return };
+        let (had, ended) = (kept.open, std::mem::take(&mut kept.ended));
+        kept.open = open;
+        if open != had && !ended {
+            self.broken(format!("{desktop} begins with {open} open, and its owner left {had}"));
+        }
+    }
+
+    /// What is open in a desktop may be gone.
+    fn excuse(&mut self, desktop: DesktopId) {
+        if let Some(kept) = self.kept.get_mut(&desktop) {
+            kept.ended = true;
+        }
+    }
+
     /// An owner finds this on their virtual disk, and saves more: one more, which is acknowledged.
-    pub fn uses(&mut self, desktop: DesktopId, volume: u64, found: u64) {
+    pub fn uses(&mut self, desktop: DesktopId, volume: u64, found: u64, open: u64) {
         let Some(kept) = self.kept.get_mut(&desktop) else { return };
         let (before, saved) = (kept.volume, kept.saved);
         let anew = self.lost.remove(&desktop);
         (kept.volume, kept.saved) = (Some(volume), found + 1);
+        let before_open = std::mem::replace(&mut kept.open, open + 1);
+        if open != before_open {
+            self.broken(format!("{desktop} has {open} open, and its owner left {before_open}"));
+        }
         if !anew && (before.is_some_and(|before| before != volume) || found != saved) {
             self.broken(format!(
                 "{desktop} has {found} on disk {volume}, and its owner saved {saved} on {before:?}"
@@ -166,27 +201,33 @@ impl World {
     /// What is wanted of a desktop changes only by somebody's wish, or because its guest ended.
     fn check_wishes(&mut self, rows: &Rows) -> Result<(), String> {
         let now = self.now;
-        self.checker.personal.off_asked.retain(|_, (_, asked)| *asked + FORGOTTEN > now);
+        self.checker.personal.off_asked.retain(|_, (_, asked, _)| *asked + FORGOTTEN > now);
         for row in personal(rows) {
             let wish = row.desired_gen.unsigned_abs();
+            if row.desired == DesiredState::Off {
+                self.checker.personal.excuse(row.id);
+            }
             if row.desired == DesiredState::Running {
                 self.checker.personal.wished.entry(row.id).or_default().insert(wish);
             }
             let promised = &self.checker.personal;
             match promised.wanted.get(&row.id) {
                 Some((desired, before, _)) if (*desired, *before) == (row.desired, wish) => continue,
-                Some((DesiredState::Running, before, _)) if row.desired == DesiredState::Off => {
-                    let asked = promised.off_asked.values().any(|(desktop, _)| *desktop == row.id);
+                Some((DesiredState::Running, before, _)) if row.desired.is_at_rest() => {
+                    let mut asked = promised.off_asked.values();
+                    let asked = asked.any(|(desktop, _, how)| (*desktop, *how) == (row.id, row.desired));
                     let ended = promised.ended.get(&row.id).is_some_and(|ended| ended >= before);
-                    let unused = row.detail == UNUSED;
+                    let unused = row.detail == UNUSED || row.detail == UNUSED_SUSPENDED;
+                    let stays = row.desired == DesiredState::Suspended && row.detail == NOT_RESUMED;
                     holds!(
-                        asked || ended || unused,
-                        "{} is off: {}, and nobody powered it off",
+                        asked || ended || unused || stays,
+                        "{} is {:?}: {}, and nobody wanted that",
                         row.id,
+                        row.desired,
                         row.detail
                     );
                     if unused {
-                        self.check_absence(row.id, None, "is powered off", self.personal.off_after_s)?;
+                        self.check_absence(row.id, None, "is at rest", self.personal.rest_after_s)?;
                     }
                 }
                 _ => {}
@@ -306,7 +347,7 @@ impl World {
     fn check_power(&mut self, rows: &Rows) -> Result<(), String> {
         const LONG: Ms = 45_000;
         let mut late = BTreeMap::new();
-        for row in personal(rows).filter(|d| d.desired == DesiredState::Off) {
+        for row in personal(rows).filter(|d| d.desired.is_at_rest()) {
             let host = rows.hosts.iter().find(|host| Some(host.id) == row.host_id && self.hears(host));
             let host = host.and_then(|row| self.hosts.iter().find(|host| host.name == row.name));
             if host.is_some_and(|host| host.agent && host.machines.contains_key(&row.id)) {
@@ -328,6 +369,7 @@ impl World {
         let guest = self.hosts.iter().any(|host| host.machines.contains_key(&row.id));
         let (phase, on) = match row.desired {
             DesiredState::Running => (Phase::Ready, true),
+            DesiredState::Suspended => (Phase::Suspended, false),
             _ => (Phase::Off, false),
         };
         holds!(guest == on, "{} is to be {phase:?}, and runs: {guest}", row.id);

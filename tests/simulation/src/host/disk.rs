@@ -12,6 +12,8 @@ pub struct Wanted {
     pub wish: u64,
     /// It is to run.
     pub running: bool,
+    /// It is to be suspended.
+    pub suspended: bool,
     /// It has a disk that outlives its guest.
     pub persistent: bool,
 }
@@ -21,7 +23,8 @@ impl Wanted {
     #[must_use]
     pub fn of(desired: &DesktopDesired) -> Self {
         let running = desired.state == DesiredState::Running;
-        Self { wish: desired.wish, running, persistent: desired.persistent }
+        let suspended = desired.state == DesiredState::Suspended;
+        Self { wish: desired.wish, running, suspended, persistent: desired.persistent }
     }
 }
 
@@ -41,6 +44,17 @@ pub struct Folder {
     /// Which virtual disk it has: no other has the same number.
     pub volume: u64,
     /// What its user has saved there: it rises with each use.
+    pub saved: u64,
+    /// What its guest was suspended to, if it is.
+    pub suspended: Option<Suspended>,
+}
+
+/// A guest that is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspended {
+    /// What its user had open.
+    pub open: u64,
+    /// What was saved on its disk then.
     pub saved: u64,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Begin ► Folder ► Act ─┬─ running ► Boot ► Ready ─┬─ it ends by itself ► off, or failed where nothing is kept
-//!                  ▲    └─ off ────► Off           │
+//!                  ▲    └─ off ────► Rest          │
 //!                  └── Change: a later wish ───────┘                      End, at any point: Gone
 //! ```
 //!
@@ -10,10 +10,13 @@
 //! there. A desktop's process outlives the agent, so a boot under way ends only with the machine.
 
 use super::disk::{Folder, Wanted};
-use super::{Guest, seen};
+use super::{Guest, Suspended, seen};
 use crate::world::{Event, World};
 use lucarne_control::DesktopId;
 use lucarne_control::desktop::Phase;
+
+/// What a host says of a guest that stays suspended though it was to go on.
+pub const NOT_RESUMED: &str = "it could not be resumed";
 
 /// What a desktop does next on its host.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +31,8 @@ pub enum Step {
     Ready(DesktopId, u64),
     /// Its guest is found to have ended.
     Over(DesktopId, u64),
-    /// It is off, by this wish.
-    Off(DesktopId, u64, u64),
+    /// It is off or suspended, by this wish, or goes on because it cannot be suspended.
+    Rest(DesktopId, u64, u64),
     /// It is gone.
     Gone(DesktopId, u64),
 }
@@ -42,7 +45,7 @@ impl Step {
             | Self::Boot(desktop, generation, ..)
             | Self::Ready(desktop, generation)
             | Self::Over(desktop, generation)
-            | Self::Off(desktop, generation, _)
+            | Self::Rest(desktop, generation, _)
             | Self::Gone(desktop, generation) => (desktop, generation),
         }
     }
@@ -59,7 +62,7 @@ pub struct Task {
     pub told: Wanted,
     /// The wish that is acted on, which everything that is reported is about.
     pub acting: u64,
-    /// It is being powered off, which is seen through before a later wish is looked at.
+    /// It is being powered off or suspended, which is seen through before a later wish is looked at.
     pub powering_off: bool,
 }
 
@@ -87,8 +90,16 @@ impl World {
             Step::Folder(..) => {
                 let told = task.told;
                 let volume = self.number();
-                let folder =
-                    Folder { generation, wanted: told, start: 0, started: 0, made: false, volume, saved: 0 };
+                let folder = Folder {
+                    generation,
+                    wanted: told,
+                    start: 0,
+                    started: 0,
+                    made: false,
+                    volume,
+                    saved: 0,
+                    suspended: None,
+                };
                 let before = self.hosts[h].disk.folders.insert(desktop, folder);
                 if let Some(before) = before.filter(Folder::is_kept) {
                     let volume = before.volume;
@@ -97,11 +108,10 @@ impl World {
                 self.act(h, desktop);
             }
             Step::Act(..) => self.act(h, desktop),
-            Step::Off(_, _, wish) => {
+            Step::Rest(_, _, wish) => {
                 task.powering_off = false;
                 let later = task.told.wish != wish;
-                self.hosts[h].machines.remove(&desktop);
-                self.observe(h, seen(desktop, generation, Phase::Off, ""));
+                self.rests(h, desktop);
                 if later {
                     self.act(h, desktop);
                 }
@@ -152,7 +162,7 @@ impl World {
                 task.powering_off = true;
                 self.observe(h, seen(desktop, generation, Phase::Stopping, ""));
                 let delay = if guest.is_some() { self.random.within(50, 10_000) } else { 5 };
-                self.after(delay, Event::Desktop(h, life, Step::Off(desktop, generation, told.wish)));
+                self.after(delay, Event::Desktop(h, life, Step::Rest(desktop, generation, told.wish)));
             }
             Some(up) => {
                 let phase = if up { Phase::Ready } else { Phase::Starting };
@@ -162,6 +172,38 @@ impl World {
                 folder.start = told.wish;
                 let delay = self.random.within(5, 400);
                 self.after(delay, Event::Desktop(h, life, Step::Boot(desktop, generation, told.wish, run)));
+            }
+        }
+    }
+
+    /// A desktop is off, or suspended, or goes on because it cannot be.
+    fn rests(&mut self, h: usize, desktop: DesktopId) {
+        let refused = self.random.one_in(6);
+        let host = &mut self.hosts[h];
+        let Some(folder) = host.disk.folders.get_mut(&desktop) else { return };
+        let generation = folder.generation;
+        if !folder.wanted.suspended {
+            host.machines.remove(&desktop);
+            // It is taken up before, so that it can power off.
+            folder.suspended = None;
+            return self.observe(h, seen(desktop, generation, Phase::Off, ""));
+        }
+        match host.machines.get(&desktop).copied() {
+            Some(guest) if !guest.up || refused => {
+                self.count("suspensions that could not be done");
+                let phase = if guest.up { Phase::Ready } else { Phase::Starting };
+                self.observe(h, seen(desktop, generation, phase, "it could not be suspended"));
+            }
+            Some(guest) => {
+                host.machines.remove(&desktop);
+                folder.suspended = Some(Suspended { open: guest.open, saved: folder.saved });
+                self.count("personal desktops suspended");
+                self.note(|| format!("{desktop} is suspended on host-{h}"));
+                self.observe(h, seen(desktop, generation, Phase::Suspended, ""));
+            }
+            None => {
+                let phase = if folder.suspended.is_some() { Phase::Suspended } else { Phase::Off };
+                self.observe(h, seen(desktop, generation, phase, ""));
             }
         }
     }
@@ -183,6 +225,10 @@ impl World {
         // One that ended before there was anything to keep is not forked again.
         let spent = persistent && folder.started > 0 && !folder.made;
         folder.started = wish;
+        if folder.suspended.is_some() && self.trouble && self.random.one_in(20) {
+            self.count("desktops that could not be resumed");
+            return self.observe(h, seen(desktop, generation, Phase::Suspended, NOT_RESUMED));
+        }
         if spent || self.trouble && self.random.one_in(40) {
             self.count("desktops that could not be started");
             return self.is_over(h, desktop, "it cannot be started");
@@ -192,7 +238,21 @@ impl World {
             self.note(|| format!("{desktop} is started on host-{h} for wish {wish}"));
             self.checker.personal.starts(desktop, volume, wish);
         }
-        self.hosts[h].machines.insert(desktop, Guest { generation, volume, up: false });
+        let (saved, resumed) = match self.hosts[h].disk.folders.get_mut(&desktop) {
+            Some(folder) => (folder.saved, folder.suspended.take()),
+            None => (0, None),
+        };
+        if let Some(resumed) = resumed {
+            self.count("personal desktops resumed");
+            if resumed.saved != saved {
+                let then = resumed.saved;
+                self.checker
+                    .broken(format!("{desktop} goes on over a disk with {saved} that had {then} then"));
+            }
+        }
+        let open = resumed.map_or(0, |resumed| resumed.open);
+        self.checker.personal.opens(desktop, open);
+        self.hosts[h].machines.insert(desktop, Guest { generation, volume, up: false, open });
         self.observe(h, seen(desktop, generation, Phase::Starting, ""));
         let delay = self.random.within(50, 1_500);
         self.after(delay, Event::Desktop(h, life, Step::Ready(desktop, generation)));

@@ -3,8 +3,9 @@
 mod disk;
 mod life;
 
+use disk::Suspended;
 pub use disk::{Disk, Folder};
-pub use life::Step;
+pub use life::{NOT_RESUMED, Step};
 
 use crate::network::{Conn, Side};
 use crate::world::{Event, World};
@@ -56,6 +57,8 @@ pub struct Guest {
     pub volume: u64,
     /// It is up.
     pub up: bool,
+    /// What its user has open, and has not saved: it rises with each use.
+    pub open: u64,
 }
 
 /// The image that all have.
@@ -178,7 +181,7 @@ impl World {
             let task = Task { generation, ending: false, told: wanted, acting: wanted.wish, powering_off };
             host.tasks.insert(desktop, task);
             steps.push(match host.machines.contains_key(&desktop) {
-                _ if powering_off => Step::Off(desktop, generation, wanted.wish),
+                _ if powering_off => Step::Rest(desktop, generation, wanted.wish),
                 true => Step::Ready(desktop, generation),
                 false if folder.is_to_start() => Step::Boot(desktop, generation, start, host.run),
                 false => Step::Over(desktop, generation),

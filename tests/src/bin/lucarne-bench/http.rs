@@ -116,6 +116,12 @@ impl Client {
         Ok((status, serde_json::from_slice(&body)?))
     }
 
+    /// PUTs something that is answered without a body.
+    pub async fn put(&mut self, path: &str, body: &impl Serialize) -> Result<()> {
+        let body = serde_json::to_vec(body)?;
+        self.request(Method::PUT, path, body).await.map(drop)
+    }
+
     /// DELETE.
     pub async fn delete(&mut self, path: &str) -> Result<()> {
         self.request(Method::DELETE, path, Vec::new()).await.map(|_| ())

@@ -7,6 +7,7 @@ mod data;
 mod display;
 mod encode;
 mod http;
+mod life;
 mod pool;
 mod processes;
 mod report;
@@ -35,6 +36,8 @@ enum Suite {
     Display(display::DisplayArgs),
     /// Runs the display benchmark's frames through comparison and encoders alone, without guest and network.
     Encode(encode::EncodeArgs),
+    /// Suspends and resumes a desktop, by how much of its memory has changed.
+    Life(LifeArgs),
     /// Assigns desktops and redeems tickets on each database, against the same transactions by the bare client.
     Broker(broker::BrokerArgs),
 }
@@ -72,6 +75,19 @@ struct CloneArgs {
     held: u32,
 }
 
+/// What the suite `life` takes.
+#[derive(Args, Clone)]
+struct LifeArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Suspensions without and with memory that was touched, of each.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// MiB of the guest's memory that are touched.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=400))]
+    touched_mib: u32,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Cli::parse().suite).await {
@@ -100,6 +116,7 @@ async fn run(suite: Suite) -> Result<()> {
     let args = match &suite {
         Suite::Clone(args) => &args.server,
         Suite::Display(args) => &args.server,
+        Suite::Life(args) => &args.server,
         Suite::Encode(_) | Suite::Broker(_) => bail!("this suite needs no server"),
     };
     let data_dir = data::prepare(&args.data_dir, &args.images)?;
@@ -113,6 +130,7 @@ async fn run(suite: Suite) -> Result<()> {
             match &suite {
                 Suite::Clone(args) => clone::measure(&mut server, args).await,
                 Suite::Display(args) => display::measure(&mut server, args).await,
+                Suite::Life(args) => life::measure(&mut server, args).await,
                 Suite::Encode(_) | Suite::Broker(_) => bail!("this suite needs no server"),
             }
         } => measured,

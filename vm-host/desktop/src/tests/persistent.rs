@@ -5,7 +5,7 @@ use crate::config::{DesktopConfig, Done};
 use crate::control::{Command, Status};
 use crate::record;
 use crate::testing::{Canvas, FakeLauncher, config, eventually};
-use lucarne_control::desktop::{ForkTimings, Phase};
+use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_driver::InputEvent;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +19,16 @@ fn persistent(start: u64) -> DesktopConfig {
 fn ran() -> Done {
     let (host_boot, timings) =
         (record::host_boot(), ForkTimings { loaded_ms: Some(7.0), ..ForkTimings::default() });
-    Done { forked: true, identified: true, made: true, started: 1, host_boot, timings, ..Done::default() }
+    Done {
+        forked: true,
+        identified: true,
+        made: true,
+        started: 1,
+        host_boot,
+        timings,
+        qemu_version: config().qemu_version,
+        ..Done::default()
+    }
 }
 
 /// Waits until the process would exit, and gives what it said last.
@@ -162,4 +171,78 @@ async fn a_guest_that_boots_and_takes_no_identity_goes_on_with_that_of_its_disk(
     assert!(ready.detail.contains("no helper"), "{}", ready.detail);
     assert_eq!(host.vm().log(), ["boot", "identify desk-1", "network"]);
     host.stop().await;
+}
+
+/// What is on record of one that was suspended after it had run for the first wish.
+fn suspended() -> FakeLauncher {
+    FakeLauncher { suspended: true, ..FakeLauncher::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_suspended_when_it_is_asked_to_and_its_viewers_are_told() {
+    let host = Host::start_as(FakeLauncher::new(), Done::default(), persistent(1));
+    host.vm().answer_identity(Ok(()));
+    host.sink().await.scanout(Canvas::new(64, 64).frame());
+    let mut agent = host.agent().await;
+    agent.wait(|s| s.phase == Phase::Ready && s.picture).await;
+    let mut viewer = host.view(false).await;
+    agent.say(Command::Suspend).await;
+    within(async { while viewer.try_event().await.is_some() {} }).await;
+    let vm = host.vm().clone();
+    let last = agent.wait(|s| s.phase.is_at_rest()).await;
+    within(host.task).await.unwrap().unwrap();
+    assert_eq!((last.phase, last.detail.as_str(), last.refusals), (Phase::Suspended, "it is suspended", 0));
+    assert_eq!(vm.log(), ["fork", "identify desk-1", "network", "suspend", "kill", "clear"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_cannot_be_suspended_goes_on_and_what_was_typed_meanwhile_arrives() {
+    let host = Host::start_as(FakeLauncher::new(), Done::default(), persistent(1));
+    host.vm().answer_identity(Ok(()));
+    host.sink().await.scanout(Canvas::new(64, 64).frame());
+    let mut agent = host.agent().await;
+    agent.wait(|s| s.phase == Phase::Ready && s.picture).await;
+    let mut viewer = host.view(false).await;
+    *host.vm().no_suspend.lock().unwrap() = Some("the disk is full".into());
+    for n in 1..=2 {
+        agent.say(Command::Suspend).await;
+        let refused = agent.wait(|s| s.refusals == n).await;
+        assert_eq!(refused.phase, Phase::Ready);
+        assert!(refused.detail.ends_with("the disk is full"), "{}", refused.detail);
+    }
+    viewer.key(true, 0x1e).await;
+    eventually("what was typed", || host.vm().inputs().contains(&InputEvent::Key { qnum: 0x1e, down: true }))
+        .await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_suspended_goes_on_for_a_later_wish_and_not_before() {
+    let config = DesktopConfig { wish: 2, state: DesiredState::Suspended, ..persistent(1) };
+    let host = Host::start_as(suspended(), ran(), config);
+    let (mut agent, vm) = (host.agent().await, host.vm().clone());
+    let last = agent.wait(|s| s.phase.is_at_rest()).await;
+    within(host.task).await.unwrap().unwrap();
+    assert_eq!((last.phase, vm.log()), (Phase::Suspended, vec!["clear".to_owned()]));
+
+    // Also where the process before has put it on record that it begins, and got no further.
+    for done in [ran(), Done { started: 2, ..ran() }] {
+        let host = Host::start_as(suspended(), done, persistent(2));
+        host.agent().await.wait(|s| s.phase == Phase::Ready).await;
+        eventually("the guest was told the time", || host.vm().log() == ["resume", "wake"]).await;
+        let done = record::read_done(host.dir.path()).unwrap();
+        assert!(done.identified && done.made && !done.booted && done.started == 2, "{done:?}");
+        host.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_resumed_stays_suspended_and_says_why() {
+    let failing = FakeLauncher { failure: Some("no memory".into()), ..suspended() };
+    let host = Host::start_as(failing, ran(), persistent(2));
+    let mut agent = host.agent().await;
+    let last = agent.wait(|s| s.phase.is_at_rest()).await;
+    within(host.task).await.unwrap().unwrap();
+    assert_eq!((last.phase, last.detail.as_str()), (Phase::Suspended, "it could not be resumed: no memory"));
+    assert!(last.unresumable);
 }
