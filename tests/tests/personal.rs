@@ -59,7 +59,7 @@ fn what_is_saved_on_a_personal_desktop_is_there_after_a_log_off_and_a_power_off(
     let left = open(&guest);
     power(&server, &id, "suspended");
     let now = in_phase(&server, &id, "suspended");
-    assert_eq!(now["detail"], "admin suspended it", "why, and not how");
+    assert_eq!(now["detail"], "admin (local) suspended it", "why, and not how");
     let processes = || lucarne_tests::process::with(&server.data, &["qemu-system", &id]);
     assert!(processes().is_empty(), "nothing runs that is suspended");
     until("the portal says so", LIMIT, || (browser.words("card-state") == "Suspended").then_some(()));
