@@ -96,6 +96,7 @@ pub async fn pool(row: PoolRow, app: &App) -> store::Result<Pool> {
         power: row.rules.power,
         placement: row.rules.placement,
         home: row.rules.home,
+        snapshots: row.rules.snapshots,
         max_desktops: row.max_desktops,
         entitled_users: row.entitled_users,
         entitled_groups: row.entitled_groups,

@@ -8,7 +8,7 @@ use crate::viewers::End;
 use lucarne_control::SessionId;
 use lucarne_control::viewer::ViewerRole;
 use lucarne_core::store::{
-    self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, MAINTENANCE, Over, POWERED_OFF, SUSPENDED, UNUSED,
+    self, BEAT, Ended, LASTED, LEFT, LOGGED_OFF, MAINTENANCE, Over, POWERED_OFF, PUT_BACK, SUSPENDED, UNUSED,
     UNUSED_SUSPENDED,
 };
 use lucarne_core::{Change, Looked};
@@ -165,6 +165,7 @@ async fn check_sessions(app: &App, sessions: Vec<SessionId>) {
                     Over::Ended(why) if why == LASTED => End::Lasted,
                     Over::Ended(why) if why == UNUSED || why == POWERED_OFF => End::PoweredOff,
                     Over::Ended(why) if why == UNUSED_SUSPENDED || why == SUSPENDED => End::Suspended,
+                    Over::Ended(why) if why == PUT_BACK => End::PutBack,
                     Over::Ended(why) if why == MAINTENANCE => End::Maintenance,
                     Over::Ended(_) => End::DesktopEnded,
                     Over::Elsewhere => End::Elsewhere,

@@ -59,6 +59,7 @@ def settle(body):
             ready["holidays"] = ["2026-12-25"]
     if body.get("kind") != "personal":
         body.pop("power", None)
+        body.pop("snapshots", None)
     for labelled in (body, placement):
         if isinstance(labelled, dict) and labelled.get("labels"):
             labelled["labels"] = {"site": "north"}

@@ -5,10 +5,13 @@ use crate::poll::until;
 use crate::process::{self, Process};
 use crate::server::{Server, Turn, data_dir, lucarne, names};
 use futures_util::{SinkExt, StreamExt};
-use lucarne_control::DesktopId;
-use lucarne_control::agent::{Desired, DesktopDesired, DesktopObserved, FromAgent, Observed, ToAgent};
+use lucarne_control::agent::{
+    Desired, DesktopDesired, DesktopObserved, FromAgent, Observed, SnapshotDesired, SnapshotObserved,
+    SnapshotState, ToAgent,
+};
 use lucarne_control::desktop::Phase;
 use lucarne_control::spec::TemplateSpec;
+use lucarne_control::{DesktopId, SnapshotId};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -28,6 +31,7 @@ struct Heard {
     now: BTreeMap<DesktopId, DesktopObserved>,
     /// Everything, in order.
     all: Vec<DesktopObserved>,
+    snapshots: BTreeMap<SnapshotId, SnapshotObserved>,
 }
 
 /// A running agent with its broker. Dropped it is killed with all that it started.
@@ -100,7 +104,10 @@ impl Agent {
     pub fn restart(&mut self) {
         self.process.kill().expect("it runs");
         let _ = self.process.wait();
-        lock(&self.heard).now.clear();
+        let mut heard = lock(&self.heard);
+        heard.now.clear();
+        heard.snapshots.clear();
+        drop(heard);
         self.process = spawn(&self.data);
     }
 
@@ -110,6 +117,41 @@ impl Agent {
             desired.revision += 1;
             desired.desktops = desktops.to_vec();
         });
+    }
+
+    /// Tells it what is to become of snapshots, which are all that it has to do something for.
+    pub fn desire_snapshots(&self, snapshots: &[SnapshotDesired]) {
+        self.desired.send_modify(|desired| {
+            desired.revision += 1;
+            desired.snapshots = snapshots.to_vec();
+        });
+    }
+
+    /// What it says of a snapshot now.
+    #[must_use]
+    pub fn snapshot(&self, snapshot: SnapshotId) -> Option<SnapshotObserved> {
+        lock(&self.heard).snapshots.get(&snapshot).cloned()
+    }
+
+    /// Waits until it says this of a snapshot, and gives what it says.
+    ///
+    /// # Panics
+    /// It does not within `limit`.
+    pub fn wait_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        state: SnapshotState,
+        limit: Duration,
+    ) -> SnapshotObserved {
+        let began = std::time::Instant::now();
+        loop {
+            let seen = self.snapshot(snapshot);
+            if let Some(seen) = seen.clone().filter(|seen| seen.state == state) {
+                return seen;
+            }
+            assert!(began.elapsed() < limit, "{snapshot} is not {state:?}: {seen:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What it says of a desktop now.
@@ -220,6 +262,10 @@ async fn talk(
 fn hear(heard: &mut Heard, observed: Observed) {
     if observed.complete {
         heard.now.clear();
+        heard.snapshots.clear();
+    }
+    for snapshot in observed.snapshots {
+        heard.snapshots.insert(snapshot.snapshot, snapshot);
     }
     for desktop in observed.desktops {
         heard.all.push(desktop.clone());

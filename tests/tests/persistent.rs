@@ -38,6 +38,7 @@ fn desired(agent: &Agent, desktop: DesktopId, wish: u64, state: DesiredState) ->
         recording: Default::default(),
         pool: None,
         home: None,
+        back_to: None,
     }
 }
 

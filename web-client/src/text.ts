@@ -216,6 +216,10 @@ export const text = {
         heading: 'The desktop is suspended',
         detail: 'Everything in it stays as it is. Connecting again brings you back to it.',
       },
+      put_back: {
+        heading: 'The desktop was put back',
+        detail: 'It is as it was at the time of a snapshot. Connecting again brings you to it.',
+      },
       maintenance: {
         heading: 'The desktop’s host is being worked on',
         detail:
@@ -255,6 +259,7 @@ export const text = {
       },
       powered_off: undefined,
       suspended: undefined,
+      put_back: undefined,
       maintenance: {
         heading: 'The desktop’s host is being worked on',
         detail:

@@ -103,6 +103,7 @@ it('ends for good when nothing was typed, when the time is over and when the des
     [4009, 'lasted'],
     [4010, 'powered_off'],
     [4012, 'suspended'],
+    [4013, 'put_back'],
     [4011, 'maintenance'],
   ] as const) {
     expect(after(...seen, closed(code, 'words'))).toEqual({ name: 'ended', reason, detail: '' });

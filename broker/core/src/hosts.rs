@@ -130,7 +130,8 @@ struct Heard {
 
 impl Heard {
     fn add(&mut self, observed: Observed) {
-        let Observed { number: _, complete, images, templates, desktops, disks, gone_disks } = observed;
+        let Observed { number: _, complete, images, templates, desktops, disks, gone_disks, snapshots } =
+            observed;
         self.any = true;
         let waiting = &mut self.waiting;
         if complete {
@@ -139,6 +140,7 @@ impl Heard {
             waiting.desktops.clear();
             waiting.disks.clear();
             waiting.gone_disks.clear();
+            waiting.snapshots.clear();
         }
         waiting.complete |= complete;
         waiting.images = images.or(waiting.images.take());
@@ -153,6 +155,10 @@ impl Heard {
         waiting.gone_disks.retain(|disk| !disks.contains(disk));
         waiting.disks.extend(disks);
         waiting.gone_disks.extend(gone_disks);
+        for snapshot in snapshots {
+            waiting.snapshots.retain(|old| old.snapshot != snapshot.snapshot);
+            waiting.snapshots.push(snapshot);
+        }
     }
 
     fn take(&mut self) -> Option<Observed> {

@@ -344,7 +344,8 @@ pub fn step(desktop: &Desktop, host: HostId, seen: &DesktopObserved) -> Option<A
                 let known = desktop.phase == seen.phase
                     && (desktop.detail == seen.detail || keeps_detail(desktop.desired, seen))
                     && desktop.endpoint.as_ref().map(|e| &e.0) == seen.endpoint.as_ref()
-                    && desktop.held >= is_held(seen.phase);
+                    && desktop.held >= is_held(seen.phase)
+                    && !desktop.has_gone_back(seen.wish, seen.phase);
                 (!known).then_some(Action::Note)
             }
         },

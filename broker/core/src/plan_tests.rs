@@ -48,6 +48,8 @@ fn desktop(desired: DesiredState) -> Desktop {
         persistent: false,
         taken_at: Some(1),
         disk_id: None,
+        back_to: None,
+        back_gen: 0,
     }
 }
 

@@ -81,6 +81,8 @@ fn desktop(name: &str, pool: PoolId) -> Desktop {
         persistent: true,
         taken_at: None,
         disk_id: None,
+        back_to: None,
+        back_gen: 0,
     }
 }
 

@@ -29,6 +29,7 @@ mod scoped;
 mod security;
 mod sessions;
 mod shadows;
+mod snapshots;
 mod stream;
 mod thumbnail;
 mod trace;
@@ -82,6 +83,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(disks::list))
         .routes(routes!(disks::show, disks::delete))
         .routes(routes!(desktops::power))
+        .routes(routes!(snapshots::create, snapshots::list))
+        .routes(routes!(snapshots::show, snapshots::delete))
+        .routes(routes!(snapshots::revert))
         .routes(routes!(pools::create, pools::list))
         .routes(routes!(pools::show, pools::delete))
         .routes(routes!(entitlements::add_user, entitlements::remove_user))

@@ -38,6 +38,7 @@ pub fn faults(new: &NewPool) -> Vec<(&'static str, String)> {
     check("power", new.power.check(new.kind));
     check("placement", new.placement.check());
     check("home", new.home.check(new.kind, &new.ready));
+    check("snapshots", new.snapshots.check(new.kind));
     for group in &new.entitled_groups {
         check("entitled_groups", check_name("group", group));
     }

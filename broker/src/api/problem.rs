@@ -94,7 +94,9 @@ pub fn of_store(e: &store::Error) -> (StatusCode, String) {
         | E::TokenRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "broker_starts_over"),
         E::QuotaReached { .. } => (StatusCode::CONFLICT, "quota_reached"),
         E::HostInMaintenance { .. } => (StatusCode::SERVICE_UNAVAILABLE, "host_in_maintenance"),
-        E::NotPersonal { .. } => (StatusCode::CONFLICT, "not_personal"),
+        E::TooManySnapshots { .. } => (StatusCode::CONFLICT, "quota_reached"),
+        E::NotMade { .. } => (StatusCode::CONFLICT, "desktop_not_ready"),
+        E::NotPersonal { .. } | E::NoSnapshots { .. } => (StatusCode::CONFLICT, "not_personal"),
         E::SessionEnded(_) => (StatusCode::GONE, "session_ended"),
     };
     (status, code.to_owned())

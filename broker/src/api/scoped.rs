@@ -17,8 +17,9 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use lucarne_control::api::{Disk, Permission, User};
-use lucarne_control::{DiskId, SessionId};
-use lucarne_core::store::{Caller, DesktopRow, Error, Object, PoolRow, Reach, SessionRow};
+use lucarne_control::snapshot::Snapshot;
+use lucarne_control::{DiskId, SessionId, SnapshotId};
+use lucarne_core::store::{Caller, DesktopRow, Error, Object, PoolRow, Reach, SessionRow, SnapshotOf};
 use std::sync::Arc;
 
 /// Someone who is signed in and may do what they ask for with some things at least: see [`Need::Within`].
@@ -115,6 +116,16 @@ impl Scoped {
         let (disk, object) = app.store.disk(id).await?;
         judge(app, &self.caller, self.takes, SEE_DESKTOPS, object, missing("disk", id)).await?;
         Ok((self.caller, disk))
+    }
+
+    /// The snapshot, and whose it is, if the caller may do with its desktop what they ask for.
+    ///
+    /// # Errors
+    /// `snapshot_not_found`, `not_permitted`.
+    pub async fn snapshot(self, app: &App, id: SnapshotId) -> Result<(Caller, Snapshot, SnapshotOf)> {
+        let (snapshot, of) = app.store.snapshot(id).await?;
+        judge(app, &self.caller, self.takes, SEE_DESKTOPS, of.object, missing("snapshot", id)).await?;
+        Ok((self.caller, snapshot, of))
     }
 
     /// The pool of that name or id, if the caller may do with it what they ask for.

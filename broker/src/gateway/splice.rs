@@ -38,6 +38,7 @@ impl Over {
             Self::Ended(End::Lasted) => "session_limit",
             Self::Ended(End::PoweredOff) => "powered_off",
             Self::Ended(End::Suspended) => "suspended",
+            Self::Ended(End::PutBack) => "put_back",
             Self::Ended(End::Maintenance) => "maintenance",
             Self::Ended(End::Stopped(_) | End::Full | End::Unseen) => "refused",
             Self::Viewer => "viewer",

@@ -47,6 +47,8 @@ pub enum End {
     PoweredOff,
     /// The personal desktop was suspended.
     Suspended,
+    /// The personal desktop was put back to a snapshot.
+    PutBack,
     /// The desktop's host is worked on.
     Maintenance,
 }
@@ -67,6 +69,7 @@ impl End {
             Self::PoweredOff => 4010,
             Self::Maintenance => 4011,
             Self::Suspended => 4012,
+            Self::PutBack => 4013,
         }
     }
 }
@@ -91,6 +94,7 @@ impl fmt::Display for End {
             Self::Idle => f.write_str("disconnected because nothing was typed"),
             Self::Lasted => f.write_str("the session has lasted for as long as it may"),
             Self::PoweredOff => f.write_str("the desktop was powered off"),
+            Self::PutBack => f.write_str("the desktop was put back to a snapshot"),
             Self::Suspended => f.write_str("the desktop was suspended"),
             Self::Maintenance => f.write_str("the desktop's host is being worked on"),
         }

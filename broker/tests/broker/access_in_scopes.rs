@@ -1,8 +1,10 @@
 //! Every operation of the API by everybody whose role holds for one pool or one group only: on what is in that scope, and on what is not.
 
-use crate::support::agent::Agent;
-use crate::support::{Answer, Client, Server};
+use crate::support::agent::{Agent, snapshot_of};
+use crate::support::{Answer, Client, Server, eventually};
 use lucarne_broker::access::{Need, OPERATIONS};
+use lucarne_control::SnapshotId;
+use lucarne_control::agent::{FromAgent, Observed, SnapshotWish};
 use lucarne_control::api::{Connection, Permission, Role, ScopeKind};
 use serde_json::{Value, json};
 
@@ -18,6 +20,8 @@ struct Side<'a> {
     client: &'a Client<'a>,
     /// Who may see everything.
     local: &'a Client<'a>,
+    /// Their host.
+    agent: &'a Agent,
 }
 
 impl Side<'_> {
@@ -34,6 +38,19 @@ impl Side<'_> {
         disk.unwrap_or_else(|| panic!("no disk is in {name}: {disks}"))["id"].as_str().unwrap().to_owned()
     }
 
+    /// The id of a snapshot of a desktop, which its host has.
+    async fn snapshot(&self, connection: &Connection) -> String {
+        let (desktop, snapshot) = (connection.desktop.id, SnapshotId::generate());
+        let wish = SnapshotWish::Take { memory: false, until: 0 };
+        let snapshots = vec![snapshot_of(desktop, snapshot, wish)];
+        self.agent.say(FromAgent::Observed(Observed { snapshots, ..Observed::default() }));
+        eventually("it is on record", || async {
+            let answer = self.local.get(&format!("/snapshots/{snapshot}")).await;
+            (answer.status == 200).then(|| snapshot.to_string())
+        })
+        .await
+    }
+
     /// The operation, with a body that would do something where it is let.
     async fn ask(&self, who: &Client<'_>, method: &str, path: &str) -> Answer {
         let mut asked = path.to_owned();
@@ -43,6 +60,7 @@ impl Side<'_> {
                 Some("sessions") => there.session.id.to_string(),
                 Some("desktops") => there.desktop.id.to_string(),
                 Some("disks") => self.disk(&there).await,
+                Some("snapshots") => self.snapshot(&there).await,
                 _ => NOBODY.to_owned(),
             };
             asked = asked.replace("{id}", &id);
@@ -135,7 +153,7 @@ fn expected(method: &str, path: &str, need: Need, role: Role, kind: ScopeKind, w
 #[tokio::test(flavor = "multi_thread")]
 async fn each_scoped_role_may_do_at_each_operation_what_it_gives_in_its_scope_and_nothing_out_of_it() {
     let server = Server::start().await;
-    let _attic = Agent::start(&server).await;
+    let attic = Agent::start(&server).await;
     let local = server.local();
     for pool in ["inside", "outside"] {
         let body = json!({ "name": pool, "image": "debian-desktop", "entitled_groups": ["everyone"], "home": { "size_gib": 1 } });
@@ -156,14 +174,31 @@ async fn each_scoped_role_may_do_at_each_operation_what_it_gives_in_its_scope_an
         assert_eq!(given.status, 204, "{}", given.text());
         // Of each kind what the other has is none of it.
         let inside = match kind {
-            ScopeKind::Pool => {
-                Side { pool: "inside", user: "oda", group: "others", client: &oda, local: &local }
-            }
-            ScopeKind::Group => {
-                Side { pool: "outside", user: "ann", group: "crew", client: &ann, local: &local }
-            }
+            ScopeKind::Pool => Side {
+                pool: "inside",
+                user: "oda",
+                group: "others",
+                client: &oda,
+                local: &local,
+                agent: &attic,
+            },
+            ScopeKind::Group => Side {
+                pool: "outside",
+                user: "ann",
+                group: "crew",
+                client: &ann,
+                local: &local,
+                agent: &attic,
+            },
         };
-        let outside = Side { pool: "outside", user: "oda", group: "others", client: &oda, local: &local };
+        let outside = Side {
+            pool: "outside",
+            user: "oda",
+            group: "others",
+            client: &oda,
+            local: &local,
+            agent: &attic,
+        };
         for (method, path, need) in OPERATIONS {
             for (side, within) in [(&inside, true), (&outside, false)] {
                 let answer = side.ask(&who, method, path).await;

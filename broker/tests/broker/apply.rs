@@ -42,6 +42,7 @@ fn export(pool: &Pool) -> Value {
         power: Default::default(),
         placement: Default::default(),
         home: Default::default(),
+        snapshots: Default::default(),
         max_desktops: Some(pool.max_desktops),
         entitled_users: pool.entitled_users.clone(),
         entitled_groups: pool.entitled_groups.clone(),

@@ -19,6 +19,7 @@ mod openapi;
 mod roles;
 mod scopes;
 mod sessions;
+mod snapshots;
 mod streams;
 mod support;
 mod viewers;

@@ -4,6 +4,7 @@
 
 use lucarne_control::api::{Image, NewPool, Pool};
 use lucarne_control::pool::{HomePolicy, PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
+use lucarne_control::snapshot::SnapshotPolicy;
 use lucarne_control::spec::{ClipboardPolicy, MachineShape, NetworkPolicy, RecordingMode, RecordingPolicy};
 use lucarne_control::viewer::ShadowPolicy;
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer};
@@ -63,6 +64,8 @@ struct Written {
     placement: Strict<PlacementPolicy>,
     #[serde(default)]
     home: Strict<HomePolicy>,
+    #[serde(default)]
+    snapshots: Strict<SnapshotPolicy>,
     max_desktops: Option<u32>,
     #[serde(default)]
     entitled_users: Vec<String>,
@@ -156,6 +159,7 @@ impl From<Written> for NewPool {
             power: written.power.0,
             placement: written.placement.0,
             home: written.home.0,
+            snapshots: written.snapshots.0,
             max_desktops: written.max_desktops,
             entitled_users: written.entitled_users,
             entitled_groups: written.entitled_groups,
@@ -268,6 +272,7 @@ pub fn write(pools: &[Pool], images: &[Image]) -> String {
             ("power", value(pool.power)),
             ("placement", value(&pool.placement)),
             ("home", value(pool.home)),
+            ("snapshots", value(pool.snapshots)),
             ("shadow", value(pool.shadow)),
             ("shadow_control", value(pool.shadow_control)),
             ("entitled_users", value(&pool.entitled_users)),
@@ -405,6 +410,7 @@ min = 4
             limits: SessionLimits { idle_s: Some(900), ..SessionLimits::default() },
             power: PowerPolicy { off_after_s: Some(60), suspend_after_s: None },
             home: HomePolicy { size_gib: Some(20) },
+            snapshots: SnapshotPolicy { every_s: Some(86_400), keep: Some(30), ..Default::default() },
             placement: PlacementPolicy {
                 labels: BTreeMap::from([("site".to_owned(), "north".to_owned())]),
                 ..PlacementPolicy::default()

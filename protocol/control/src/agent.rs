@@ -18,7 +18,7 @@
 //! any more is reported as gone. The same holds for users' disks, which outlive the desktops that they are put into.
 
 use crate::desktop::{DesiredState, Endpoint, ForkTimings, Identity, Phase};
-use crate::ids::{DesktopId, DiskId, PoolId};
+use crate::ids::{DesktopId, DiskId, PoolId, SnapshotId};
 use crate::spec::{ClipboardPolicy, ImageDigest, ImageInfo, NetworkPolicy, RecordingPolicy, TemplateSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -150,6 +150,86 @@ pub struct Desired {
     /// Users' disks to be destroyed with what is on them: always all that the host has not said to be gone.
     #[serde(default)]
     pub deleted_disks: Vec<DiskId>,
+    /// What is to become of snapshots of desktops that are here: always all of which the host has not said that it is so.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotDesired>,
+}
+
+/// A snapshot that is to be taken or deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotDesired {
+    /// Of which desktop.
+    pub desktop: DesktopId,
+    /// Which.
+    pub snapshot: SnapshotId,
+    /// What is to become of it.
+    pub wish: SnapshotWish,
+}
+
+/// What is to become of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case")]
+pub enum SnapshotWish {
+    /// It is to be taken.
+    Take {
+        /// With the guest's memory, if it runs or is suspended; without, only its disk.
+        memory: bool,
+        /// Not after this, milliseconds since the epoch: it is to be of the time when it was asked for.
+        until: i64,
+    },
+    /// It is to be deleted; one that is being taken is given up.
+    Delete,
+}
+
+/// A snapshot of a desktop, as its host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotObserved {
+    /// Of which desktop.
+    pub desktop: DesktopId,
+    /// Which.
+    pub snapshot: SnapshotId,
+    /// How far it is.
+    pub state: SnapshotState,
+    /// Estimated share of what is being done, 0 to 100.
+    #[serde(default)]
+    pub progress: u8,
+    /// Why it failed.
+    #[serde(default)]
+    pub detail: String,
+    /// The one that it was taken after; none is what its desktop was made of.
+    #[serde(default)]
+    pub parent: Option<SnapshotId>,
+    /// The desktop's disk goes on from it.
+    #[serde(default)]
+    pub current: bool,
+    /// The guest's memory is with it.
+    #[serde(default)]
+    pub memory: bool,
+    /// When it was taken, milliseconds since the epoch.
+    #[serde(default)]
+    pub taken_at: i64,
+    /// For how long the guest stood still for it, milliseconds.
+    #[serde(default)]
+    pub pause_ms: u64,
+    /// What it takes on its host's disk, bytes.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// How far a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotState {
+    /// It is being taken.
+    Taking,
+    /// It is there.
+    Ready,
+    /// It is being deleted.
+    Deleting,
+    /// It is not there, as it should be.
+    Gone,
+    /// It could not be taken, and is not there.
+    Failed,
 }
 
 /// A user's disk that is put into a desktop.
@@ -202,6 +282,9 @@ pub struct DesktopDesired {
     /// Its user's disk, for the home directory.
     #[serde(default)]
     pub home: Option<HomeDesired>,
+    /// It is to be put back to this snapshot for this wish, whatever runs, before anything else is done for it.
+    #[serde(default)]
+    pub back_to: Option<SnapshotId>,
 }
 
 fn yes() -> bool {
@@ -231,6 +314,9 @@ pub struct Observed {
     /// In a change, users' disks that are gone.
     #[serde(default)]
     pub gone_disks: Vec<DiskId>,
+    /// Snapshots that changed, or all; one that is gone is told once.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotObserved>,
 }
 
 /// How far a template is.

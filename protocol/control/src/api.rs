@@ -7,6 +7,7 @@ pub use crate::disk::{Disk, DiskState};
 use crate::ids::{DesktopId, EnrollmentId, GroupId, HostId, PoolId, SessionId, UserId};
 use crate::pool::{HomePolicy, PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
 pub use crate::scope::{ScopeKind, ScopedRole, UserRoles};
+use crate::snapshot::SnapshotPolicy;
 use crate::spec::{ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy};
 use crate::viewer::{ShadowPolicy, Viewer, ViewerWish};
 use serde::{Deserialize, Serialize};
@@ -206,6 +207,8 @@ pub struct Pool {
     pub power: PowerPolicy,
     /// A disk of each user's own for floating desktops.
     pub home: HomePolicy,
+    /// Snapshots of personal desktops.
+    pub snapshots: SnapshotPolicy,
     /// Where its desktops go.
     pub placement: PlacementPolicy,
     /// At most this many desktops at once.
@@ -282,6 +285,9 @@ pub struct NewPool {
     /// A disk of each user's own for floating desktops: what is saved in the home directory outlives the desktop.
     #[serde(default, deserialize_with = "crate::object::one")]
     pub home: HomePolicy,
+    /// Snapshots of personal desktops: who may take them, and when they are taken by themselves.
+    #[serde(default, deserialize_with = "crate::object::one")]
+    pub snapshots: SnapshotPolicy,
     /// Where its desktops go.
     #[serde(default, deserialize_with = "crate::object::one")]
     pub placement: PlacementPolicy,

@@ -50,6 +50,8 @@ typed_id! {
     DesktopId,
     /// One user's disk, which is put into each of their floating desktops of one pool.
     DiskId,
+    /// A personal desktop as it was at one time.
+    SnapshotId,
     /// One user's use of one desktop, from connect to log-off.
     SessionId,
     /// One node that runs desktops.

@@ -16,10 +16,12 @@ pub mod link;
 pub mod object;
 pub mod pool;
 pub mod scope;
+pub mod snapshot;
 pub mod spec;
 pub mod trace;
 pub mod viewer;
 
 pub use ids::{
-    BrokerId, DesktopId, DiskId, EnrollmentId, GroupId, HostId, PoolId, SessionId, ShadowId, UserId,
+    BrokerId, DesktopId, DiskId, EnrollmentId, GroupId, HostId, PoolId, SessionId, ShadowId, SnapshotId,
+    UserId,
 };

@@ -196,9 +196,9 @@ pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
 }
 
 /// A year, seconds.
-const YEAR: u32 = 31_536_000;
+pub(crate) const YEAR: u32 = 31_536_000;
 
-fn within(name: &str, value: Option<u32>, least: u32, most: u32) -> Result<(), String> {
+pub(crate) fn within(name: &str, value: Option<u32>, least: u32, most: u32) -> Result<(), String> {
     match value {
         Some(n) if !(least..=most).contains(&n) => Err(format!("{name} is from {least} to {most}, not {n}")),
         _ => Ok(()),

@@ -5,9 +5,10 @@ use crate::pools::OWN;
 use crate::user::{PATIENCE, Promise};
 use crate::world::{Event, HEALING, Ms, QUIET, World};
 use lucarne_control::desktop::DesiredState;
-use lucarne_control::{BrokerId, DesktopId, SessionId, UserId};
-use lucarne_core::Control;
-use lucarne_core::store::{self, Assigned, ConnectRequest};
+use lucarne_control::snapshot::NewSnapshot;
+use lucarne_control::{BrokerId, DesktopId, HostId, SessionId, SnapshotId, UserId};
+use lucarne_core::store::{self, Assigned, ConnectRequest, Ended};
+use lucarne_core::{Change, Control};
 use std::rc::Rc;
 
 /// Owners are told apart from other users by their numbers, from this on.
@@ -79,6 +80,9 @@ enum Call {
     Suspend,
     PowerOn,
     Destroy,
+    Snapshot { memory: bool },
+    DeleteSnapshot(SnapshotId),
+    PutBack(SnapshotId),
 }
 
 /// What became of what an owner asked for.
@@ -140,13 +144,23 @@ impl World {
         let Some(control) = self.brokers[b].serving() else { return };
         let Some(user) = self.owners[o].id else { return self.becomes_known(o, b, control) };
         let (own, page) = (self.owners[o].own, self.owners[o].page);
-        match (own, self.random.within(0, 24)) {
+        match (own, self.random.within(0, 28)) {
             (Some(_), 0) => self.calls(o, b, &control, Call::Destroy),
             (Some(_), 1) => self.calls(o, b, &control, Call::PowerOff),
             (Some(_), 2) => self.calls(o, b, &control, Call::Suspend),
             (Some(Own { session: None, .. }), 3) => self.calls(o, b, &control, Call::PowerOn),
             (Some(Own { session: Some(session), .. }), 3..=4) => {
                 self.calls(o, b, &control, Call::LogOff(session));
+            }
+            (Some(own), 24..=26) => {
+                let memory = self.random.one_in(2);
+                let there = self.checker.snapshots_of(own.desktop);
+                let call = match (self.random.within(0, 3), self.random.pick(&there)) {
+                    (0, Some(snapshot)) => Call::DeleteSnapshot(snapshot),
+                    (1, Some(snapshot)) => Call::PutBack(snapshot),
+                    _ => Call::Snapshot { memory },
+                };
+                self.calls(o, b, &control, call);
             }
             (Some(own), 5..=6) => {
                 self.uses(o);
@@ -224,6 +238,15 @@ impl World {
                 self.checker.personal.rest_is_asked(request, desktop, DesiredState::Suspended);
             }
             Call::PowerOn => self.count("power-ons asked for"),
+            Call::Snapshot { .. } => self.count("snapshots asked for"),
+            Call::DeleteSnapshot(snapshot) => {
+                self.count("deletions of snapshots asked for");
+                self.checker.snapshots.deletion_is_asked(snapshot);
+            }
+            Call::PutBack(snapshot) => {
+                self.count("desktops asked to be put back");
+                self.checker.snapshots.back_is_asked(desktop, snapshot);
+            }
             Call::Destroy => {
                 self.count("personal desktops destroyed by administrators");
                 self.checker.personal.willed(desktop);
@@ -232,16 +255,22 @@ impl World {
         let (control, outbox) = (Rc::clone(control), Rc::clone(&self.outbox));
         self.tasks.spawn(b, async move {
             let store = &control.store;
+            let own = |result: store::Result<Option<Ended>>| result.map(|ended| control.ended(&ended));
+            let told = |host: Option<HostId>| control.changed(host.map(Change::Host));
             let done = match call {
-                Call::LogOff(session) => store.log_off("owner", session).await.map(|(_, ended)| ended),
-                Call::PowerOff => store.power_off("owner", desktop).await,
-                Call::Suspend => store.suspend("owner", desktop).await,
-                Call::PowerOn => store.power_on("owner", desktop).await,
-                Call::Destroy => store.end_desktop("admin", desktop, "it is not needed any more").await,
+                Call::LogOff(session) => own(store.log_off("owner", session).await.map(|(_, ended)| ended)),
+                Call::PowerOff => own(store.power_off("owner", desktop).await),
+                Call::Suspend => own(store.suspend("owner", desktop).await),
+                Call::PowerOn => own(store.power_on("owner", desktop).await),
+                Call::Destroy => own(store.end_desktop("admin", desktop, "it is not needed any more").await),
+                Call::PutBack(snapshot) => own(store.put_back("owner", snapshot).await.map(Some)),
+                Call::DeleteSnapshot(snapshot) => store.delete_snapshot("owner", snapshot).await.map(told),
+                Call::Snapshot { memory } => {
+                    let new = NewSnapshot { name: None, memory: Some(memory) };
+                    let taken = store.take_snapshot("owner", desktop, &new).await;
+                    taken.map(|(_, host)| told(Some(host)))
+                }
             };
-            if let Ok(ended) = &done {
-                control.ended(ended);
-            }
             let destroyed = Some(desktop).filter(|_| done.is_ok() && matches!(call, Call::Destroy));
             outbox.borrow_mut().heard.push(Heard::Called(o, request, destroyed));
         });

@@ -17,6 +17,9 @@ const MOST: u32 = 6;
 /// As many as the personal pool may have: enough, also where some are being destroyed.
 const MOST_OWN: u32 = 9;
 
+/// So many snapshots are kept of those that the schedule asks for.
+pub const KEPT_SNAPSHOTS: u32 = 3;
+
 /// The rules of the personal pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Personal {
@@ -42,6 +45,7 @@ fn pools(personal: Personal) -> [Value; 2] {
     let own = json!({
         "name": OWN, "image": image, "max_desktops": MOST_OWN, "entitled_groups": ["everyone"],
         "kind": "personal", "ready": { "min": ready, "max_starting": 1 },
+        "snapshots": { "every_s": 25, "keep": KEPT_SNAPSHOTS, "max": 4, "memory": suspends },
         "power": { (power): rest_after_s }, "limits": { "disconnected_s": disconnected_s },
     });
     [floating, own]

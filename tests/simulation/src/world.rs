@@ -14,7 +14,7 @@ use crate::random::Random;
 use crate::tasks::Tasks;
 use crate::user::{Outcome, User};
 use lucarne_control::HostId;
-use lucarne_control::agent::{FromAgent, ToAgent};
+use lucarne_control::agent::{FromAgent, SnapshotDesired, ToAgent};
 use lucarne_core::Change;
 use lucarne_core::store::Store;
 use lucarne_db::{Gate, Pending, Simulated};
@@ -78,6 +78,8 @@ pub enum Event {
     HostBeat(usize, u64),
     /// A desktop on a host takes its next step.
     Desktop(usize, u64, Step),
+    /// A host comes to what is wanted of a snapshot.
+    Snapshot(usize, u64, SnapshotDesired),
     /// A host's agent, or the machine, is started.
     HostStarts(usize),
     /// A user does something.
@@ -345,6 +347,7 @@ impl World {
             Event::Dial(host, life) => self.dial(host, life),
             Event::HostBeat(host, life) => self.host_beats(host, life),
             Event::Desktop(host, life, step) => self.desktop_steps(host, life, step),
+            Event::Snapshot(host, life, wish) => self.snapshot_is_due(host, life, wish),
             Event::HostStarts(host) => self.host_starts(host),
             Event::User(user) => self.user_acts(user),
             Event::Owner(owner) => self.owner_acts(owner),

@@ -17,12 +17,17 @@ pub(crate) async fn connect(dir: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(dir.join(files::CONTROL_SOCKET)).await
 }
 
+/// Says something to a desktop process.
+pub(crate) async fn say(to: &mut BufReader<UnixStream>, command: &Command) -> io::Result<()> {
+    let mut command = serde_json::to_vec(command)?;
+    command.push(b'\n');
+    to.get_mut().write_all(&command).await
+}
+
 /// Asks a desktop process to end its guest, and waits until it says that it has; what it said last.
 pub(crate) async fn ask_to_end(stream: UnixStream, command: Command) -> io::Result<Option<Status>> {
     let mut lines = BufReader::new(stream);
-    let mut command = serde_json::to_vec(&command)?;
-    command.push(b'\n');
-    lines.get_mut().write_all(&command).await?;
+    say(&mut lines, &command).await?;
     while let Some(status) = read_status(&mut lines).await? {
         if status.phase == Phase::Stopped || status.phase.is_at_rest() {
             return Ok(Some(status));
@@ -45,9 +50,7 @@ pub(crate) async fn ask_to_suspend(stream: UnixStream) -> io::Result<Option<Aske
     let mut lines = BufReader::new(stream);
     // It is told of at once, and what was refused before does not count.
     let Some(before) = read_status(&mut lines).await? else { return Ok(None) };
-    let mut command = serde_json::to_vec(&Command::Suspend)?;
-    command.push(b'\n');
-    lines.get_mut().write_all(&command).await?;
+    say(&mut lines, &Command::Suspend).await?;
     while let Some(status) = read_status(&mut lines).await? {
         if status.phase == Phase::Stopped || status.phase.is_at_rest() {
             return Ok(Some(Asked::Ended(status.detail)));
@@ -104,6 +107,8 @@ fn find_desktop_process(dir: &Path) -> Option<i32> {
         let mut args = line.split(|b| *b == 0).skip(1);
         let matches =
             args.next()? == b"desktop" && args.next()? == b"--dir" && args.next()? == wanted.as_bytes();
-        matches.then_some(pid)
+        // Another one sees to its snapshots.
+        let serves = args.next() == Some(b"--display-fd");
+        (matches && serves).then_some(pid)
     })
 }

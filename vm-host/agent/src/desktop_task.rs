@@ -82,6 +82,8 @@ pub(crate) struct DesktopTask {
     pub(crate) has_folder: bool,
     /// The wish that is acted on is on the disk.
     pub(crate) kept: bool,
+    /// Why it was not put back to a snapshot for this wish, when it was to be.
+    pub(crate) not_back: Option<String>,
 }
 
 pub(crate) fn now_ms() -> f64 {
@@ -129,18 +131,14 @@ impl DesktopTask {
         timings: ForkTimings,
     ) {
         let DesktopDesired { desktop, generation, wish, .. } = self.now.desired;
+        let mut detail = detail.into();
+        if let Some(why) = self.not_back.clone().filter(|_| phase == Phase::Ready || phase.is_at_rest()) {
+            detail = why;
+        }
         let endpoint = endpoint.then(|| Endpoint::Unix {
             path: self.dir.join(files::DISPLAY_SOCKET).to_string_lossy().into_owned(),
         });
-        (self.report)(DesktopObserved {
-            desktop,
-            generation,
-            wish,
-            phase,
-            detail: detail.into(),
-            endpoint,
-            timings,
-        });
+        (self.report)(DesktopObserved { desktop, generation, wish, phase, detail, endpoint, timings });
     }
 
     /// Never returns: a failed desktop is reported and kept until it is not wanted.
@@ -159,6 +157,7 @@ impl DesktopTask {
                 tracing::error!(desktop = %self.now.desired.desktop, %why, "a desktop could not be made");
                 self.observe(Phase::Failed, why, false, ForkTimings::default());
             } else {
+                self.go_back().await;
                 let at_rest = match self.now.desired.state {
                     DesiredState::Off => {
                         self.keep_off().await;
@@ -281,6 +280,7 @@ impl DesktopTask {
             wish: desired.wish,
             state: desired.state,
             start: desired.wish,
+            back_to: None,
             // Until it has it, that it is to.
             home: desired.home.map(|home| Home {
                 disk: home.disk,
@@ -403,6 +403,9 @@ impl DesktopTask {
     }
 
     pub(crate) async fn spawn(&self) -> io::Result<(UnixStream, tokio::process::Child)> {
+        // One that waits for its own disk keeps no other from starting.
+        let folder = self.shared.snapshots.folder(self.now.desired.desktop);
+        let _alone = folder.lock().await;
         let _turn = self.shared.starts.acquire().await;
         let credentials = self.shared.slots.of_dir(&self.dir);
         let recording = self.recording();
@@ -478,6 +481,7 @@ impl DesktopTask {
             tracing::debug!(%desktop, %error, "the desktop process could not be asked to stop");
         }
         kill_all(&self.dir).await;
+        self.shared.snapshots.forget(desktop).await;
         self.detach_home().await;
         let credentials = self.shared.slots.of_dir(&self.dir);
         loop {

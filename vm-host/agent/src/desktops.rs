@@ -6,6 +6,7 @@ use crate::folder::{read_config, was_used};
 use crate::homes::Homes;
 use crate::hub::Hub;
 use crate::slots::Slots;
+use crate::snapshots::Snapshots;
 use crate::templates::Templates;
 use lucarne_control::agent::{Desired, DesktopDesired, DesktopObserved, HomeDesired};
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) templates: Arc<Templates>,
     pub(crate) hub: Hub,
     pub(crate) homes: Arc<Homes>,
+    pub(crate) snapshots: Arc<Snapshots>,
     /// Forks under way at once: more than the processors can run only makes each slower.
     pub(crate) starts: Semaphore,
 }
@@ -64,6 +66,7 @@ impl Desktops {
     ) -> Self {
         let usual = || std::thread::available_parallelism().map_or(2, |n| n.get() * 2);
         let starts = config.max_starting.map_or_else(usual, |most| most as usize);
+        let snapshots = Snapshots::new(config.desktops(), config.program.clone(), slots.clone(), hub.clone());
         let shared = Shared {
             desktops_dir: config.desktops(),
             recordings_dir: config.recordings(),
@@ -74,6 +77,7 @@ impl Desktops {
             confined,
             templates,
             homes: Arc::new(Homes::new(config.homes(), hub.clone())),
+            snapshots: Arc::new(snapshots),
             hub,
             starts: Semaphore::new(starts),
         };
@@ -106,6 +110,7 @@ impl Desktops {
                 Ok(config) => {
                     tracing::info!(desktop = %id, "takes over a desktop");
                     self.shared.hub.adopt(id, config.generation, config.wish, config.persistent);
+                    self.shared.snapshots.find(id);
                     let template = Template::open(&config.template).map(|t| t.meta.spec);
                     // Which disk it has is not for its own folder to say.
                     let disk = self.shared.homes.held_by(id).or(config.home.map(|home| home.disk));
@@ -126,6 +131,7 @@ impl Desktops {
                             recording: config.recording,
                             pool: config.pool,
                             home,
+                            back_to: config.back_to,
                         },
                         true,
                     );
@@ -157,6 +163,7 @@ impl Desktops {
             dir: self.shared.desktops_dir.join(id.to_string()),
             has_folder: adopted,
             kept: true,
+            not_back: None,
         };
         // Held until it is entered: a task may be over at once.
         let mut running = self.running();
@@ -181,6 +188,7 @@ impl Desktops {
             }
         }
         self.obey(orders);
+        self.shared.snapshots.follow(&desired.snapshots);
         if !desired.deleted_disks.is_empty() {
             let (homes, disks) = (Arc::clone(&self.shared.homes), desired.deleted_disks.clone());
             // Freeing a large file takes a while.

@@ -100,6 +100,7 @@ mod tests {
             state,
             start: 1,
             home: None,
+            back_to: None,
         }
     }
 

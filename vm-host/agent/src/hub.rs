@@ -1,11 +1,13 @@
 //! What is on this host and what it was told: kept whole, and told as it changes to whoever is connected.
 
-use lucarne_control::agent::{Desired, DesktopObserved, Followed, Observed, TemplateObserved};
+use lucarne_control::agent::{
+    Desired, DesktopObserved, Followed, Observed, SnapshotObserved, SnapshotState, TemplateObserved,
+};
 use lucarne_control::desktop::Phase;
-use lucarne_control::ids::{DesktopId, DiskId};
+use lucarne_control::ids::{DesktopId, DiskId, SnapshotId};
 use lucarne_control::spec::{ImageInfo, TemplateSpec};
 use lucarne_ledger::{Ledger, Order, Refusal};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
@@ -16,6 +18,7 @@ struct State {
     templates: HashMap<TemplateSpec, TemplateObserved>,
     ledger: Ledger,
     disks: BTreeSet<DiskId>,
+    snapshots: BTreeMap<SnapshotId, SnapshotObserved>,
 }
 
 /// The state and its listeners.
@@ -59,6 +62,7 @@ impl Hub {
             templates: HashMap::new(),
             ledger: Ledger::new(followed),
             disks: BTreeSet::new(),
+            snapshots: BTreeMap::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -126,6 +130,59 @@ impl Hub {
         self.tell(Observed { gone_disks: vec![disk], ..Observed::default() });
     }
 
+    /// What a snapshot is now.
+    pub(crate) fn snapshot(&self, seen: SnapshotObserved) {
+        let mut state = self.state();
+        if state.snapshots.insert(seen.snapshot, seen.clone()).as_ref() != Some(&seen) {
+            self.tell(Observed { snapshots: vec![seen], ..Observed::default() });
+        }
+    }
+
+    /// How far it is with a snapshot, of which the rest stays known.
+    pub(crate) fn snapshot_progress(&self, now: SnapshotObserved) {
+        let known = self.state().snapshots.get(&now.snapshot).cloned();
+        let SnapshotObserved { state, progress, .. } = now;
+        self.snapshot(match known {
+            Some(known) => SnapshotObserved { state, progress, detail: String::new(), ..known },
+            None => now,
+        });
+    }
+
+    /// Tells again what a snapshot is.
+    pub(crate) fn tell_snapshot(&self, snapshot: SnapshotId) {
+        let state = self.state();
+        if let Some(seen) = state.snapshots.get(&snapshot) {
+            self.tell(Observed { snapshots: vec![seen.clone()], ..Observed::default() });
+        }
+    }
+
+    /// A snapshot is not here, or not any more.
+    pub(crate) fn snapshot_gone(&self, seen: SnapshotObserved) {
+        let mut state = self.state();
+        state.snapshots.remove(&seen.snapshot);
+        self.tell(Observed { snapshots: vec![seen], ..Observed::default() });
+    }
+
+    /// Whether a snapshot is known to be another desktop's.
+    pub(crate) fn is_of_another(&self, snapshot: SnapshotId, desktop: DesktopId) -> bool {
+        self.state().snapshots.get(&snapshot).is_some_and(|seen| seen.desktop != desktop)
+    }
+
+    /// What a snapshot is, where there is one.
+    pub(crate) fn snapshot_state(&self, snapshot: SnapshotId) -> Option<SnapshotState> {
+        self.state().snapshots.get(&snapshot).map(|seen| seen.state)
+    }
+
+    /// A desktop is gone with its snapshots.
+    pub(crate) fn forget_snapshots(&self, desktop: DesktopId) {
+        self.state().snapshots.retain(|_, seen| seen.desktop != desktop);
+    }
+
+    /// Of snapshots that could not be taken, only those that are still asked for are told.
+    pub(crate) fn keep_failed(&self, is_wanted: impl Fn(SnapshotId) -> bool) {
+        self.state().snapshots.retain(|id, seen| seen.state != SnapshotState::Failed || is_wanted(*id));
+    }
+
     /// What was followed last.
     pub(crate) fn followed(&self) -> Followed {
         self.state().ledger.followed()
@@ -178,5 +235,6 @@ fn complete(state: &State) -> Observed {
         desktops: state.ledger.complete(),
         disks: state.disks.iter().copied().collect(),
         gone_disks: Vec::new(),
+        snapshots: state.snapshots.values().cloned().collect(),
     }
 }

@@ -27,6 +27,7 @@ mod recordings;
 mod renewal;
 pub mod sim;
 mod slots;
+mod snapshots;
 mod spawn;
 mod streams;
 mod templates;

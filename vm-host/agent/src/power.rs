@@ -14,6 +14,7 @@
 use crate::desktop_process::{Asked, ask_to_end, ask_to_suspend, connect, kill_all, kill_desktop_process};
 use crate::desktop_task::{DesktopTask, Wish};
 use crate::folder::{self, remove_sockets};
+use lucarne_control::SnapshotId;
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_desktop::control::{Command, POWER_OFF_LIMIT, Status};
 use lucarne_qemu::process::Process;
@@ -26,6 +27,9 @@ const PROCESS_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a guest may take to be suspended: all of its memory is read, and what has changed is written.
 const SUSPEND_LIMIT: Duration = Duration::from_secs(1800);
+
+/// Before what could not be done to a desktop's disk is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How often a guest is asked, by another desktop process each time, when they die of it.
 const ASKED: u32 = 3;
@@ -46,6 +50,7 @@ impl DesktopTask {
     pub(crate) async fn later_wish(&mut self) {
         self.now = later(self.wish.clone(), self.now.desired.wish).await;
         self.kept = false;
+        self.not_back = None;
     }
 
     /// Waits for a later wish than the one that is acted on.
@@ -62,6 +67,7 @@ impl DesktopTask {
         let mut config = folder::read_config(&self.dir)?;
         config.wish = self.now.desired.wish;
         config.state = self.now.desired.state;
+        config.back_to = self.now.desired.back_to;
         if start && Process::adopt(&self.dir).is_none() {
             if self.now.desired.state == DesiredState::Running {
                 self.check_disk()?;
@@ -93,7 +99,67 @@ impl DesktopTask {
         self.switch_off().await;
     }
 
-    async fn put_on_disk(&mut self, start: bool) {
+    /// Puts it back to a snapshot where this wish says so and that is not done yet, whatever runs. Why it could not be done goes with
+    /// what is reported.
+    pub(crate) async fn go_back(&mut self) {
+        let Some(snapshot) = self.now.desired.back_to else { return };
+        let desktop = self.now.desired.desktop;
+        if !self.kept {
+            // An agent that is started again goes on with it, and starts nothing before.
+            self.put_on_disk(false).await;
+        }
+        // It is started for this wish, or not, by what comes next.
+        self.kept = false;
+        let quiet = self.shared.snapshots.quiet(desktop).await;
+        loop {
+            match self.back_once(snapshot).await {
+                Ok(()) => {
+                    self.shared.snapshots.find(desktop);
+                    drop(quiet);
+                    return self.shared.snapshots.go_on(desktop);
+                }
+                // What is decided is done, however often it is begun; nothing is started before.
+                Err(why) if lucarne_desktop::is_going_back(&self.dir) => {
+                    tracing::error!(%desktop, %snapshot, why, "a desktop is not put back to a snapshot yet");
+                    let why = format!("it is being put back to a snapshot: {why}");
+                    self.observe(Phase::Stopping, why, false, ForkTimings::default());
+                }
+                Err(why) => {
+                    tracing::error!(%desktop, %snapshot, why, "a desktop is not put back to a snapshot");
+                    self.not_back = Some(format!("it could not be put back to its snapshot: {why}"));
+                    break;
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        drop(quiet);
+        self.shared.snapshots.go_on(desktop);
+        // Whoever is told so works on: it is not tried again by an agent that is started again.
+        self.now.desired.back_to = None;
+        while let Err(error) = self.keep_wish(false).await {
+            tracing::error!(%desktop, %error, "that a desktop was not put back is not on the disk");
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.kept = false;
+    }
+
+    async fn back_once(&mut self, snapshot: SnapshotId) -> Result<(), String> {
+        let (desktop, wish) = (self.now.desired.desktop, self.now.desired.wish);
+        if lucarne_desktop::went_back(&self.dir)? >= wish {
+            return Ok(());
+        }
+        if !lucarne_desktop::is_going_back(&self.dir) {
+            self.shared.snapshots.try_back(desktop, snapshot).await?;
+        }
+        self.observe(Phase::Stopping, "it is being put back to a snapshot", false, ForkTimings::default());
+        kill_all(&self.dir).await;
+        remove_sockets(&self.dir);
+        self.shared.snapshots.back(desktop, snapshot, wish).await?;
+        tracing::info!(%desktop, %snapshot, "a desktop is put back to a snapshot");
+        Ok(())
+    }
+
+    pub(crate) async fn put_on_disk(&mut self, start: bool) {
         if let Err(error) = self.keep_wish(start).await {
             // An agent that is started again hears it again.
             tracing::error!(desktop = %self.now.desired.desktop, %error, "a wish is not on the disk");

@@ -4,6 +4,7 @@
 
 use crate::control::{Command, Status};
 use crate::desktop::{Desktop, Ending};
+use crate::snapshots::Worker;
 use lucarne_control::desktop::Phase;
 use std::io;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ async fn tell(
 }
 
 /// Takes commands until the agent goes.
-async fn hear(mut read: impl AsyncBufRead + Unpin, desktop: &Desktop) -> io::Result<()> {
+async fn hear(mut read: impl AsyncBufRead + Unpin, desktop: &Arc<Desktop>) -> io::Result<()> {
     loop {
         let mut line = Vec::new();
         (&mut read).take(MAX_LINE).read_until(b'\n', &mut line).await?;
@@ -122,6 +123,11 @@ async fn hear(mut read: impl AsyncBufRead + Unpin, desktop: &Desktop) -> io::Res
                 tracing::info!("the agent wants this desktop suspended");
                 desktop.suspend();
             }
+            Ok(Command::Work { todo }) => {
+                tracing::info!(?todo, "the agent wants something done to this desktop's snapshots");
+                Worker::begin(desktop, todo);
+            }
+            Ok(Command::GiveUp) => desktop.worker.give_up(),
             Err(error) => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,

@@ -1,7 +1,7 @@
 //! What a desktop process is told when it starts: `desktop.json` in the desktop's folder, written by the host agent.
 
 use lucarne_control::desktop::{DesiredState, Identity};
-use lucarne_control::ids::{DesktopId, DiskId, PoolId};
+use lucarne_control::ids::{DesktopId, DiskId, PoolId, SnapshotId};
 use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
 use lucarne_qemu::Accel;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,9 @@ pub struct DesktopConfig {
     /// Its user's disk, which it may open.
     #[serde(default)]
     pub home: Option<Home>,
+    /// It is to be put back to this snapshot for [`DesktopConfig::wish`], unless [`Done::back`] says that it was.
+    #[serde(default)]
+    pub back_to: Option<SnapshotId>,
 }
 
 /// A user's disk.
@@ -111,6 +114,9 @@ pub struct Done {
     /// The version of QEMU that runs it, or ran it last.
     #[serde(default)]
     pub qemu_version: String,
+    /// The last wish by which it was put back to a snapshot.
+    #[serde(default)]
+    pub back: u64,
     /// How it ended, where the process saw that.
     #[serde(default)]
     pub ended: Option<String>,

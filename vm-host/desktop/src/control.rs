@@ -3,6 +3,7 @@
 //! The agent connects (again, after it was restarted); the desktop process sends its [`Status`] at once and after every
 //! change. The agent may send [`Command`]s. Several agents at once are allowed; each gets the status.
 
+use lucarne_control::SnapshotId;
 use lucarne_control::desktop::{ForkTimings, Phase};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -31,6 +32,83 @@ pub struct Status {
     /// What is suspended cannot be resumed; why is in `detail`.
     #[serde(default)]
     pub unresumable: bool,
+    /// What is done to its snapshots, or was done last.
+    #[serde(default)]
+    pub work: Option<WorkStatus>,
+}
+
+/// What is to be done to a desktop's snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum Work {
+    /// Take one.
+    Take {
+        /// Its id.
+        snapshot: SnapshotId,
+        /// With the guest's memory, if it runs or is suspended.
+        memory: bool,
+    },
+    /// Delete one.
+    Delete {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// See whether the desktop can be put back to one, and change nothing.
+    TryBack {
+        /// To which.
+        snapshot: SnapshotId,
+    },
+    /// Put the desktop back to one; it must not run. Asked for again by the same wish, it is not done again.
+    Back {
+        /// To which.
+        snapshot: SnapshotId,
+        /// By which wish of the control plane.
+        wish: u64,
+    },
+}
+
+impl Work {
+    /// The snapshot that it is about.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotId {
+        match *self {
+            Self::Take { snapshot, .. }
+            | Self::Delete { snapshot }
+            | Self::TryBack { snapshot }
+            | Self::Back { snapshot, .. } => snapshot,
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkStatus {
+    /// The how manieth it is since the process began.
+    pub number: u32,
+    /// What is done.
+    pub todo: Work,
+    /// Estimated share that is done, 0 to 100.
+    pub progress: u8,
+    /// How it went, once it has ended.
+    pub end: Option<WorkEnd>,
+}
+
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum WorkEnd {
+    /// It is done.
+    Done,
+    /// It cannot be done just now: the desktop is as it was.
+    NotNow {
+        /// Why.
+        why: String,
+    },
+    /// It could not be done: the desktop is as it was.
+    Failed {
+        /// Why.
+        why: String,
+    },
 }
 
 /// From the agent.
@@ -43,4 +121,11 @@ pub enum Command {
     PowerOff,
     /// Put the guest on the disk, say `suspended`, and end; or go on, and say why ([`Status::refusals`]).
     Suspend,
+    /// See to its snapshots, and say how that goes ([`Status::work`]).
+    Work {
+        /// What to do.
+        todo: Work,
+    },
+    /// What is done to its snapshots is not wanted any more.
+    GiveUp,
 }

@@ -17,6 +17,7 @@ use crate::control::Status;
 use crate::gate::InputGate;
 use crate::picture::Picture;
 use crate::recorder::Recording;
+use crate::snapshots::Worker;
 use crate::viewer::Traces;
 use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_control::ids::{DesktopId, PoolId};
@@ -56,6 +57,7 @@ pub(crate) struct Desktop {
     status: watch::Sender<Status>,
     ending: watch::Sender<Option<Ending>>,
     suspending: watch::Sender<bool>,
+    pub(crate) worker: Worker,
     requested_at_ms: f64,
 }
 
@@ -69,6 +71,7 @@ impl Desktop {
             timings,
             refusals: 0,
             unresumable: false,
+            work: None,
         };
         let name = match config.recording.mode {
             RecordingMode::Off => config.identity.hostname.clone(),
@@ -90,6 +93,7 @@ impl Desktop {
             status: watch::Sender::new(status),
             ending: watch::Sender::new(None),
             suspending: watch::Sender::new(false),
+            worker: Worker::default(),
             requested_at_ms: config.requested_at_ms,
         })
     }

@@ -45,6 +45,15 @@ pub enum DesktopError {
         #[source]
         source: io::Error,
     },
+    /// The layers of its disk are not in order.
+    #[error("the snapshots in {dir} cannot be brought back in order")]
+    Snapshots {
+        /// The desktop's folder.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<lucarne_qemu::snapshot::SnapshotError>,
+    },
     /// A descriptor that should have been inherited is something else, or nothing.
     #[error(
         "descriptor {descriptor} is not what {name} should be; a desktop process is started by the host agent, which \

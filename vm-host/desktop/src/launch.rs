@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use lucarne_control::spec::NetworkPolicy;
 use lucarne_driver::{DisplaySink, Vm};
 use lucarne_qemu::process::Process;
+use lucarne_qemu::save::GuestMemory;
 use lucarne_qemu::start::{ForkError, ForkSteps, Origin};
-use lucarne_qemu::suspend::{self, GuestMemory};
+use lucarne_qemu::suspend;
 use lucarne_qemu::template::IdentityMethod;
 use lucarne_qemu::{ForkRequest, Qemu, QemuVm, Template};
 use std::path::PathBuf;
@@ -82,12 +83,15 @@ pub(crate) struct QemuLauncher {
     identified: bool,
     /// The guest booted from its disk.
     booted: bool,
+    /// The QEMU that runs it, if one does.
+    qemu_version: String,
 }
 
 impl QemuLauncher {
     /// For the desktop in `dir`, absolute and without symbolic links.
     pub(crate) fn new(dir: PathBuf, config: DesktopConfig, done: &Done) -> Self {
-        Self { dir, config, identified: done.identified, booted: done.booted }
+        let (identified, booted) = (done.identified, done.booted);
+        Self { dir, config, identified, booted, qemu_version: done.qemu_version.clone() }
     }
 
     fn template(&self) -> Result<Template, String> {
@@ -140,7 +144,9 @@ impl Launcher for QemuLauncher {
             Err(_) if self.identified => (IdentityMethod::GuestAgent, None),
             Err(why) => return Err(why),
         };
-        let origin = Origin { identity, network: self.networked(), persistent, booted, memory };
+        let qemu_version = self.qemu_version.clone();
+        let network = self.networked();
+        let origin = Origin { identity, network, persistent, booted, memory, qemu_version };
         let attempts = async {
             loop {
                 match QemuVm::adopt(&self.dir, origin.clone(), sink.clone()).await {

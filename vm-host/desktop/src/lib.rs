@@ -29,6 +29,7 @@ mod pointer;
 mod record;
 mod recorder;
 mod run;
+mod snapshots;
 mod sources;
 #[cfg(test)]
 mod testing;
@@ -37,5 +38,6 @@ mod tests;
 mod viewer;
 
 pub use error::DesktopError;
-pub use record::{is_made, read_plain};
+pub use record::{is_made, read_plain, went_back};
 pub use run::{Sockets, run, run_in, serve};
+pub use snapshots::{at_rest, is_going_back};

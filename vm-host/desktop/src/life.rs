@@ -27,6 +27,7 @@ use crate::desktop::{Desktop, Ending};
 use crate::error::chain;
 use crate::launch::{Forked, Launcher};
 use crate::record;
+use crate::snapshots;
 use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_driver::{Button, InputEvent, Vm};
 use std::path::PathBuf;
@@ -182,6 +183,7 @@ impl Life<'_> {
     /// Suspends a running guest; none where it goes on. Its viewers see its last picture meanwhile, and what they type waits.
     async fn suspend(&self, vm: &Arc<dyn Vm>) -> Option<Over> {
         let desktop = self.desktop;
+        desktop.worker.make_way();
         desktop.gate.shut();
         let suspended = tokio::select! {
             biased;
@@ -230,6 +232,7 @@ impl Life<'_> {
             // It has not taken anything of its user's yet.
             return Over::Off("it was powered off before it was made".into());
         }
+        self.desktop.worker.make_way();
         self.desktop.set_phase(Phase::Stopping, "it is being powered off");
         let asking = async {
             loop {
@@ -258,7 +261,7 @@ impl Life<'_> {
         if self.done.made {
             self.done.ended = Some(how.to_owned());
         } else if self.config.persistent {
-            self.done = Done::default();
+            self.done = Done { back: self.done.back, ..Done::default() };
         }
         if let Err(error) = record::write_done(&self.dir, &self.done) {
             tracing::warn!(error = chain(&error), "how the guest ended is not on record");
@@ -285,6 +288,8 @@ impl Life<'_> {
             }
             return Ok(vm);
         }
+        // Where a guest ran when this process began, what somebody was killed over has not been finished yet.
+        snapshots::settle_layers(&self.dir).map_err(|error| self.none(chain(&error)))?;
         let suspended = self.launcher.is_suspended();
         if desktop.is_ending() && !suspended {
             return Err(Over::Off("it was powered off".into()));
@@ -299,6 +304,7 @@ impl Life<'_> {
             booted: begin == Begin::Boot || resumed && self.done.booted,
             host_boot: record::host_boot(),
             qemu_version: self.config.qemu_version.clone(),
+            back: self.done.back,
             ..Done::default()
         };
         record::write_done(&self.dir, &self.done).map_err(|e| self.none(chain(&e)))?;

@@ -4,7 +4,7 @@
 //! be started: after a crash the next process must know at least as much as this one acted on.
 
 use crate::config::{DesktopConfig, Done, files};
-use crate::error::DesktopError;
+use crate::error::{DesktopError, chain};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -78,6 +78,14 @@ pub(crate) fn write_done(dir: &Path, done: &Done) -> Result<(), DesktopError> {
 #[must_use]
 pub fn is_made(dir: &Path) -> bool {
     read_done(dir).map_or(true, |done| done.made)
+}
+
+/// The last wish by which the desktop in this folder was put back to a snapshot.
+///
+/// # Errors
+/// That cannot be read: it is not to be put back, because it may have been.
+pub fn went_back(dir: &Path) -> Result<u64, String> {
+    read_done(dir).map(|done| done.back).map_err(|error| chain(&error))
 }
 
 /// Which run of this machine's kernel it is; empty where the kernel does not say.

@@ -11,6 +11,8 @@ use crate::launch::{Launcher, QemuLauncher};
 use crate::life::Life;
 use crate::record;
 use crate::recorder;
+use crate::snapshots;
+use lucarne_qemu::process::Process;
 use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
 use std::fs::File;
@@ -118,6 +120,10 @@ pub async fn run(
 /// As [`run`].
 pub async fn run_in(dir: PathBuf, sockets: Sockets) -> Result<(), DesktopError> {
     let config = record::read_config(&dir)?;
+    let _held = snapshots::hold(&dir).await?;
+    if Process::adopt(&dir).is_none() {
+        snapshots::settle(&dir)?;
+    }
     let done = record::read_done(&dir)?;
     let launcher = QemuLauncher::new(dir.clone(), config.clone(), &done);
     serve(dir, config, done, sockets, &launcher).await

@@ -4,12 +4,13 @@
 use crate::config::DesktopConfig;
 use crate::launch::{Forked, Launcher};
 use async_trait::async_trait;
+use lucarne_control::SnapshotId;
 use lucarne_control::desktop::{DesiredState, Identity};
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
 use lucarne_driver::{
     AudioSink, Capabilities, ClipboardSink, DisplayArea, DisplaySink, Frame, InputEvent, MAX_DISPLAYS,
-    Origin, Vm, VmError,
+    Origin, Overseer, SnapshotWanted, Vm, VmError,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,6 +49,8 @@ pub(crate) struct FakeVm {
     pub(crate) no_home: Mutex<Option<String>>,
     /// Why it cannot be suspended.
     pub(crate) no_suspend: Mutex<Option<String>>,
+    /// What is done to its snapshots takes as long as this is set.
+    pub(crate) slow: AtomicBool,
 }
 
 impl FakeVm {
@@ -70,6 +73,7 @@ impl FakeVm {
             stubborn: AtomicBool::new(false),
             no_home: Mutex::default(),
             no_suspend: Mutex::default(),
+            slow: AtomicBool::new(false),
         })
     }
 
@@ -111,6 +115,20 @@ impl FakeVm {
     /// It ends by itself.
     pub(crate) fn end(&self, how: &str) {
         self.ended.send_replace(Some(how.into()));
+    }
+}
+
+impl FakeVm {
+    /// Works until it may be done, or is given up.
+    async fn work(&self, what: &str, id: SnapshotId, overseer: &dyn Overseer) -> Result<(), VmError> {
+        self.note(format!("{what} {id}"));
+        while self.slow.load(Ordering::Relaxed) {
+            if overseer.is_cancelled() {
+                return Err(VmError::Refused { what: what.into(), why: "it was cancelled".into() });
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +195,15 @@ impl Vm for FakeVm {
         }
         self.end("killed");
         Ok(())
+    }
+
+    async fn snapshot(&self, wanted: SnapshotWanted, overseer: &dyn Overseer) -> Result<(), VmError> {
+        overseer.progress(50);
+        self.work("snapshot", wanted.snapshot, overseer).await
+    }
+
+    async fn delete_snapshot(&self, id: SnapshotId, overseer: &dyn Overseer) -> Result<(), VmError> {
+        self.work("delete", id, overseer).await
     }
 
     async fn wake(&self) -> Result<(), VmError> {
@@ -302,6 +329,7 @@ pub(crate) fn config() -> DesktopConfig {
         state: DesiredState::Running,
         start: 0,
         home: None,
+        back_to: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod input;
 pub use input::{Button, InputEvent, InputQueue};
 
 use async_trait::async_trait;
+use lucarne_control::SnapshotId;
 use lucarne_control::desktop::Identity;
 use std::sync::Arc;
 
@@ -201,6 +202,23 @@ pub trait AudioSink: Send + Sync {
     fn stopped(&self);
 }
 
+/// A snapshot that is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotWanted {
+    /// Its id.
+    pub snapshot: SnapshotId,
+    /// With the guest's memory, if it runs; without, only its disk.
+    pub memory: bool,
+}
+
+/// Who wants to know how far something is, and may not want it any more.
+pub trait Overseer: Send + Sync {
+    /// It is so far, in percent.
+    fn progress(&self, percent: u8);
+    /// It is not wanted any more. It may come too late.
+    fn is_cancelled(&self) -> bool;
+}
+
 /// Why a driver could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
@@ -275,6 +293,16 @@ pub trait Vm: Send + Sync {
     /// # Errors
     /// The guest goes on, and nothing of it is on the disk.
     async fn suspend(&self) -> Result<(), VmError>;
+    /// Takes a snapshot of the guest, which runs on, and stands still only for a moment. One that is there already is not taken again.
+    ///
+    /// # Errors
+    /// There is none, and the guest runs on as before.
+    async fn snapshot(&self, wanted: SnapshotWanted, overseer: &dyn Overseer) -> Result<(), VmError>;
+    /// Deletes a snapshot of the guest, which runs on; nothing where there is none.
+    ///
+    /// # Errors
+    /// It is still there, or some of its work is left, which the next deletion does.
+    async fn delete_snapshot(&self, id: SnapshotId, overseer: &dyn Overseer) -> Result<(), VmError>;
     /// Tells a guest that was suspended that time has passed.
     ///
     /// # Errors

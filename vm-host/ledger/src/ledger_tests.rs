@@ -27,6 +27,7 @@ fn asked(n: u128, generation: u64, state: DesiredState, fresh: bool) -> DesktopD
         recording: Default::default(),
         pool: None,
         home: None,
+        back_to: None,
     }
 }
 

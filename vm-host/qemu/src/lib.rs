@@ -20,6 +20,7 @@ pub mod command;
 mod consoles;
 mod dbus;
 mod device_state;
+pub mod disk;
 mod framebuffer;
 #[doc(hidden)]
 pub mod fuzz;
@@ -33,7 +34,9 @@ mod listener;
 mod power;
 pub mod process;
 pub mod qmp;
+pub mod save;
 mod settle;
+pub mod snapshot;
 pub mod start;
 pub mod suspend;
 pub mod template;

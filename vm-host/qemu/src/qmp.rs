@@ -14,8 +14,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// Longest line accepted from QEMU, bytes. `query-qmp-schema` is the longest real one, under 1 MiB.
-const MAX_LINE: usize = 4 << 20;
+/// Longest line accepted from QEMU, bytes. `query-named-block-nodes` is the longest real one: of a disk of 120 layers some 8 MiB.
+const MAX_LINE: usize = 16 << 20;
 
 /// How long a command may take. Commands that start something long (`migrate`) answer at once; too low and a loaded
 /// host fails forks, too high and a hung QEMU is noticed late.

@@ -9,7 +9,9 @@ use crate::home;
 use crate::power::Power;
 use crate::process::{Process, StartError};
 use crate::qmp::{Qmp, QmpError};
-use crate::suspend::{self, GuestMemory};
+use crate::save::GuestMemory;
+use crate::snapshot;
+use crate::suspend;
 use crate::template::{IdentityMethod, Template, template_files};
 use crate::vm::QemuVm;
 use lucarne_driver::DisplaySink;
@@ -110,6 +112,8 @@ pub struct Origin {
     pub booted: bool,
     /// What its memory began as; without, it cannot be suspended.
     pub memory: Option<GuestMemory>,
+    /// The QEMU that runs it.
+    pub qemu_version: String,
 }
 
 impl Origin {
@@ -120,6 +124,7 @@ impl Origin {
             persistent: request.persistent,
             booted,
             memory: Some(GuestMemory::of(request.template, booted)),
+            qemu_version: request.qemu.version.clone(),
         }
     }
 }
@@ -355,8 +360,11 @@ impl QemuVm {
         let display = Display::attach(&qmp, sink, Listen::All).await?;
         // Whatever was written of it meanwhile: it runs, and changes its disk.
         suspend::forget(dir).map_err(suspended_file(dir))?;
-        // Its former owner may have ended between load and `cont`, or while it was suspended.
-        suspend::go_on(&qmp).await?;
+        // Its former owner may have ended between load and `cont`, or while it was suspended, or its disk was changed.
+        suspend::take_back(&qmp).await?;
+        if let Err(error) = snapshot::take::mend_under(&qmp, dir).await {
+            tracing::error!(%error, "what was begun with the guest's snapshots is not undone");
+        }
         Ok(Self::new(dir, process, Held { qmp, power, display }, origin))
     }
 }

@@ -11,16 +11,13 @@
 
 use crate::command::files;
 use crate::guest_agent::{GuestAgent, GuestAgentError};
-use crate::guest_state::{self, GuestStateError, Kept, Start};
+use crate::guest_state::Kept;
 use crate::qmp::{Qmp, QmpError};
-use crate::template::{Template, template_files};
+use crate::save::{self, GuestMemory, How, Save, SaveError, file};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The file while it is written.
@@ -29,53 +26,11 @@ const NEXT: &str = "suspended.next";
 /// The file of a guest that is just about to run: of no use any more, unless it is certain that it did not.
 const RETIRED: &str = "suspended.gone";
 
-/// Bytes of the disk that are left free: a guest whose disk is full stops, and so do those beside it.
-const RESERVE: u64 = 512 << 20;
-
 /// How long QEMU may take to give up what it writes.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(60);
 
-/// QEMU's name for the pipe.
-const PIPE: &str = "suspend";
-
-/// Bytes that are read and written at once.
-const PIECE: usize = 1 << 20;
-
 /// How long a guest may take to take the time. It has just come back, and does it before its user sees the old one.
 const CLOCK_LIMIT: Duration = Duration::from_secs(10);
-
-/// Why a guest was not suspended, or not resumed.
-#[derive(Debug, thiserror::Error)]
-pub enum SuspendError {
-    /// QEMU.
-    #[error(transparent)]
-    Qmp(#[from] QmpError),
-    /// What it wrote.
-    #[error(transparent)]
-    State(#[from] GuestStateError),
-    /// It has stopped by itself.
-    #[error("the guest does not run: its state is {0}")]
-    NotRunning(String),
-    /// It gave up.
-    #[error("QEMU could not write the guest's state: {0}")]
-    Failed(String),
-    /// The folder.
-    #[error("{what} {path}")]
-    File {
-        /// What went wrong.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SuspendError {
-    let path = path.to_path_buf();
-    move |source| SuspendError::File { what, path, source }
-}
 
 /// Whether a guest is suspended in this folder; to be asked where no QEMU runs.
 #[must_use]
@@ -128,32 +83,15 @@ pub(crate) fn bury(dir: &Path) {
     }
 }
 
-/// What a guest's memory began as.
-#[derive(Clone, Debug)]
-pub struct GuestMemory {
-    size_mib: u32,
-    /// The file of its template's, of a guest that was forked; it began as zero where it booted.
-    template: Option<PathBuf>,
-}
-
-impl GuestMemory {
-    /// That of a guest that was forked from the template, or that booted a disk which was.
-    #[must_use]
-    pub fn of(template: &Template, booted: bool) -> Self {
-        let file = (!booted).then(|| template.dir.join(template_files::MEMORY));
-        Self { size_mib: template.meta.spec.machine.memory_mib, template: file }
-    }
-}
-
 /// Stops the guest and writes what it needs to go on to its folder, durably. Its QEMU has to be killed then, and its disk is whole.
 ///
 /// # Errors
 /// The guest goes on, and nothing is left of what was written.
-pub(crate) async fn suspend(qmp: &Qmp, dir: &Path, memory: &GuestMemory) -> Result<Kept, SuspendError> {
+pub(crate) async fn suspend(qmp: &Qmp, dir: &Path, memory: &GuestMemory) -> Result<Kept, SaveError> {
     let status = qmp.execute("query-status", Value::Null).await?;
     // One that has stopped by itself, such as on a full disk, would do so again after it was loaded.
     if status["status"] != "running" {
-        return Err(SuspendError::NotRunning(status["status"].as_str().unwrap_or("unknown").into()));
+        return Err(SaveError::NotRunning(status["status"].as_str().unwrap_or("unknown").into()));
     }
     // Of a guest before this one.
     bury(dir);
@@ -164,10 +102,19 @@ pub(crate) async fn suspend(qmp: &Qmp, dir: &Path, memory: &GuestMemory) -> Resu
     if let Err(error) = &written {
         tracing::warn!(%error, "a guest is not suspended and goes on");
         let _ = std::fs::remove_file(dir.join(NEXT));
-        let _ = qmp.execute("migrate_cancel", Value::Null).await;
-        go_on(qmp).await?;
+        take_back(qmp).await?;
     }
     written
+}
+
+/// Has QEMU give up what it is writing of a guest, whatever that is for, and lets the guest run.
+///
+/// # Errors
+/// It may stand still.
+pub(crate) async fn take_back(qmp: &Qmp) -> Result<(), QmpError> {
+    // Refused by nobody, also where there is nothing to give up.
+    qmp.execute("migrate_cancel", Value::Null).await?;
+    go_on(qmp).await
 }
 
 /// Lets a guest run that is stopped, once QEMU has given up what it was writing of it.
@@ -194,30 +141,10 @@ pub(crate) async fn go_on(qmp: &Qmp) -> Result<(), QmpError> {
     }
 }
 
-async fn write(qmp: &Qmp, dir: &Path, memory: &GuestMemory) -> Result<Kept, SuspendError> {
+async fn write(qmp: &Qmp, dir: &Path, memory: &GuestMemory) -> Result<Kept, SaveError> {
     let next = dir.join(NEXT);
-    let template = memory.template.as_deref();
-    let template = template.map(|path| File::open(path).map_err(file("cannot open", path))).transpose()?;
-    let out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next);
-    let out = out.map_err(file("cannot make", &next))?;
-    let (ours, theirs) = UnixStream::pair().map_err(file("cannot make a pipe for", &next))?;
-    let size = u64::from(memory.size_mib) << 20;
-    let room = room(dir).map_err(file("cannot look at the disk of", &next))?;
-    let keeping = tokio::task::spawn_blocking(move || {
-        let start = Start { size, template: template.as_ref() };
-        let to = BufWriter::with_capacity(PIECE, Sparing { file: &out, room });
-        let kept = guest_state::keep(BufReader::with_capacity(PIECE, ours), to, &start)?;
-        out.sync_all().map_err(GuestStateError::Write)?;
-        Ok::<_, GuestStateError>(kept)
-    });
-    let started = start(qmp, theirs).await;
-    // Its end of the pipe is QEMU's alone now, or closed: the copy comes to its end.
-    let kept = keeping.await.map_err(|_| SuspendError::Failed("its copy was broken off".into()))?;
-    started?;
-    let migrated = wait_written(qmp).await;
-    // Where the copy failed, that is why QEMU did.
-    let kept = kept?;
-    migrated?;
+    let (kept, out) = Save::begin(qmp, &next, memory, How::Standing).await?.finish(qmp).await?;
+    save::to_disk(out, &next).await?;
     let done = dir.join(files::SUSPENDED);
     std::fs::rename(&next, &done).map_err(file("cannot put into place", &done))?;
     if let Err(error) = File::open(dir).and_then(|dir| dir.sync_all()) {
@@ -225,67 +152,6 @@ async fn write(qmp: &Qmp, dir: &Path, memory: &GuestMemory) -> Result<Kept, Susp
         tracing::warn!(%error, dir = %dir.display(), "that a guest is suspended may not be on the disk yet");
     }
     Ok(kept)
-}
-
-/// Bytes that may be written there.
-fn room(dir: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(dir)?;
-    Ok((disk.f_bavail * disk.f_frsize).saturating_sub(RESERVE))
-}
-
-/// A file that leaves room on its disk.
-struct Sparing<'a> {
-    file: &'a File,
-    room: u64,
-}
-
-impl Write for Sparing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() as u64 > self.room {
-            let why = format!("the disk has to keep {} MiB free", RESERVE >> 20);
-            return Err(io::Error::new(io::ErrorKind::StorageFull, why));
-        }
-        let written = self.file.write(bytes)?;
-        self.room -= written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-async fn start(qmp: &Qmp, pipe: UnixStream) -> Result<(), QmpError> {
-    qmp.execute_with_fd("getfd", json!({ "fdname": PIPE }), pipe.as_fd()).await?;
-    drop(pipe);
-    let migrate = async {
-        // All of the memory: nothing of it is in a file that the next QEMU has.
-        let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": false }] });
-        qmp.execute("migrate-set-capabilities", capabilities).await?;
-        qmp.execute("migrate-set-parameters", json!({ "max-bandwidth": 8_u64 << 30 })).await?;
-        qmp.execute("migrate", json!({ "uri": format!("fd:{PIPE}") })).await
-    };
-    let migrated = migrate.await;
-    if migrated.is_err() {
-        // It would keep its end open, and the copy would wait for more.
-        let _ = qmp.execute("closefd", json!({ "fdname": PIPE })).await;
-    }
-    migrated.map(drop)
-}
-
-async fn wait_written(qmp: &Qmp) -> Result<(), SuspendError> {
-    loop {
-        let info = qmp.execute("query-migrate", Value::Null).await?;
-        match info["status"].as_str() {
-            Some("completed") => return Ok(()),
-            Some("failed" | "cancelled") => {
-                let why = info["error-desc"].as_str().unwrap_or("it gave no reason");
-                return Err(SuspendError::Failed(why.into()));
-            }
-            // The pipe's end came a moment before.
-            _ => tokio::time::sleep(Duration::from_millis(2)).await,
-        }
-    }
 }
 
 /// The GUID of the guest in this folder, which it keeps for as long as it goes on with the same memory.

@@ -9,13 +9,19 @@ use crate::identity::{self, Terms};
 use crate::power::{self, Power};
 use crate::process::Process;
 use crate::qmp::{Qmp, QmpError};
+use crate::save::{GuestMemory, SaveError};
+use crate::snapshot::take::{Guest, take};
+use crate::snapshot::{SnapshotError, merge};
 use crate::start::{Held, Origin};
-use crate::suspend::{self, GuestMemory};
+use crate::suspend;
 use crate::template::IdentityMethod;
 use crate::vdagent::Clipboard;
 use async_trait::async_trait;
+use lucarne_control::SnapshotId;
 use lucarne_control::desktop::Identity;
-use lucarne_driver::{AudioSink, Capabilities, ClipboardSink, DisplayArea, InputEvent, Vm, VmError};
+use lucarne_driver::{
+    AudioSink, Capabilities, ClipboardSink, DisplayArea, InputEvent, Overseer, SnapshotWanted, Vm, VmError,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -36,6 +42,9 @@ pub struct QemuVm {
     network: bool,
     power: Power,
     memory: Option<GuestMemory>,
+    qemu_version: String,
+    /// Held by who changes the layers of the disk.
+    disk: tokio::sync::Mutex<()>,
 }
 
 impl QemuVm {
@@ -53,6 +62,8 @@ impl QemuVm {
             network: origin.network,
             power: held.power,
             memory: origin.memory,
+            qemu_version: origin.qemu_version,
+            disk: tokio::sync::Mutex::default(),
         }
     }
 
@@ -90,6 +101,17 @@ fn refused(what: &str) -> impl FnOnce(QmpError) -> VmError {
     move |error| match error {
         QmpError::Closed(_) | QmpError::Io(_) => VmError::Gone("QEMU closed its control socket".into()),
         other => VmError::Refused { what, why: other.to_string() },
+    }
+}
+
+fn not_done(what: &str, error: &SnapshotError) -> VmError {
+    let qmp = match error {
+        SnapshotError::Qmp(error) | SnapshotError::Save(SaveError::Qmp(error)) => Some(error),
+        _ => None,
+    };
+    match qmp {
+        Some(QmpError::Closed(_) | QmpError::Io(_)) => VmError::Gone(with_causes(error)),
+        _ => VmError::Refused { what: what.into(), why: with_causes(error) },
     }
 }
 
@@ -155,6 +177,7 @@ impl Vm for QemuVm {
         let Some(memory) = &self.memory else {
             return Err(refused("the template that its memory began as is not here".into()));
         };
+        let _alone = self.disk.lock().await;
         let began = Instant::now();
         let kept = suspend::suspend(&self.qmp, &self.dir, memory).await;
         let kept = kept.map_err(|error| refused(with_causes(&error)))?;
@@ -166,6 +189,25 @@ impl Vm for QemuVm {
             "the guest is suspended"
         );
         Ok(())
+    }
+
+    async fn snapshot(&self, wanted: SnapshotWanted, overseer: &dyn Overseer) -> Result<(), VmError> {
+        let _alone = self.disk.lock().await;
+        let guest = Guest {
+            qmp: &self.qmp,
+            dir: &self.dir,
+            memory: self.memory.as_ref(),
+            booted: self.terms.booted,
+            qemu_version: &self.qemu_version,
+        };
+        take(&guest, wanted, overseer).await.map(drop).map_err(|error| not_done("to take a snapshot", &error))
+    }
+
+    async fn delete_snapshot(&self, id: SnapshotId, overseer: &dyn Overseer) -> Result<(), VmError> {
+        let _alone = self.disk.lock().await;
+        merge(&self.qmp, &self.dir, id, overseer)
+            .await
+            .map_err(|error| not_done("to delete a snapshot", &error))
     }
 
     async fn wake(&self) -> Result<(), VmError> {

@@ -6,7 +6,7 @@
 //             │   ▲                     │    ▲                          │   │
 //             │   └─ restart ─┐         │    └──────── picture ─────────┘   │
 //             └──────────► ended ◄──────┴───────────────────────────────────┘
-//                  (closed with 4001 to 4012; refused for good; signed out)
+//                  (closed with 4001 to 4013; refused for good; signed out)
 //
 // The difference between connecting and reconnecting is that the user has seen their desktop already.
 import type { ApiError } from '../api/error';
@@ -24,6 +24,7 @@ export type EndReason =
   | 'lasted'
   | 'powered_off'
   | 'suspended'
+  | 'put_back'
   | 'maintenance'
   | 'signed_out'
   | 'session_ended'
@@ -77,6 +78,7 @@ export const CLOSE_LASTED = 4009;
 export const CLOSE_POWERED_OFF = 4010;
 export const CLOSE_MAINTENANCE = 4011;
 export const CLOSE_SUSPENDED = 4012;
+export const CLOSE_PUT_BACK = 4013;
 export const CLOSE_GOING_AWAY = 1012;
 /** Given by this client when a stream shows nothing in time, or the link is found dead. */
 export const CLOSE_STALLED = 4900;
@@ -137,6 +139,8 @@ function afterClose(state: State, code: number, detail: string): State {
       return { name: 'ended', reason: 'powered_off', detail: '' };
     case CLOSE_SUSPENDED:
       return { name: 'ended', reason: 'suspended', detail: '' };
+    case CLOSE_PUT_BACK:
+      return { name: 'ended', reason: 'put_back', detail: '' };
     case CLOSE_MAINTENANCE:
       return { name: 'ended', reason: 'maintenance', detail: '' };
     case CLOSE_GOING_AWAY:

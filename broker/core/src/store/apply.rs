@@ -9,7 +9,7 @@
 //! A plan that is only shown is made in the same way from what is only looked at. Knows nothing of files.
 
 use super::entitle::{self, Holder};
-use super::{Error, Object, Obstacle, PoolRow, Reach, Result, Store, all, images, pools, reach};
+use super::{Error, Object, Obstacle, PoolRow, Reach, Result, Store, all, images, pools, reach, snapshots};
 use lucarne_control::api::NewPool;
 use lucarne_control::apply::{FieldChange, PlanAction, PoolPlan};
 use lucarne_control::spec::{ImageDigest, MachineShape};
@@ -358,9 +358,13 @@ fn change(tx: &mut Tx<'_>, actor: &str, id: PoolId, now: &Settings, then: &Setti
     if !said.is_empty() {
         pool.description.clone_from(&then.description);
         pool.policy = Json(then.policy);
+        let rescheduled = pool.rules.0.snapshots.every_s != then.rules.snapshots.every_s;
         pool.rules = Json(then.rules.clone());
         pool.max_desktops = then.max_desktops;
         tx.update(&pool)?;
+        if rescheduled {
+            snapshots::reschedule(tx, &pool)?;
+        }
         tx.audit(actor, "pool.changed", &pool.name, &said.join(", "))?;
     }
     for name in now.entitled_users.difference(&then.entitled_users) {

@@ -4,7 +4,7 @@
 //! can reach it, whatever happens to the broker. The placement stays until the host confirms the destruction.
 
 use super::links::Link;
-use super::{Error, Result, Store, disks, maintenance, power, quotas, timers};
+use super::{Error, Result, Store, disks, maintenance, power, quotas, snapshots, timers};
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::{DesktopId, HostId, SessionId};
@@ -60,7 +60,15 @@ pub const LOGGED_OFF: &str = "logged off";
 
 /// The reason, if it is one of those that viewers are told in words of their own; empty otherwise.
 pub(super) fn own(reason: &str) -> &'static str {
-    let own = [LASTED, LEFT, LOGGED_OFF, power::UNUSED, power::UNUSED_SUSPENDED, maintenance::MAINTENANCE];
+    let own = [
+        LASTED,
+        LEFT,
+        LOGGED_OFF,
+        power::UNUSED,
+        power::UNUSED_SUSPENDED,
+        maintenance::MAINTENANCE,
+        snapshots::PUT_BACK,
+    ];
     own.into_iter().find(|own| *own == reason).unwrap_or_default()
 }
 
@@ -117,7 +125,7 @@ fn end(
 ) -> Result<Ended> {
     let (id, now) = (desktop.id, tx.now());
     desktop.desired = DesiredState::Absent;
-    desktop.desired_gen += 1;
+    desktop.wish_anew();
     desktop.phase = phase;
     desktop.detail = detail.to_owned();
     desktop.endpoint = None;
@@ -178,6 +186,9 @@ pub(super) fn free(
     tx.update(&desktop)?;
     if let Some(disk) = desktop.disk_id {
         disks::unbind(tx, disk)?;
+    }
+    if desktop.persistent {
+        snapshots::gone(tx, id)?;
     }
     if let Some(mut pool) = pool
         && !mutant("a desktop that is gone counts on in its pool")

@@ -67,6 +67,28 @@ pub enum Error {
         /// The desktop's name.
         desktop: String,
     },
+    /// The desktop is destroyed when its user logs off, and has no yesterday.
+    #[error("{desktop} is no personal desktop, and has no snapshots: it is destroyed when its user logs off")]
+    NoSnapshots {
+        /// The desktop's name.
+        desktop: String,
+    },
+    /// The desktop has as many snapshots as it may have.
+    #[error(
+        "{desktop} has {max} snapshots, which is as many as it may have; delete one first, or ask an administrator to raise the limit"
+    )]
+    TooManySnapshots {
+        /// The desktop's name.
+        desktop: String,
+        /// The limit.
+        max: u32,
+    },
+    /// There is nothing of it yet.
+    #[error("{desktop} is just being made; try again when it is ready")]
+    NotMade {
+        /// The desktop's name.
+        desktop: String,
+    },
     /// The desktop's host is worked on, and nothing runs there.
     #[error(
         "{desktop} is on the host {host}, which is being worked on; try again later, or ask an administrator"

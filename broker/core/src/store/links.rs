@@ -218,10 +218,12 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
             clipboard: policy.clipboard,
             recording: policy.recording,
             pool: Some(d.pool_id),
+            back_to: d.back_to.filter(|_| d.back_gen == d.desired_gen),
         })
     };
     let desktops = there.into_iter().filter(|d| d.placed).map(desktop).collect::<Result<_>>()?;
     let revision = everywhere + here;
+    let snapshots = super::snapshots::desired(tx, link.host)?;
     Ok(Desired {
         epoch: link.epoch,
         revision,
@@ -230,6 +232,7 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
         desktops,
         removed: Vec::new(),
         deleted_disks,
+        snapshots,
     })
 }
 

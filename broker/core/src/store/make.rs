@@ -48,6 +48,8 @@ pub(super) fn desktop(
         generation: 1,
         placed: true,
         held: false,
+        back_to: None,
+        back_gen: 0,
         endpoint: None,
         user_id: owner.map(|owner| owner.user),
         assigned: owner.is_some(),

@@ -35,6 +35,7 @@ mod recovery;
 mod scoped_roles;
 mod sessions;
 mod shadows;
+mod snapshots;
 mod tickets;
 mod timers;
 mod users;
@@ -61,6 +62,7 @@ pub use record::Recorded;
 pub use scoped_roles::{Grant, Scope};
 pub use sessions::{Over, SessionRow};
 pub use shadows::ShadowRequest;
+pub use snapshots::{PUT_BACK, SnapshotOf};
 pub use tickets::Redeemed;
 pub use timers::Limited;
 pub use users::DeletedUser;
@@ -130,6 +132,8 @@ mod life_tests;
 mod news_tests;
 #[cfg(test)]
 mod scoped_roles_tests;
+#[cfg(test)]
+mod snapshot_tests;
 #[cfg(test)]
 mod tests;
 

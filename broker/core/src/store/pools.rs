@@ -171,6 +171,7 @@ pub(super) fn rules(new: &NewPool) -> PoolRules {
         limits: new.limits,
         power: new.power,
         home: new.home,
+        snapshots: new.snapshots,
         placement: new.placement.clone(),
     }
 }
@@ -331,6 +332,7 @@ impl Store {
                 power: Default::default(),
                 placement: Default::default(),
                 home: Default::default(),
+                snapshots: Default::default(),
                 max_desktops: None,
                 entitled_users: Vec::new(),
                 entitled_groups: vec![EVERYONE.to_owned()],

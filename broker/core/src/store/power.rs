@@ -71,7 +71,7 @@ pub(super) fn on(tx: &mut Tx<'_>, actor: &str, desktop: &mut Locked<Desktop>) ->
     let suspended = desktop.desired == DesiredState::Suspended;
     desktop.desired = DesiredState::Running;
     if !mutant("a desktop is powered on by the wish that powered it off") {
-        desktop.desired_gen += 1;
+        desktop.wish_anew();
     }
     (desktop.phase, desktop.endpoint) = (Phase::Placing, None);
     let (what, action) =
@@ -92,7 +92,7 @@ pub(super) fn rest(
     why: &str,
 ) -> Result<Ended> {
     desktop.desired = rest.desired();
-    desktop.desired_gen += 1;
+    desktop.wish_anew();
     (desktop.phase, desktop.endpoint) = (phase, None);
     desktop.detail = why.to_owned();
     desktop.held |= plan::is_held(phase);
@@ -112,7 +112,7 @@ pub(super) fn refused(tx: &mut Tx<'_>, mut desktop: Locked<Desktop>, why: &str) 
         return rest(tx, "system", desktop, how, maintenance::MAINTENANCE).map(drop);
     }
     desktop.desired = DesiredState::Running;
-    desktop.desired_gen += 1;
+    desktop.wish_anew();
     desktop.phase = Phase::Ready;
     desktop.detail = why.to_owned();
     tx.update(&desktop)?;

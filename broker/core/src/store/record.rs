@@ -2,7 +2,7 @@
 
 use super::links::Link;
 use super::power::{self, Rest};
-use super::{Ended, Error, Result, Store, all, disks, end};
+use super::{Ended, Error, Result, Store, all, disks, end, snapshots};
 use crate::plan::{self, Action};
 use lucarne_control::DesktopId;
 use lucarne_control::agent::{DesktopObserved, Observed, TemplateObserved};
@@ -10,6 +10,7 @@ use lucarne_control::desktop::{ForkTimings, Phase};
 use lucarne_db::Tx;
 use lucarne_db::tables::{Desktop, HostTemplate};
 use lucarne_db::value::Json;
+use lucarne_mutants::mutant;
 
 /// What was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,9 @@ fn note(tx: &mut Tx<'_>, link: &Link, seen: &[DesktopObserved]) -> Result<Vec<De
         let became_ready = o.phase == Phase::Ready && desktop.phase != Phase::Ready;
         desktop.held |= plan::is_held(o.phase);
         desktop.phase = o.phase;
+        if desktop.has_gone_back(o.wish, o.phase) || mutant("a desktop counts as put back before it is") {
+            desktop.back_to = None;
+        }
         if !plan::keeps_detail(desktop.desired, o) {
             desktop.detail.clone_from(&o.detail);
         }
@@ -58,6 +62,7 @@ fn note(tx: &mut Tx<'_>, link: &Link, seen: &[DesktopObserved]) -> Result<Vec<De
         if became_ready {
             let detail = serde_json::to_string(&o.timings).unwrap_or_default();
             tx.audit("system", "desktop.ready", &desktop.name, &detail)?;
+            snapshots::schedule(tx, &desktop)?;
         }
         noted.push(desktop.id);
     }
@@ -122,6 +127,14 @@ impl Store {
                 self.write(move |tx| disks::note(tx, &link, &said)).await?;
             }
         }
+        if observed.complete || !observed.snapshots.is_empty() {
+            let (by, seen, complete) = (link.clone(), observed.snapshots.clone(), observed.complete);
+            let news = self.read(move |tx| snapshots::news(tx, &by, &seen, complete)).await?;
+            if !news.is_empty() {
+                let link = link.clone();
+                recorded.noted = self.write(move |tx| snapshots::note(tx, &link, &news)).await?;
+            }
+        }
         let (here, seen) = (link.host, observed.desktops.clone());
         let steps = self.read(move |tx| {
             let rows = tx.peek_all(seen.iter().map(|o| Desktop::key(&o.desktop)))?;
@@ -146,9 +159,12 @@ impl Store {
                 }
                 Action::Refused => {
                     let refused = self.write(move |tx| {
-                        let Some(row) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(None) };
+                        let Some(mut row) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(None) };
                         if plan::step(&row, link.host, &o) != Some(Action::Refused) {
                             return Ok(None);
+                        }
+                        if row.has_gone_back(o.wish, o.phase) {
+                            row.back_to = None;
                         }
                         power::refused(tx, row, &o.detail)?;
                         link.share(tx)?;
@@ -158,9 +174,12 @@ impl Store {
                 }
                 Action::Rest => {
                     let rested = self.write(move |tx| {
-                        let Some(row) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(None) };
+                        let Some(mut row) = tx.lock(Desktop::key(&o.desktop))? else { return Ok(None) };
                         if plan::step(&row, link.host, &o) != Some(Action::Rest) {
                             return Ok(None);
+                        }
+                        if row.has_gone_back(o.wish, o.phase) {
+                            row.back_to = None;
                         }
                         let (rest, unknown) = match o.phase {
                             Phase::Suspended => (Rest::Suspended, "it was suspended"),
@@ -184,7 +203,7 @@ impl Store {
         if !notes.is_empty() {
             let link = link.clone();
             notes.sort_by_key(|o| o.desktop);
-            recorded.noted = self.write(move |tx| note(tx, &link, &notes)).await?;
+            recorded.noted.extend(self.write(move |tx| note(tx, &link, &notes)).await?);
         }
         Ok(recorded)
     }

@@ -85,6 +85,8 @@ impl Store {
                 }
                 // Its host may have followed later wishes, and obeys higher ones only.
                 if !mutant("a database that was put back goes on with old wishes") {
+                    // That may have been done since.
+                    desktop.back_to = None;
                     desktop.desired_gen = (desktop.desired_gen / RESTORED_WISH + 1) * RESTORED_WISH;
                 }
                 tx.update(&desktop)?;

@@ -106,6 +106,7 @@ pub(super) fn new_pool(name: &str) -> NewPool {
         power: Default::default(),
         placement: Default::default(),
         home: Default::default(),
+        snapshots: Default::default(),
         max_desktops: Some(64),
         entitled_users: Vec::new(),
         entitled_groups: vec!["everyone".to_owned()],

@@ -1,7 +1,7 @@
 //! What is done at a time: sessions that have lasted for as long as they may, that nobody came back to, and personal desktops that
 //! nobody uses. Any broker does it; the first to look takes the timer away.
 
-use super::{Ended, Result, Store, end, maintenance, power};
+use super::{Ended, Result, Store, end, maintenance, power, snapshots};
 use lucarne_control::api::SessionState;
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::pool::SessionLimits;
@@ -79,7 +79,9 @@ pub(super) fn put_off(tx: &mut Tx<'_>) -> Result<()> {
 /// The pool of what a timer is about, for a rule that may not hold any more.
 fn rules_of(tx: &mut Tx<'_>, timer: &Timer) -> Result<Option<PoolRules>> {
     let pool = match timer.kind {
-        TimerKind::DesktopUnused => tx.peek(Desktop::key(&DesktopId(timer.subject)))?.map(|d| d.pool_id),
+        TimerKind::DesktopUnused | TimerKind::DesktopSnapshot => {
+            tx.peek(Desktop::key(&DesktopId(timer.subject)))?.map(|d| d.pool_id)
+        }
         _ => tx.peek(Session::key(&SessionId(timer.subject)))?.map(|s| s.pool_id),
     };
     let pool = pool.map(|pool| tx.peek(Pool::key(&pool))).transpose()?.flatten();
@@ -159,8 +161,17 @@ fn ring(tx: &mut Tx<'_>, timer: &Timer) -> Result<Vec<Ended>> {
     let holds = rules_of(tx, timer)?.is_some_and(|rules| match timer.kind {
         TimerKind::SessionOver => rules.limits.session_s.is_some(),
         TimerKind::SessionLeft => rules.limits.disconnected_s.is_some(),
+        TimerKind::DesktopSnapshot => rules.snapshots.every_s.is_some(),
         _ => rules.power.after_s().is_some(),
     });
+    if timer.kind == TimerKind::DesktopSnapshot {
+        let due = |tx: &mut Tx<'_>| Ok(holds && take(tx, timer)?);
+        if !snapshots::scheduled(tx, DesktopId(timer.subject), due)? {
+            take(tx, timer)?;
+        }
+        // Its host is told when it is looked after next.
+        return Ok(Vec::new());
+    }
     // What ends by it may set it again, or take it away, as whoever comes meanwhile does: it is taken before anything ends.
     let ended = match timer.kind {
         _ if !holds => None,

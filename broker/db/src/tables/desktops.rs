@@ -4,11 +4,12 @@ use crate::table::table;
 use crate::value::{Json, words};
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Launch, Phase};
 use lucarne_control::pool::{HomePolicy, PlacementPolicy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits};
+use lucarne_control::snapshot::SnapshotPolicy;
 use lucarne_control::spec::{
     ClipboardPolicy, ImageDigest, MachineShape, NetworkPolicy, RecordingPolicy, TemplateSpec,
 };
 use lucarne_control::viewer::ShadowPolicy;
-use lucarne_control::{DesktopId, DiskId, HostId, PoolId, UserId};
+use lucarne_control::{DesktopId, DiskId, HostId, PoolId, SnapshotId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -59,6 +60,8 @@ pub struct PoolRules {
     pub power: PowerPolicy,
     /// Which disk of their users' own they have.
     pub home: HomePolicy,
+    /// What becomes of their snapshots.
+    pub snapshots: SnapshotPolicy,
     /// Where they go.
     pub placement: PlacementPolicy,
 }
@@ -168,6 +171,10 @@ table! {
         taken_at: Option<i64>,
         /// Its user's disk, which is in it while it is there.
         disk_id: Option<DiskId>,
+        /// It is to be put back to this snapshot, for the wish of that generation.
+        back_to: Option<SnapshotId>,
+        /// Which.
+        back_gen: i64,
     }
     key (id: DesktopId);
     unique named (name: str) where ended_at is null;
@@ -182,6 +189,22 @@ table! {
 }
 
 impl Desktop {
+    /// What is wanted of it is something else from now on. What it is to be put back to first stays so.
+    pub fn wish_anew(&mut self) {
+        self.desired_gen += 1;
+        if self.back_to.is_some() {
+            self.back_gen = self.desired_gen;
+        }
+    }
+
+    /// Whether what its host says of that wish shows that it was put back, or could not be.
+    #[must_use]
+    pub fn has_gone_back(&self, wish: u64, phase: Phase) -> bool {
+        // An agent that is started again says of each that it starts, before it has done anything.
+        let known = phase == Phase::Ready || phase.is_at_rest();
+        self.back_to.is_some() && known && wish >= self.back_gen.unsigned_abs()
+    }
+
     /// It is to be there.
     #[must_use]
     pub fn is_wanted(&self) -> bool {

@@ -8,6 +8,7 @@ mod hosts;
 mod people;
 mod requests;
 mod sessions;
+mod snapshots;
 mod timers;
 
 pub use desktops::{Assignment, Desktop, Placement, Pool, PoolPolicy, PoolRules, Preparation};
@@ -16,6 +17,7 @@ pub use hosts::{Authority, Broker, Enrollment, Host, HostImage, HostPulse, HostT
 pub use people::{Charge, Entitlement, Group, HolderKind, Login, LoginKind, Membership, ScopedRole, User};
 pub use requests::IdempotencyKey;
 pub use sessions::{Session, Shadow, ShadowState, Ticket};
+pub use snapshots::Snapshot;
 pub use timers::{Timer, TimerKind};
 
 use crate::table::table;
@@ -84,6 +86,7 @@ pub const ALL: &[&crate::table::Table] = {
         HostImage::TABLE,
         Disk::TABLE,
         Desktop::TABLE,
+        Snapshot::TABLE,
         Placement::TABLE,
         Assignment::TABLE,
         Charge::TABLE,

@@ -19,6 +19,8 @@ pub enum TimerKind {
     DesktopUnused,
     /// A host is to be empty.
     HostMaintenance,
+    /// A snapshot of a personal desktop is to be taken.
+    DesktopSnapshot,
 }
 
 table! {

@@ -3,13 +3,14 @@
 use super::eventually;
 use futures_util::{SinkExt, StreamExt};
 use lucarne_control::agent::{
-    Desired, DesktopObserved, Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, StreamDoor,
-    TemplateObserved, TemplateState, ToAgent,
+    Desired, DesktopObserved, Followed, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION,
+    SnapshotDesired, SnapshotObserved, SnapshotState, SnapshotWish, StreamDoor, TemplateObserved,
+    TemplateState, ToAgent,
 };
 use lucarne_control::desktop::{DesiredState, Endpoint, ForkTimings, Phase};
 use lucarne_control::link::{Idle, Open, Opened, Purpose};
 use lucarne_control::spec::{ImageDigest, ImageInfo};
-use lucarne_control::{DesktopId, SessionId};
+use lucarne_control::{DesktopId, SessionId, SnapshotId};
 use lucarne_relay::Identity;
 use lucarne_rfb::server;
 use std::collections::HashMap;
@@ -84,6 +85,28 @@ struct State {
     desired: Option<Desired>,
     received: Vec<Desired>,
     desktops: HashMap<DesktopId, Fake>,
+    snapshots: HashMap<SnapshotId, SnapshotObserved>,
+}
+
+/// What became of a snapshot.
+pub fn snapshot_of(desktop: DesktopId, snapshot: SnapshotId, wish: SnapshotWish) -> SnapshotObserved {
+    let (state, memory) = match wish {
+        SnapshotWish::Take { memory, .. } => (SnapshotState::Ready, memory),
+        SnapshotWish::Delete => (SnapshotState::Gone, false),
+    };
+    SnapshotObserved {
+        desktop,
+        snapshot,
+        state,
+        progress: 100,
+        detail: String::new(),
+        parent: None,
+        current: true,
+        memory,
+        taken_at: 1_790_000_000_000,
+        pause_ms: 60,
+        bytes: 1 << 20,
+    }
 }
 
 /// A connected agent.
@@ -353,6 +376,7 @@ impl Run {
         let state = self.state.lock().unwrap();
         Observed {
             desktops: state.desktops.values().map(|f| f.observed.clone()).collect(),
+            snapshots: state.snapshots.values().cloned().collect(),
             templates: self.templates(&state),
             ..Observed::default()
         }
@@ -413,7 +437,10 @@ impl Run {
                     changes.push(off);
                 }
                 DesiredState::Running
-                    if state.desktops.get(&d.desktop).is_some_and(|f| !f.observed.phase.is_at_rest()) => {}
+                    if state.desktops.get(&d.desktop).is_some_and(|f| {
+                        // One that is put back is another one.
+                        !f.observed.phase.is_at_rest() && (d.back_to.is_none() || f.observed.wish >= d.wish)
+                    }) => {}
                 DesiredState::Running if b.template != TemplateState::Ready => {
                     changes.push(observed(d.desktop, d.generation, Phase::Preparing));
                 }
@@ -447,8 +474,17 @@ impl Run {
             }
             keep
         });
+        let mut snapshots = Vec::new();
+        for SnapshotDesired { desktop, snapshot, wish } in desired.snapshots {
+            let seen = snapshot_of(desktop, snapshot, wish);
+            match seen.state {
+                SnapshotState::Gone => state.snapshots.remove(&snapshot),
+                _ => state.snapshots.insert(snapshot, seen.clone()),
+            };
+            snapshots.push(seen);
+        }
         let templates = self.templates(&state);
-        Observed { desktops: changes, templates, ..Observed::default() }
+        Observed { desktops: changes, templates, snapshots, ..Observed::default() }
     }
 
     /// What starts gets ready.

@@ -10,8 +10,11 @@ pub struct Desktop {
     #[command(flatten)]
     pub remote: Remote,
     /// Run the process of one desktop; the host agent does.
-    #[arg(long = "dir", hide = true, requires = "display_fd")]
+    #[arg(long = "dir", hide = true)]
     pub dir: Option<PathBuf>,
+    /// Do something to the snapshots of a desktop that does not run; the host agent does.
+    #[arg(long, hide = true, requires = "dir", conflicts_with = "display_fd")]
+    pub at_rest: Option<String>,
     #[arg(long, hide = true, requires = "control_fd")]
     pub display_fd: Option<i32>,
     #[arg(long, hide = true)]

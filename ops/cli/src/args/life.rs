@@ -5,6 +5,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use lucarne_control::pool::{
     HomePolicy, PlacementPolicy, PlacementStrategy, PoolKind, PowerPolicy, ReadyPolicy, SessionLimits,
 };
+use lucarne_control::snapshot::SnapshotPolicy;
 
 /// What becomes of a desktop when its user logs off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,6 +55,21 @@ pub struct Life {
     /// Give each user a disk of this size, GiB, for the home directory of their floating desktops.
     #[arg(long, value_name = "GIB")]
     pub home_size: Option<u32>,
+    /// Let users take and delete snapshots of their personal desktops, and put them back.
+    #[arg(long)]
+    pub user_snapshots: bool,
+    /// At most so many snapshots of each desktop that somebody has asked for; 10 when left out.
+    #[arg(long, value_name = "N")]
+    pub max_snapshots: Option<u32>,
+    /// Take a snapshot of each personal desktop so often, such as 1d.
+    #[arg(long, value_parser = duration)]
+    pub snapshot_every: Option<u32>,
+    /// Keep so many of those; 7 when left out.
+    #[arg(long, value_name = "N")]
+    pub keep_snapshots: Option<u32>,
+    /// Take those with the desktop's memory.
+    #[arg(long)]
+    pub snapshot_memory: bool,
     /// Which of the hosts that could take a desktop is preferred.
     #[arg(long, value_enum, default_value_t = Strategy::Spread)]
     pub strategy: Strategy,
@@ -102,6 +118,17 @@ impl Life {
     /// Which disk of their own users have.
     pub fn home(&self) -> HomePolicy {
         HomePolicy { size_gib: self.home_size }
+    }
+
+    /// Who may take snapshots of desktops, and when they are taken by themselves.
+    pub fn snapshots(&self) -> SnapshotPolicy {
+        SnapshotPolicy {
+            users: self.user_snapshots,
+            max: self.max_snapshots,
+            every_s: self.snapshot_every,
+            keep: self.keep_snapshots,
+            memory: self.snapshot_memory,
+        }
     }
 
     /// Where desktops go.

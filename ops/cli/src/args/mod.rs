@@ -15,6 +15,7 @@ mod pool;
 mod recording;
 mod server;
 mod session;
+mod snapshot;
 mod user;
 mod watch;
 mod why;
@@ -30,6 +31,7 @@ pub use pool::{Holders, Pool, PoolCommand};
 pub use recording::{Recording, RecordingCommand};
 pub use server::{Broker, Host, HostCommand, Up, VncSecurity};
 pub use session::{Session, SessionCommand, Viewers};
+pub use snapshot::{Snapshot, SnapshotCommand};
 pub use user::{User, UserCommand};
 pub use watch::Watch;
 pub use why::Why;
@@ -68,6 +70,8 @@ pub enum Command {
     Desktop(Desktop),
     /// Users' home disks.
     Disk(Disk),
+    /// Snapshots of personal desktops.
+    Snapshot(Snapshot),
     /// Sessions.
     Session(Session),
     /// Say what a user would get of a pool, and why: each rule and each host that is asked.

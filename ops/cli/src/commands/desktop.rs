@@ -4,7 +4,7 @@ use crate::args::{Desktop, DesktopCommand, Output};
 use crate::client::{Client, escape};
 use crate::commands::{block_on, launch};
 use crate::output::{self, Row};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use lucarne_control::api::{self, NewDesktop, NewPower, Power};
 use lucarne_control::desktop::Phase;
 use std::time::Duration;
@@ -29,6 +29,11 @@ impl Row for api::Desktop {
 /// Runs the command.
 pub fn run(args: Desktop) -> Result<()> {
     let recording = args.recording_fd;
+    if let (Some(dir), Some(work)) = (&args.dir, &args.at_rest) {
+        let work = serde_json::from_str(work).context("what is to be done is not understood")?;
+        let dir = dir.clone();
+        return block_on(async move { Ok(lucarne_desktop::at_rest(dir, work).await?) });
+    }
     match (args.dir, args.display_fd, args.control_fd, args.command) {
         (Some(dir), Some(display), Some(control), None) => {
             block_on(async move { Ok(lucarne_desktop::run(dir, display, control, recording).await?) })

@@ -14,6 +14,7 @@ mod launch;
 pub mod pool;
 mod recording;
 mod session;
+mod snapshot;
 mod trace;
 mod user;
 mod watch;
@@ -77,6 +78,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Group(args) => block_on(group::run(args)),
         Command::Desktop(args) => desktop::run(args),
         Command::Disk(args) => block_on(disk::run(args)),
+        Command::Snapshot(args) => block_on(snapshot::run(args)),
         Command::Session(args) => block_on(session::run(args)),
         Command::Why(args) => block_on(why::run(args)),
         Command::Watch(args) => block_on(watch::run(args)),

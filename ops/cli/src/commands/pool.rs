@@ -91,6 +91,7 @@ pub async fn run(args: Pool) -> Result<()> {
                 power: life.power(),
                 placement: life.placement(),
                 home: life.home(),
+                snapshots: life.snapshots(),
                 max_desktops: Some(max_desktops),
                 entitled_users: users,
                 entitled_groups: groups,

@@ -2,6 +2,7 @@
 
 mod personal;
 mod rows;
+mod snapshots;
 
 use crate::user::Promise;
 use crate::world::{HEALING, Ms, World};
@@ -12,6 +13,7 @@ use lucarne_db::tables::{Desktop, Host, Session, Timer};
 use lucarne_db::{Db, Fault};
 use personal::Personal;
 use rows::Rows;
+use snapshots::Snapshots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
@@ -32,6 +34,8 @@ pub struct Checker {
     pub excused: BTreeSet<DesktopId>,
     /// What was promised of personal desktops.
     pub personal: Personal,
+    /// What was promised of snapshots.
+    pub snapshots: Snapshots,
     /// Desktops whose end was acknowledged, and when.
     pub ended: BTreeMap<DesktopId, Ms>,
     db: Db,
@@ -63,6 +67,7 @@ impl Checker {
         Self {
             excused: BTreeSet::new(),
             personal: Personal::default(),
+            snapshots: Snapshots::default(),
             ended: BTreeMap::new(),
             db,
             linked: BTreeMap::new(),
@@ -103,6 +108,7 @@ impl Checker {
         // What failed since has failed; who had a desktop had it.
         self.ended = then.ended;
         self.behind.clear();
+        self.snapshots.restore();
         self.due = true;
         if let Ok(rows) = self.rows() {
             self.personal.restore(&rows, |owner, d| d.user_id == owners[owner]);
@@ -170,6 +176,7 @@ impl World {
         self.check_machines(&rows)?;
         self.check_records(&rows)?;
         self.check_promises(&rows)?;
+        self.check_snapshots(&rows)?;
         self.check_personal(&rows)
     }
 
@@ -365,6 +372,7 @@ impl World {
                 row.phase
             );
         }
+        self.check_end_of_snapshots(&rows)?;
         let due = crate::world::BEGIN + self.now as i64 - LONG;
         let late = now(self.checker.db.read(move |tx| tx.list(Timer::due().up_to(&due))));
         let late = late.ok_or("the timers are not read")?.map_err(|e: Fault| e.to_string())?;

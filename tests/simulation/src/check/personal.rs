@@ -143,6 +143,13 @@ impl Personal {
         }
     }
 
+    /// A desktop is put back to what was saved, and open, then.
+    pub(super) fn goes_back(&mut self, desktop: DesktopId, saved: u64, open: u64) {
+        if let Some(kept) = self.kept.get_mut(&desktop) {
+            (kept.saved, kept.open, kept.ended) = (saved, open, false);
+        }
+    }
+
     /// What is open in a desktop may be gone.
     fn excuse(&mut self, desktop: DesktopId) {
         if let Some(kept) = self.kept.get_mut(&desktop) {

@@ -3,10 +3,10 @@
 use super::{Checker, holds, now};
 use lucarne_control::DesktopId;
 use lucarne_db::Fault;
-use lucarne_db::tables::{Assignment, Broker, Desktop, Host, Placement, Pool, PoolRules, Session};
+use lucarne_db::tables::{Assignment, Broker, Desktop, Host, Placement, Pool, PoolRules, Session, Snapshot};
 
 /// The tables, as they are.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     pub desktops: Vec<Desktop>,
     pub brokers: Vec<Broker>,
     pub hosts: Vec<Host>,
@@ -14,6 +14,8 @@ pub(super) struct Rows {
     placements: Vec<Placement>,
     pub sessions: Vec<Session>,
     assignments: Vec<Assignment>,
+    /// Those that are not gone.
+    pub snapshots: Vec<Snapshot>,
 }
 
 impl Checker {
@@ -21,10 +23,16 @@ impl Checker {
     ///
     /// # Errors
     /// The database's.
-    pub(super) fn rows(&self) -> Result<Rows, String> {
+    pub(crate) fn rows(&self) -> Result<Rows, String> {
         let rows = self.db.read(|tx| {
+            let desktops = tx.list(Desktop::live())?;
+            let mut snapshots = Vec::new();
+            for desktop in desktops.iter().filter(|desktop| desktop.persistent) {
+                snapshots.extend(tx.list(Snapshot::of_desktop(&desktop.id))?);
+            }
             Ok::<_, Fault>(Rows {
-                desktops: tx.list(Desktop::live())?,
+                desktops,
+                snapshots,
                 brokers: tx.list(Broker::live())?,
                 hosts: tx.list(Host::all())?,
                 pools: tx.list(Pool::present())?,

@@ -1,8 +1,8 @@
 //! A host's disk: what is there again when its agent, or its machine, was off.
 
-use lucarne_control::DesktopId;
 use lucarne_control::agent::{DesktopDesired, Followed};
 use lucarne_control::desktop::DesiredState;
+use lucarne_control::{DesktopId, SnapshotId};
 use std::collections::BTreeMap;
 
 /// What is wanted of a desktop.
@@ -16,6 +16,8 @@ pub struct Wanted {
     pub suspended: bool,
     /// It has a disk that outlives its guest.
     pub persistent: bool,
+    /// It is to be put back to this first.
+    pub back_to: Option<SnapshotId>,
 }
 
 impl Wanted {
@@ -24,12 +26,13 @@ impl Wanted {
     pub fn of(desired: &DesktopDesired) -> Self {
         let running = desired.state == DesiredState::Running;
         let suspended = desired.state == DesiredState::Suspended;
-        Self { wish: desired.wish, running, suspended, persistent: desired.persistent }
+        let DesktopDesired { wish, persistent, back_to, .. } = *desired;
+        Self { wish, running, suspended, persistent, back_to }
     }
 }
 
 /// A desktop's folder.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Folder {
     /// The placement's generation.
     pub generation: u64,
@@ -47,6 +50,25 @@ pub struct Folder {
     pub saved: u64,
     /// What its guest was suspended to, if it is.
     pub suspended: Option<Suspended>,
+    /// Its snapshots.
+    pub snapshots: BTreeMap<SnapshotId, Snap>,
+    /// The one that its disk goes on from.
+    pub tip: Option<SnapshotId>,
+    /// The wish for which it was put back last.
+    pub back: u64,
+}
+
+/// A snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snap {
+    /// The one before.
+    pub parent: Option<SnapshotId>,
+    /// What was saved on the disk then.
+    pub saved: u64,
+    /// What was open, if the guest's memory is with it.
+    pub open: Option<u64>,
+    /// When it was taken, milliseconds since the epoch.
+    pub taken_at: i64,
 }
 
 /// A guest that is suspended.
@@ -63,6 +85,12 @@ impl Folder {
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.wanted.persistent && self.made
+    }
+
+    /// The snapshot that it is to be put back to, if that is not done.
+    #[must_use]
+    pub fn is_to_go_back(&self) -> Option<SnapshotId> {
+        self.wanted.back_to.filter(|_| self.back < self.wanted.wish)
     }
 
     /// Whether a guest is to be started, where none runs.

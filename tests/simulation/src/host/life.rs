@@ -14,6 +14,7 @@ use super::{Guest, Suspended, seen};
 use crate::world::{Event, World};
 use lucarne_control::DesktopId;
 use lucarne_control::desktop::Phase;
+use std::collections::BTreeMap;
 
 /// What a host says of a guest that stays suspended though it was to go on.
 pub const NOT_RESUMED: &str = "it could not be resumed";
@@ -33,6 +34,8 @@ pub enum Step {
     Over(DesktopId, u64),
     /// It is off or suspended, by this wish, or goes on because it cannot be suspended.
     Rest(DesktopId, u64, u64),
+    /// It is put back to a snapshot, for this wish.
+    Back(DesktopId, u64, u64),
     /// It is gone.
     Gone(DesktopId, u64),
 }
@@ -46,6 +49,7 @@ impl Step {
             | Self::Ready(desktop, generation)
             | Self::Over(desktop, generation)
             | Self::Rest(desktop, generation, _)
+            | Self::Back(desktop, generation, _)
             | Self::Gone(desktop, generation) => (desktop, generation),
         }
     }
@@ -62,7 +66,7 @@ pub struct Task {
     pub told: Wanted,
     /// The wish that is acted on, which everything that is reported is about.
     pub acting: u64,
-    /// It is being powered off or suspended, which is seen through before a later wish is looked at.
+    /// It is being powered off, suspended or put back, which is seen through before a later wish is looked at.
     pub powering_off: bool,
 }
 
@@ -99,6 +103,9 @@ impl World {
                     volume,
                     saved: 0,
                     suspended: None,
+                    snapshots: BTreeMap::new(),
+                    tip: None,
+                    back: 0,
                 };
                 let before = self.hosts[h].disk.folders.insert(desktop, folder);
                 if let Some(before) = before.filter(Folder::is_kept) {
@@ -115,6 +122,10 @@ impl World {
                 if later {
                     self.act(h, desktop);
                 }
+            }
+            Step::Back(_, _, wish) => {
+                self.goes_back(h, desktop, wish);
+                self.act(h, desktop);
             }
             Step::Ready(..) => {
                 let powering_off = task.powering_off;
@@ -156,6 +167,12 @@ impl World {
         let (generation, told) = (task.generation, task.told);
         task.acting = told.wish;
         folder.wanted = told;
+        if folder.is_to_go_back().is_some() {
+            task.powering_off = true;
+            self.is_to_go_back(h, desktop, generation);
+            let delay = self.random.within(50, 5_000);
+            return self.after(delay, Event::Desktop(h, life, Step::Back(desktop, generation, told.wish)));
+        }
         let guest = host.machines.get(&desktop).map(|guest| guest.up);
         match guest {
             _ if told.persistent && !told.running => {
@@ -261,7 +278,7 @@ impl World {
     /// A desktop's guest does not run, by nobody's wish: the agent says so, now or once it is there again.
     pub(super) fn is_over(&mut self, h: usize, desktop: DesktopId, why: &str) {
         self.hosts[h].machines.remove(&desktop);
-        let Some(folder) = self.hosts[h].disk.folders.get(&desktop).copied() else { return };
+        let Some(folder) = self.hosts[h].disk.folders.get(&desktop).cloned() else { return };
         let phase = if folder.is_kept() { Phase::Off } else { Phase::Failed };
         if folder.wanted.persistent {
             self.checker.personal.guest_ended(desktop, folder.wanted.wish, phase == Phase::Failed);

@@ -2,6 +2,7 @@
 
 mod disk;
 mod life;
+mod snapshots;
 
 use disk::Suspended;
 pub use disk::{Disk, Folder};
@@ -11,13 +12,13 @@ use crate::network::{Conn, Side};
 use crate::world::{Event, World};
 use disk::Wanted;
 use life::Task;
-use lucarne_control::DesktopId;
 use lucarne_control::agent::{
-    DesktopObserved, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, TemplateObserved,
-    TemplateState, ToAgent,
+    DesktopObserved, FromAgent, Hello, HostFacts, Observed, PROTOCOL_VERSION, SnapshotObserved,
+    TemplateObserved, TemplateState, ToAgent,
 };
 use lucarne_control::desktop::{Endpoint, ForkTimings, Phase};
 use lucarne_control::spec::{ImageDigest, ImageInfo, MachineShape, TemplateSpec};
+use lucarne_control::{DesktopId, SnapshotId};
 use lucarne_ledger::{Ledger, Order};
 use std::collections::BTreeMap;
 
@@ -46,6 +47,10 @@ pub struct Host {
     sent: u64,
     /// What the agent is at.
     tasks: BTreeMap<DesktopId, Task>,
+    /// What it is at with snapshots: whether it takes each, or deletes it.
+    under_way: BTreeMap<SnapshotId, bool>,
+    /// Snapshots that could not be taken, as it says.
+    not_taken: BTreeMap<SnapshotId, SnapshotObserved>,
 }
 
 /// A virtual machine that runs.
@@ -97,6 +102,8 @@ impl Host {
             conn: None,
             sent: 0,
             tasks: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            not_taken: BTreeMap::new(),
         }
     }
 
@@ -142,12 +149,17 @@ impl Host {
             cold_boot_s: None,
             progress: 100,
         };
+        let folders = self.disk.folders.iter();
+        let mut snapshots: Vec<_> =
+            folders.flat_map(|(id, folder)| snapshots::of_folder(*id, folder)).collect();
+        snapshots.extend(self.not_taken.values().cloned());
         Observed {
             number: 1,
             complete: true,
             images: Some(vec![image()]),
             templates: vec![template],
             desktops: self.ledger.complete(),
+            snapshots,
             ..Observed::default()
         }
     }
@@ -172,15 +184,19 @@ impl World {
         host.conn = None;
         host.ledger = Ledger::new(host.disk.followed);
         host.tasks.clear();
+        host.under_way.clear();
+        host.not_taken.clear();
         let life = host.life;
         let mut steps = Vec::new();
         for (&desktop, folder) in &host.disk.folders {
             let Folder { generation, wanted, start, .. } = *folder;
             host.ledger.adopt(desktop, generation, wanted.wish, wanted.persistent);
-            let powering_off = wanted.persistent && !wanted.running;
+            let goes_back = folder.is_to_go_back().is_some();
+            let powering_off = wanted.persistent && !wanted.running && !goes_back;
             let task = Task { generation, ending: false, told: wanted, acting: wanted.wish, powering_off };
             host.tasks.insert(desktop, task);
             steps.push(match host.machines.contains_key(&desktop) {
+                _ if goes_back => Step::Act(desktop, generation),
                 _ if powering_off => Step::Rest(desktop, generation, wanted.wish),
                 true => Step::Ready(desktop, generation),
                 false if folder.is_to_start() => Step::Boot(desktop, generation, start, host.run),
@@ -307,6 +323,7 @@ impl World {
                     self.after(2_000, Event::Aware(h, life, restored));
                 }
                 self.obey(h, orders);
+                self.snapshots_told(h, &desired.snapshots);
             }
             Err(refusal) => {
                 self.note(|| format!("host-{h} refuses: {refusal}"));
@@ -360,17 +377,19 @@ impl World {
                     let delay = self.random.within(2, 700);
                     self.after(delay, Event::Desktop(h, life, Step::Gone(desktop, generation)));
                 }
-                Order::Tell(seen) => self.tell(h, seen),
+                Order::Tell(seen) => {
+                    self.tell(h, Observed { desktops: vec![seen], ..Observed::default() });
+                }
                 Order::Stale { .. } => self.count("stale orders"),
             }
         }
     }
 
-    fn tell(&mut self, h: usize, seen: DesktopObserved) {
+    fn tell(&mut self, h: usize, mut observed: Observed) {
         let host = &mut self.hosts[h];
         let Some(conn) = host.conn else { return };
         host.sent += 1;
-        let observed = Observed { number: host.sent, desktops: vec![seen], ..Observed::default() };
+        observed.number = host.sent;
         self.send(conn, Side::Host, |conn| Event::ToBroker(conn, FromAgent::Observed(observed.clone())));
     }
 

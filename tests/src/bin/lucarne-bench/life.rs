@@ -1,8 +1,10 @@
-//! Suite `life`: what suspending and resuming a desktop takes, by how much its user has changed of its memory.
+//! Suite `life`: what suspending and resuming a desktop, and a snapshot of it, take, by how much its user has changed of its memory.
 //!
 //! ```text
 //! PUT power suspended ──► phase suspended, on the disk      PUT power on ──► phase ready
 //!          0                     suspend                          0            resume
+//!
+//! POST snapshots ──► state ready, the guest runs on; for how long it stood still, its host says
 //! ```
 
 use crate::LifeArgs;
@@ -11,8 +13,10 @@ use crate::pool;
 use crate::report::{Report, percentile};
 use crate::server::Server;
 use anyhow::{Context, Result, bail, ensure};
+use lucarne_control::agent::SnapshotState;
 use lucarne_control::api::{Desktop, Host, NewDesktop, NewPower, NewUser, Page, Pool, Power, User};
 use lucarne_control::desktop::Phase;
+use lucarne_control::snapshot::{NewSnapshot, Snapshot};
 use lucarne_tests::guest::Guest;
 use serde_json::json;
 use std::path::Path;
@@ -75,6 +79,10 @@ pub async fn measure(server: &mut Server, args: &LifeArgs) -> Result<Report> {
             less.suspend_ms, more.suspend_ms, less.resume_ms, more.resume_ms, less.kept_mib, more.kept_mib
         );
     }
+    let mut snapshots = Vec::new();
+    for _ in 0..args.rounds {
+        snapshots.push(snapshot(&mut admin, &id).await?);
+    }
     admin.delete(&format!("/api/v1/desktops/{id}?wait=true")).await?;
 
     let middle = |samples: &[Sample], get: fn(&Sample) -> f64| {
@@ -92,6 +100,13 @@ pub async fn measure(server: &mut Server, args: &LifeArgs) -> Result<Report> {
     report.add("suspended_mib_touched", kept.1, None);
     report.add("resume_ms_idle", middle(&idle, |s| s.resume_ms)?, None);
     report.add("resume_ms", middle(&touched, |s| s.resume_ms)?, None);
+    let of = |get: fn(&Taken) -> f64| {
+        let values: Vec<f64> = snapshots.iter().map(get).collect();
+        percentile(&values, 50).context("nothing was measured")
+    };
+    report.add("snapshot_pause_ms", of(|s| s.pause_ms)?, None);
+    report.add("snapshot_total_ms", of(|s| s.total_ms)?, None);
+    report.add("snapshot_mib", of(|s| s.mib)?, None);
     report.setting = [
         ("rounds", json!(args.rounds)),
         ("touched_mib", json!(args.touched_mib)),
@@ -108,9 +123,40 @@ pub async fn measure(server: &mut Server, args: &LifeArgs) -> Result<Report> {
             "medians of {} rounds, each without and with {} MiB of random numbers in the guest's memory, from the request to the phase;",
             args.rounds, args.touched_mib
         ),
-        "suspend_ms_per_gib_touched is all of the time over what was touched, what does not depend on it included.".into(),
+        "suspend_ms_per_gib_touched is all of the time over what was touched, what does not depend on it included;".into(),
+        "snapshots are of that memory, while the guest runs.".into(),
     ];
     Ok(report)
+}
+
+/// What one snapshot with the guest's memory took.
+struct Taken {
+    /// For how long the guest stood still.
+    pause_ms: f64,
+    /// From the request until it was there.
+    total_ms: f64,
+    mib: f64,
+}
+
+/// Takes one of a guest that runs, and deletes it.
+async fn snapshot(admin: &mut Client, id: &str) -> Result<Taken> {
+    let began = Instant::now();
+    let (_, mut taken): (_, Snapshot) =
+        admin.post(&format!("/api/v1/desktops/{id}/snapshots"), &NewSnapshot::default()).await?;
+    let path = format!("/api/v1/snapshots/{}", taken.id);
+    while taken.state == SnapshotState::Taking && began.elapsed() < LIMIT {
+        tokio::time::sleep(PHASE_PERIOD).await;
+        taken = admin.get(&path).await?;
+    }
+    ensure!(taken.state == SnapshotState::Ready, "a snapshot was not taken: {taken:?}");
+    let total_ms = began.elapsed().as_secs_f64() * 1000.0;
+    admin.delete(&path).await?;
+    let all = format!("/api/v1/desktops/{id}/snapshots");
+    while !admin.get::<Page<Snapshot>>(&all).await?.items.is_empty() {
+        ensure!(began.elapsed() < LIMIT, "a snapshot was not deleted");
+        tokio::time::sleep(PHASE_PERIOD).await;
+    }
+    Ok(Taken { pause_ms: taken.pause_ms as f64, total_ms, mib: taken.bytes as f64 / f64::from(1 << 20) })
 }
 
 /// Suspends it and takes it up again.

@@ -36,6 +36,7 @@ pub async fn make(admin: &mut Client, clones: u32) -> Result<f64> {
         power: Default::default(),
         placement: Default::default(),
         home: Default::default(),
+        snapshots: Default::default(),
         max_desktops: Some(clones),
         entitled_users: Vec::new(),
         entitled_groups: vec!["everyone".into()],
