@@ -35,6 +35,7 @@ fn desired(agent: &Agent, desktop: DesktopId, wish: u64, state: DesiredState) ->
         pool: None,
         home: None,
         back_to: None,
+        origin: None,
     }
 }
 

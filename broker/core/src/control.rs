@@ -5,7 +5,7 @@ use crate::change::Change;
 use crate::fleet::Fleet;
 use crate::hosts::Links;
 use crate::plan::World;
-use crate::store::{self, Assigned, ConnectRequest, Ended, Link, Store};
+use crate::store::{self, Assigned, CloneRequest, ConnectRequest, DesktopRow, Ended, Link, Store};
 use lucarne_control::agent::Observed;
 use lucarne_control::api::Explanation;
 use lucarne_control::desktop::Phase;
@@ -145,6 +145,18 @@ impl Control {
         }
         self.ended(&assigned.replaced);
         Ok(assigned)
+    }
+
+    /// Has a desktop made of another's snapshot.
+    ///
+    /// # Errors
+    /// As [`Store::clone_snapshot`].
+    pub async fn clone_snapshot(&self, request: CloneRequest) -> Result<DesktopRow, store::Error> {
+        let world = Arc::clone(&self.fleet) as Arc<dyn World>;
+        let desktop = self.store.clone_snapshot(request, world).await?;
+        self.changed(desktop.host.as_ref().map(|host| Change::Host(host.id)));
+        self.changed([Change::Claimed(desktop.id)]);
+        Ok(desktop)
     }
 
     /// Has desktops wait for users, and does what is due at this time: of what ended, the viewers here are the caller's to tell.

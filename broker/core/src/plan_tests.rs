@@ -50,6 +50,7 @@ fn desktop(desired: DesiredState) -> Desktop {
         disk_id: None,
         back_to: None,
         back_gen: 0,
+        origin_id: None,
     }
 }
 

@@ -18,12 +18,12 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: &[&str] = migrations!("sqlite": "0001_initial", "0002_viewer_roles", "0003_pool_audio", "0004_recording", "0005_pool_clipboard", "0006_tables", "0007_brokers", "0008_enrollment", "0009_drain", "0010_launch", "0011_desktop_policy", "0012_permissions", "0013_idempotency", "0014_pool_rules", "0015_scoped_roles", "0016_home_disks", "0017_snapshots");
+const SQLITE: &[&str] = migrations!("sqlite": "0001_initial", "0002_viewer_roles", "0003_pool_audio", "0004_recording", "0005_pool_clipboard", "0006_tables", "0007_brokers", "0008_enrollment", "0009_drain", "0010_launch", "0011_desktop_policy", "0012_permissions", "0013_idempotency", "0014_pool_rules", "0015_scoped_roles", "0016_home_disks", "0017_snapshots", "0018_clones");
 
 /// The migration that gives the audit log its chain.
 const CHAINED: usize = 6;
 
-const POSTGRES: &[&str] = migrations!("postgres": "0001_first", "0002_brokers", "0003_enrollment", "0004_drain", "0005_launch", "0006_desktop_policy", "0007_permissions", "0008_idempotency", "0009_pool_rules", "0010_scoped_roles", "0011_home_disks", "0012_snapshots");
+const POSTGRES: &[&str] = migrations!("postgres": "0001_first", "0002_brokers", "0003_enrollment", "0004_drain", "0005_launch", "0006_desktop_policy", "0007_permissions", "0008_idempotency", "0009_pool_rules", "0010_scoped_roles", "0011_home_disks", "0012_snapshots", "0013_clones");
 
 /// Any number that nothing else locks: brokers that start at once migrate one after the other.
 const MIGRATION_LOCK: i64 = 0x6c75_6361_726e_6521;

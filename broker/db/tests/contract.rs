@@ -83,6 +83,7 @@ fn desktop(name: &str, pool: PoolId) -> Desktop {
         disk_id: None,
         back_to: None,
         back_gen: 0,
+        origin_id: None,
     }
 }
 

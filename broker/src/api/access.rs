@@ -53,6 +53,8 @@ pub const OPERATIONS: &[(&str, &str, Need)] = &[
     ("GET", "/snapshots/{id}", Within(&[Own, DesktopsRead])),
     ("DELETE", "/snapshots/{id}", Within(&[Own, DesktopsWrite])),
     ("POST", "/snapshots/{id}/revert", Within(&[Own, DesktopsWrite])),
+    // What is in a desktop becomes another user's.
+    ("POST", "/snapshots/{id}/clone", OneOf(&[UsersWrite])),
     ("GET", "/disks", Within(&[Own, DesktopsRead])),
     ("GET", "/disks/{id}", Within(&[Own, DesktopsRead])),
     ("DELETE", "/disks/{id}", Within(&[DesktopsWrite])),

@@ -86,6 +86,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(snapshots::create, snapshots::list))
         .routes(routes!(snapshots::show, snapshots::delete))
         .routes(routes!(snapshots::revert))
+        .routes(routes!(snapshots::clone))
         .routes(routes!(pools::create, pools::list))
         .routes(routes!(pools::show, pools::delete))
         .routes(routes!(entitlements::add_user, entitlements::remove_user))

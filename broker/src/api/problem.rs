@@ -96,6 +96,7 @@ pub fn of_store(e: &store::Error) -> (StatusCode, String) {
         E::HostInMaintenance { .. } => (StatusCode::SERVICE_UNAVAILABLE, "host_in_maintenance"),
         E::TooManySnapshots { .. } => (StatusCode::CONFLICT, "quota_reached"),
         E::NotMade { .. } => (StatusCode::CONFLICT, "desktop_not_ready"),
+        E::OtherTemplate { .. } => (StatusCode::CONFLICT, "other_template"),
         E::NotPersonal { .. } | E::NoSnapshots { .. } => (StatusCode::CONFLICT, "not_personal"),
         E::SessionEnded(_) => (StatusCode::GONE, "session_ended"),
     };

@@ -1,20 +1,21 @@
 //! `/desktops/{id}/snapshots` and `/snapshots`: personal desktops as they were.
 
+use super::caller::SignedIn;
 use super::extract::{Body, InPath};
 use super::problem::{ApiError, Result};
 use super::scoped::Scoped;
 use crate::app::App;
 use crate::viewers::End;
-use crate::watch;
+use crate::{view, watch};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use lucarne_control::SnapshotId;
-use lucarne_control::api::{Page, Permission, Problem};
-use lucarne_control::snapshot::{NewSnapshot, Snapshot};
+use lucarne_control::api::{Desktop, Page, Permission, Problem};
+use lucarne_control::snapshot::{NewClone, NewSnapshot, Snapshot};
 use lucarne_core::Change;
-use lucarne_core::store::{Caller, Object};
+use lucarne_core::store::{Caller, CloneRequest, Object};
 use std::sync::Arc;
 
 /// Whether the caller may change the snapshots of a desktop that they may do something with: administrators, and its user where its
@@ -122,4 +123,36 @@ pub async fn revert(
     let changed = app.store.put_back(&caller.name, id).await?;
     watch::tell(&app, [&changed], &End::PutBack);
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Make a desktop of a snapshot for another user, or in another pool of the same image, machine and network: with its disk, with what was open then where the snapshot has its memory, and with an identity of its
+/// own. A snapshot that is being taken is waited for.
+#[utoipa::path(post, path = "/snapshots/{id}/clone", tag = "snapshots", security(("cookie" = []), ("token" = [])),
+    params(("id" = SnapshotId, Path)), request_body = NewClone, responses(
+    (status = 201, body = Desktop),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "not_permitted, not_entitled"),
+    (status = 404, body = Problem, content_type = "application/problem+json",
+        description = "snapshot_not_found, user_not_found, pool_not_found"),
+    (status = 409, body = Problem, content_type = "application/problem+json",
+        description = "snapshot_in_use: it is being deleted, or could not be taken; already_assigned, other_template, pool_full, quota_reached"),
+    (status = 503, body = Problem, content_type = "application/problem+json",
+        description = "no_host: the snapshot's host does not take the clone"),
+))]
+pub async fn clone(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    InPath(snapshot): InPath<SnapshotId>,
+    Body(new): Body<NewClone>,
+) -> Result<impl IntoResponse> {
+    let user = app.store.user(&new.user).await?;
+    let pool = match new.pool {
+        Some(pool) => pool,
+        None => {
+            let (snapshot, _) = app.store.snapshot(snapshot).await?;
+            app.store.desktop(&snapshot.desktop.to_string()).await?.pool
+        }
+    };
+    let request = CloneRequest { snapshot, user: user.id, actor: caller.name, pool };
+    let desktop = app.control.clone_snapshot(request).await?;
+    Ok((StatusCode::CREATED, Json(view::desktop(desktop, &app.control.fleet))))
 }

@@ -101,3 +101,42 @@ async fn elsewhere_only_administrators_may_and_floating_desktops_have_none() {
     let said = server.local().post("/pools", wrong).await.problem(400, "invalid_request");
     assert!(said.contains("personal desktops"), "{said}");
 }
+
+#[tokio::test]
+async fn an_administrator_clones_a_desktop_for_another_user() {
+    let server = Server::start().await;
+    let _agent = Agent::start(&server).await;
+    pool(&server, "own", json!({ "users": true })).await;
+    let (ada, ben) = (server.user("ada").await, server.user("ben").await);
+    let connection = ada.connect("own").await;
+    in_phase(&ada, &connection, Phase::Ready).await;
+    let all = format!("/desktops/{}/snapshots", connection.desktop.id);
+    let answer = server.local().post(&all, json!({})).await;
+    let taken: Snapshot = serde_json::from_slice(&answer.body).unwrap();
+    let clone = format!("/snapshots/{}/clone", taken.id);
+    // What is in a desktop is not for its user to give away, nor for others to take.
+    ada.post(&clone, json!({ "user": "ben" })).await.problem(403, "not_permitted");
+    for (name, role) in [("oona", "operator"), ("hal", "help_desk")] {
+        let staff = server.user(name).await;
+        let given = server.local().put(&format!("/users/{name}/role"), json!({ "role": role })).await;
+        assert_eq!(given.status, 200, "{}", given.text());
+        let why = staff.post(&clone, json!({ "user": name })).await.problem(403, "not_permitted");
+        assert!(why.contains("users:write"), "{why}");
+    }
+    server.local().post(&clone, json!({ "user": "nobody" })).await.problem(404, "user_not_found");
+    server
+        .local()
+        .post(&clone, json!({ "user": "ben", "pool": "desk" }))
+        .await
+        .problem(409, "other_template");
+    server.local().post(&clone, json!({ "user": "ada" })).await.problem(409, "already_assigned");
+    let answer = server.local().post(&clone, json!({ "user": "ben" })).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let made: Desktop = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((made.user.as_deref(), made.pool.as_str(), made.persistent), (Some("ben"), "own", true));
+    assert_ne!(made.id, connection.desktop.id);
+    let theirs = ben.connect("own").await;
+    assert_eq!(theirs.desktop.id, made.id);
+    in_phase(&ben, &theirs, Phase::Ready).await;
+    Browser::view(&server, &theirs).await.echo(b"mine").await;
+}

@@ -94,7 +94,8 @@ pub enum Permission {
     /// See users and groups.
     #[serde(rename = "users:read")]
     UsersRead,
-    /// Make and delete users, give them passwords, and put them into groups. Who may do this can become anybody.
+    /// Make and delete users, give them passwords, put them into groups, and give one what is in another's desktop. Who may do this can become
+    /// anybody.
     #[serde(rename = "users:write")]
     UsersWrite,
     /// See everybody's desktops and sessions, and why a user gets which desktop; not what is on their screens.

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The version of these messages; a broker refuses an agent whose major version differs.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// From the agent to the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -285,6 +285,18 @@ pub struct DesktopDesired {
     /// It is to be put back to this snapshot for this wish, whatever runs, before anything else is done for it.
     #[serde(default)]
     pub back_to: Option<SnapshotId>,
+    /// Where it is not there yet, what it is made of, instead of its template alone.
+    #[serde(default)]
+    pub origin: Option<CloneOf>,
+}
+
+/// What a desktop is cloned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneOf {
+    /// The desktop, which is on the same host and of the same template.
+    pub desktop: DesktopId,
+    /// Its snapshot. One that is being taken is waited for.
+    pub snapshot: SnapshotId,
 }
 
 fn yes() -> bool {

@@ -82,6 +82,16 @@ impl NewSnapshot {
     }
 }
 
+/// A desktop that is to be made of a snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewClone {
+    /// The user it is for, who has none of the pool.
+    pub user: String,
+    /// The pool's name or id: a personal one of the same image, machine and network. The snapshot's own when left out.
+    #[serde(default)]
+    pub pool: Option<String>,
+}
+
 /// What a pool says of its desktops' snapshots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(default)]

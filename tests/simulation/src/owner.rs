@@ -7,7 +7,7 @@ use crate::world::{Event, HEALING, Ms, QUIET, World};
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::snapshot::NewSnapshot;
 use lucarne_control::{BrokerId, DesktopId, HostId, SessionId, SnapshotId, UserId};
-use lucarne_core::store::{self, Assigned, ConnectRequest, Ended};
+use lucarne_core::store::{self, Assigned, CloneRequest, ConnectRequest, Ended};
 use lucarne_core::{Change, Control};
 use std::rc::Rc;
 
@@ -83,6 +83,7 @@ enum Call {
     Snapshot { memory: bool },
     DeleteSnapshot(SnapshotId),
     PutBack(SnapshotId),
+    Clone(SnapshotId, UserId),
 }
 
 /// What became of what an owner asked for.
@@ -155,7 +156,14 @@ impl World {
             (Some(own), 24..=26) => {
                 let memory = self.random.one_in(2);
                 let there = self.checker.snapshots_of(own.desktop);
-                let call = match (self.random.within(0, 3), self.random.pick(&there)) {
+                // Somebody who has none, as far as anybody knows.
+                let others = self.owners.iter().filter(|other| other.own.is_none());
+                let others: Vec<_> = others.filter_map(|other| other.id).collect();
+                let call = match (self.random.within(0, 6), self.random.pick(&there)) {
+                    (3..=4, Some(snapshot)) if !others.is_empty() => {
+                        let user = self.random.pick(&others).unwrap_or(user);
+                        Call::Clone(snapshot, user)
+                    }
                     (0, Some(snapshot)) => Call::DeleteSnapshot(snapshot),
                     (1, Some(snapshot)) => Call::PutBack(snapshot),
                     _ => Call::Snapshot { memory },
@@ -177,6 +185,8 @@ impl World {
                 self.opens_page(o, b, &control, session);
             }
             (Some(_), _) if page.is_some() => self.uses(o),
+            // Some would rather have one that is made of another's.
+            (None, 4..) if o % 2 == 1 => {}
             _ => self.connects(o, b, control, user),
         }
     }
@@ -243,6 +253,11 @@ impl World {
                 self.count("deletions of snapshots asked for");
                 self.checker.snapshots.deletion_is_asked(snapshot);
             }
+            Call::Clone(snapshot, _) => {
+                self.count("clones asked for");
+                self.checker.snapshots.clone_is_asked(snapshot);
+                self.checker.snapshots.deletion_is_asked(snapshot);
+            }
             Call::PutBack(snapshot) => {
                 self.count("desktops asked to be put back");
                 self.checker.snapshots.back_is_asked(desktop, snapshot);
@@ -264,6 +279,17 @@ impl World {
                 Call::PowerOn => own(store.power_on("owner", desktop).await),
                 Call::Destroy => own(store.end_desktop("admin", desktop, "it is not needed any more").await),
                 Call::PutBack(snapshot) => own(store.put_back("owner", snapshot).await.map(Some)),
+                Call::Clone(snapshot, user) => {
+                    let (actor, pool) = ("admin".to_owned(), OWN.to_owned());
+                    let made = control.clone_snapshot(CloneRequest { snapshot, user, actor, pool }).await;
+                    if made.is_ok() {
+                        // They need it no more: it goes when the clone is there, and not before.
+                        if let Ok(host) = store.delete_snapshot("owner", snapshot).await {
+                            told(host);
+                        }
+                    }
+                    made.map(drop)
+                }
                 Call::DeleteSnapshot(snapshot) => store.delete_snapshot("owner", snapshot).await.map(told),
                 Call::Snapshot { memory } => {
                     let new = NewSnapshot { name: None, memory: Some(memory) };

@@ -107,6 +107,12 @@ impl AgentConfig {
         self.dir.join("homes")
     }
 
+    /// What desktops are to be made of that are not whole yet.
+    #[must_use]
+    pub fn clones(&self) -> PathBuf {
+        self.dir.join("clones")
+    }
+
     pub(crate) fn relay_lock(&self) -> PathBuf {
         self.dir.join("relay.json")
     }

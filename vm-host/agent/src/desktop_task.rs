@@ -15,6 +15,7 @@ use crate::config::disk_free;
 use crate::desktop_process::{ask_to_end, connect, kill_all, read_status};
 use crate::desktops::Shared;
 use crate::homes::{Attached, Refused};
+use crate::origins::Noted;
 use crate::templates::Availability;
 use crate::{folder, recordings, spawn};
 use lucarne_control::agent::{DesktopDesired, DesktopObserved};
@@ -34,7 +35,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 /// Disk space that a fork leaves free. A desktop that fills the disk would take every other desktop's writes with it.
-const DISK_RESERVE: u64 = 512 << 20;
+pub(crate) const DISK_RESERVE: u64 = 512 << 20;
 
 /// Starts of a desktop process that ends within [`QUICK_END`] before the desktop counts as failed.
 const QUICK_ENDS: u32 = 5;
@@ -206,7 +207,8 @@ impl DesktopTask {
         if !adopted {
             self.make_folder().await?;
         }
-        self.attach_home(adopted).await
+        self.attach_home(adopted).await?;
+        self.copy_origin().await
     }
 
     /// Takes its user's disk for it, once no other desktop has that.
@@ -259,6 +261,8 @@ impl DesktopTask {
         let template = match desired.state {
             // It is waited for when it is started.
             DesiredState::Off | DesiredState::Suspended => self.shared.templates.folder(&desired.template),
+            // What it is cloned from has one.
+            _ if desired.origin.is_some() => self.shared.templates.folder(&desired.template),
             _ => self.wait_template(&desired).await?.dir.clone(),
         };
         self.check_disk()?;
@@ -281,6 +285,7 @@ impl DesktopTask {
             state: desired.state,
             start: desired.wish,
             back_to: None,
+            origin: desired.origin,
             // Until it has it, that it is to.
             home: desired.home.map(|home| Home {
                 disk: home.disk,
@@ -288,6 +293,11 @@ impl DesktopTask {
                 fresh: false,
             }),
         };
+        if let Some(origin) = desired.origin {
+            let noted = Noted { origin, template: desired.template.clone() };
+            let kept = self.shared.origins.begin(desired.desktop, &noted);
+            kept.map_err(|e| format!("what it is cloned from cannot be noted: {e}"))?;
+        }
         let credentials = self.shared.slots.take();
         let made = folder::make(&self.dir, &config, credentials.as_ref());
         if let (Err(_), Some(credentials)) = (&made, &credentials) {
@@ -496,6 +506,9 @@ impl DesktopTask {
                     tokio::time::sleep(Duration::from_secs(5)).await;
                 }
             }
+        }
+        if let Err(error) = self.shared.origins.end(desktop) {
+            tracing::warn!(%desktop, %error, "what a desktop was to be cloned from is left until the agent starts again");
         }
         if let Some(credentials) = credentials {
             self.shared.slots.give_back(&credentials);

@@ -5,6 +5,7 @@ use crate::desktop_task::{DesktopTask, Wish, now_ms};
 use crate::folder::{read_config, was_used};
 use crate::homes::Homes;
 use crate::hub::Hub;
+use crate::origins::Origins;
 use crate::slots::Slots;
 use crate::snapshots::Snapshots;
 use crate::templates::Templates;
@@ -13,6 +14,7 @@ use lucarne_control::desktop::{DesiredState, ForkTimings, Phase};
 use lucarne_control::ids::DesktopId;
 use lucarne_control::spec::{ImageDigest, TemplateSpec};
 use lucarne_ledger::{Order, Refusal};
+use lucarne_qemu::snapshot::export;
 use lucarne_qemu::{Accel, Qemu, Template};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) homes: Arc<Homes>,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) origins: Origins,
     /// Forks under way at once: more than the processors can run only makes each slower.
     pub(crate) starts: Semaphore,
 }
@@ -78,6 +81,7 @@ impl Desktops {
             templates,
             homes: Arc::new(Homes::new(config.homes(), hub.clone())),
             snapshots: Arc::new(snapshots),
+            origins: Origins::new(config.clones()),
             hub,
             starts: Semaphore::new(starts),
         };
@@ -97,11 +101,14 @@ impl Desktops {
     /// Takes over every desktop whose folder is here.
     pub(crate) fn adopt_all(self: &Arc<Self>) {
         self.shared.homes.find(&self.shared.desktops_dir);
+        self.shared.origins.find(&self.shared.desktops_dir);
         let Ok(dirs) = std::fs::read_dir(&self.shared.desktops_dir) else { return };
         for entry in dirs.flatten() {
             let dir = entry.path();
             // Its id is in use from now on, whatever becomes of it.
             let _ = self.shared.slots.of_dir(&dir);
+            // Whoever was to have it begins anew.
+            let _ = std::fs::remove_dir_all(dir.join(export::FOLDER));
             let Some(id) = entry.file_name().to_str().and_then(|n| n.parse::<DesktopId>().ok()) else {
                 tracing::warn!(dir = %dir.display(), "not a desktop's folder; left alone");
                 continue;
@@ -132,6 +139,8 @@ impl Desktops {
                             pool: config.pool,
                             home,
                             back_to: config.back_to,
+                            // What it is to be made of is not for its own folder to say.
+                            origin: None,
                         },
                         true,
                     );

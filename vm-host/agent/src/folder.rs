@@ -4,8 +4,10 @@ use crate::error_chain;
 use lucarne_desktop::config::{DesktopConfig, files};
 use lucarne_desktop::read_plain;
 use lucarne_qemu::process::Credentials;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, fchown};
 use std::path::Path;
 
@@ -34,18 +36,26 @@ pub(crate) fn write_config(
     config: &DesktopConfig,
     owner: Option<&Credentials>,
 ) -> io::Result<()> {
-    let next = dir.join(".desktop.json.next");
+    write(dir, files::CONFIG, &serde_json::to_vec_pretty(config)?, owner)
+}
+
+/// Replaces a small file of the folder, as [`write_config`] does.
+///
+/// # Errors
+/// The disk does not take it; the old one is untouched then.
+pub(crate) fn write(dir: &Path, name: &str, text: &[u8], owner: Option<&Credentials>) -> io::Result<()> {
+    let next = dir.join(format!(".{name}.next"));
     match fs::remove_file(&next) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     let mut file = File::create_new(&next)?;
-    file.write_all(&serde_json::to_vec_pretty(config)?)?;
+    file.write_all(text)?;
     file.sync_all()?;
     if let Some(owner) = owner {
         fchown(&file, Some(owner.id), Some(owner.id))?;
     }
-    fs::rename(&next, dir.join(files::CONFIG))?;
+    fs::rename(&next, dir.join(name))?;
     File::open(dir)?.sync_all()
 }
 
@@ -54,6 +64,19 @@ pub(crate) fn read_config(dir: &Path) -> Result<DesktopConfig, String> {
     let path = dir.join(files::CONFIG);
     let text = read_plain(&path).map_err(|e| format!("{}: {}", path.display(), error_chain(&e)))?;
     serde_json::from_slice(&text).map_err(|e| format!("{}: {}", path.display(), error_chain(&e)))
+}
+
+/// Removes a folder that lies in another one of a desktop's folder. No link is followed on the way, whoever makes one when.
+///
+/// # Errors
+/// It is still there, or never was.
+pub(crate) fn remove_beneath(dir: &Path, within: &Path, name: &str) -> io::Result<()> {
+    let path = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let dir = rustix::fs::open(dir, path, Mode::empty())?;
+    let within = rustix::fs::openat2(&dir, within, path, Mode::empty(), beneath)?;
+    // By what is open, and not by its name, which may lead elsewhere by now.
+    fs::remove_dir_all(format!("/proc/self/fd/{}/{name}", within.as_raw_fd()))
 }
 
 /// Removes the sockets of processes that have ended: nobody listens on them any more.
@@ -101,6 +124,7 @@ mod tests {
             start: 1,
             home: None,
             back_to: None,
+            origin: None,
         }
     }
 
@@ -119,6 +143,23 @@ mod tests {
         fs::remove_file(dir.join(files::CONFIG)).unwrap();
         symlink(&other, dir.join(files::CONFIG)).unwrap();
         assert!(read_config(&dir).is_err());
+    }
+
+    #[test]
+    fn what_is_removed_lies_in_the_desktops_own_folder_whatever_is_linked() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, other) = (root.path().join("desktop"), root.path().join("other"));
+        let there = |path: &Path| fs::create_dir_all(path).unwrap();
+        there(&dir.join("export/7/deep"));
+        there(&other.join("7"));
+        remove_beneath(&dir, Path::new("export"), "7").unwrap();
+        assert!(dir.join("export").exists() && !dir.join("export/7").exists());
+        fs::remove_dir(dir.join("export")).unwrap();
+        symlink("../other", dir.join("export")).unwrap();
+        assert!(remove_beneath(&dir, Path::new("export"), "7").is_err());
+        assert!(other.join("7").exists());
+        fs::remove_file(dir.join("export")).unwrap();
+        assert!(remove_beneath(&dir, Path::new("export"), "7").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! ```
 
 mod accel;
+mod clones;
 pub mod config;
 mod desktop_process;
 mod desktop_task;
@@ -22,11 +23,13 @@ mod link;
 mod machine;
 mod metrics;
 pub mod network;
+mod origins;
 mod power;
 mod recordings;
 mod renewal;
 pub mod sim;
 mod slots;
+mod snapshot_work;
 mod snapshots;
 mod spawn;
 mod streams;

@@ -8,46 +8,36 @@
 //! One thing is done at a time to a desktop. What is on the disk says what there is; what could not be done is told until nobody asks for
 //! it any more.
 
-use crate::desktop_process::{connect, read_status, say};
+use crate::desktop_process::connect;
 use crate::desktop_task::now_ms;
 use crate::hub::Hub;
 use crate::slots::Slots;
-use crate::{error_chain, spawn};
-use lucarne_control::agent::{SnapshotDesired, SnapshotObserved, SnapshotState, SnapshotWish};
+use crate::snapshot_work::{self, ask, not_now};
+use crate::{error_chain, folder};
+use lucarne_control::agent::{CloneOf, SnapshotDesired, SnapshotObserved, SnapshotState, SnapshotWish};
 use lucarne_control::{DesktopId, SnapshotId};
-use lucarne_desktop::control::{Command, Work, WorkEnd, WorkStatus};
+use lucarne_desktop::control::{Work, WorkEnd};
 use lucarne_qemu::process::Process;
-use lucarne_qemu::snapshot;
+use lucarne_qemu::snapshot::{self, export};
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::UnixStream;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// For how long it is tried again what cannot be done just now: a guest that starts is given its identity within a few seconds, and boots
 /// within a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Within this, a snapshot is heard of that is asked for together with a desktop that is made of it.
+const SOON: Duration = Duration::from_secs(10);
+
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// Before a deletion is tried again that failed, such as because the disk was full.
 const LATER: Duration = Duration::from_secs(30);
-
-/// How long something may take that is done at rest: a layer is read and written, which may be as large as the disk.
-const AT_REST_LIMIT: Duration = Duration::from_secs(6 * 3600);
-
-/// The same once it is given up.
-const GIVE_UP_LIMIT: Duration = Duration::from_secs(30);
-
-/// Longest line of what is done at rest, bytes.
-const MAX_LINE: u64 = 64 << 10;
-
-/// Progress is told in steps of so many percent.
-const STEP: u8 = 20;
 
 #[derive(Default)]
 struct State {
@@ -60,6 +50,10 @@ struct State {
     begun: u64,
     /// What was desired last.
     desired: Vec<SnapshotDesired>,
+    /// Of which desktops snapshots are put together for others.
+    exported: HashMap<u64, (DesktopId, CancellationToken)>,
+    /// Since when it is known what is desired.
+    since: Option<Instant>,
 }
 
 struct UnderWay {
@@ -68,6 +62,30 @@ struct UnderWay {
     desktop: DesktopId,
     takes: bool,
     given_up: CancellationToken,
+}
+
+/// A snapshot that is where another desktop can be made of it, until this is dropped.
+pub(crate) struct Exported {
+    of: PathBuf,
+    attempt: u64,
+}
+
+impl Exported {
+    /// Where, in the folder of its desktop.
+    pub(crate) fn folder(&self) -> PathBuf {
+        Path::new(export::FOLDER).join(self.attempt.to_string())
+    }
+}
+
+impl Drop for Exported {
+    fn drop(&mut self) {
+        match folder::remove_beneath(&self.of, Path::new(export::FOLDER), &self.attempt.to_string()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(of = %self.of.display(), %error, "what a desktop was cloned from is left until the agent starts again");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The snapshots of this host's desktops.
@@ -137,8 +155,16 @@ impl Snapshots {
 
     /// What is being done to a desktop's snapshots is given up, and nothing is done to them as long as this is held.
     pub(crate) async fn quiet(&self, desktop: DesktopId) -> tokio::sync::OwnedMutexGuard<()> {
-        self.state().under_way.values().filter(|w| w.desktop == desktop).for_each(|w| w.given_up.cancel());
-        let turn = self.state().turns.entry(desktop).or_default().clone();
+        let turn = {
+            let mut state = self.state();
+            state.under_way.values().filter(|w| w.desktop == desktop).for_each(|w| w.given_up.cancel());
+            state
+                .exported
+                .values()
+                .filter(|(of, _)| *of == desktop)
+                .for_each(|(_, given_up)| given_up.cancel());
+            state.turns.entry(desktop).or_default().clone()
+        };
         turn.lock_owned().await
     }
 
@@ -154,7 +180,11 @@ impl Snapshots {
     /// Makes it so, as far as it is not.
     pub(crate) fn follow(self: &Arc<Self>, desired: &[SnapshotDesired]) {
         self.hub.keep_failed(|id| desired.iter().any(|wish| wish.snapshot == id));
-        self.state().desired = desired.to_vec();
+        {
+            let mut state = self.state();
+            state.desired = desired.to_vec();
+            state.since.get_or_insert_with(Instant::now);
+        }
         self.begin(desired);
     }
 
@@ -283,10 +313,10 @@ impl Snapshots {
         given_up: &CancellationToken,
         tell: &(dyn Fn(u8) + Sync),
     ) -> Result<(), String> {
-        let (dir, began) = (self.dir(desktop), Instant::now());
+        let (dir, mut began) = (self.dir(desktop), Instant::now());
         let folder = self.folder(desktop);
         loop {
-            let held = folder.lock().await;
+            let (held, tried) = (folder.lock().await, Instant::now());
             let end = match connect(&dir).await {
                 Ok(stream) => {
                     drop(held);
@@ -295,8 +325,17 @@ impl Snapshots {
                 Err(_) if Process::adopt(&dir).is_some() => {
                     WorkEnd::NotNow { why: "its desktop process is just being started again".into() }
                 }
+                Err(_) if matches!(work, Work::Export { .. }) => {
+                    // Whoever is to be started need not wait for it.
+                    drop(held);
+                    self.at_rest(&dir, work, given_up, tell).await
+                }
                 Err(_) => self.at_rest(&dir, work, given_up, tell).await,
             };
+            if tried.elapsed() > PATIENCE / 4 {
+                // It was at it, and something came in between.
+                began = Instant::now();
+            }
             match end {
                 WorkEnd::Done => return Ok(()),
                 WorkEnd::Failed { why } => return Err(why),
@@ -305,6 +344,90 @@ impl Snapshots {
                 }
                 WorkEnd::NotNow { .. } => tokio::time::sleep(AGAIN).await,
             }
+        }
+    }
+
+    /// Puts a snapshot where another desktop can be made of it, once it is there.
+    ///
+    /// # Errors
+    /// It is not there, and will not be.
+    pub(crate) async fn export(self: &Arc<Self>, of: CloneOf, tell: impl Fn(u8)) -> Result<Exported, String> {
+        loop {
+            self.wait_ready(of.desktop, of.snapshot).await?;
+            let given_up = CancellationToken::new();
+            // A task of its own, so that it can say that it is given up when nobody waits for it any more.
+            let unless_waited_for = given_up.clone().drop_guard();
+            let (progress, mut told) = watch::channel(0);
+            let (snapshots, token) = (self.clone(), given_up.clone());
+            let mut exporting =
+                tokio::spawn(async move { snapshots.export_once(of, &token, &progress).await });
+            let exported = loop {
+                tokio::select! {
+                    exported = &mut exporting => break exported,
+                    Ok(()) = told.changed() => tell(*told.borrow_and_update()),
+                }
+            };
+            // Somebody else may have given it up, for something that was to be done to its desktop.
+            let again = given_up.is_cancelled();
+            unless_waited_for.disarm();
+            match exported {
+                Ok(Ok(exported)) => return Ok(exported),
+                Ok(Err(_)) if again => {}
+                Ok(Err(why)) => return Err(format!("what it is cloned from cannot be put together: {why}")),
+                Err(error) => return Err(format!("what it is cloned from cannot be put together: {error}")),
+            }
+        }
+    }
+
+    async fn export_once(
+        &self,
+        CloneOf { desktop, snapshot }: CloneOf,
+        given_up: &CancellationToken,
+        progress: &watch::Sender<u8>,
+    ) -> Result<Exported, String> {
+        // No other attempt has that number, also of an agent before this one, whose work may go on.
+        let attempt = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let exported = Exported { of: self.dir(desktop), attempt };
+        let (number, turn) = {
+            let mut state = self.state();
+            state.begun += 1;
+            let number = state.begun;
+            state.exported.insert(number, (desktop, given_up.clone()));
+            (number, state.turns.entry(desktop).or_default().clone())
+        };
+        let held = turn.lock().await;
+        // Its end takes the turn away, and then its folder.
+        let gone = self.state().turns.get(&desktop).is_none_or(|now| !Arc::ptr_eq(now, &turn));
+        let end = if given_up.is_cancelled() {
+            Err("something else is done to its desktop".to_owned())
+        } else if gone || !self.dir(desktop).exists() {
+            Err("its desktop is not on this host any more".to_owned())
+        } else {
+            let tell = |percent| {
+                progress.send_replace(percent);
+            };
+            self.work(desktop, Work::Export { snapshot, attempt }, given_up, &tell).await
+        };
+        drop(held);
+        self.state().exported.remove(&number);
+        end.map(|()| exported)
+    }
+
+    async fn wait_ready(&self, desktop: DesktopId, snapshot: SnapshotId) -> Result<(), String> {
+        loop {
+            let since = self.state().since;
+            match self.hub.snapshot_state(snapshot) {
+                Some(SnapshotState::Ready) if !self.hub.is_of_another(snapshot, desktop) => return Ok(()),
+                Some(SnapshotState::Taking) => {}
+                Some(SnapshotState::Failed) => {
+                    return Err("the snapshot that it is cloned from could not be taken".to_owned());
+                }
+                // It may just have been asked for.
+                None if self.state().desired.iter().any(|wish| wish.snapshot == snapshot) => {}
+                None if since.is_none_or(|since| since.elapsed() < SOON) => {}
+                _ => return Err("its host does not have the snapshot that it is cloned from".to_owned()),
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
@@ -334,6 +457,17 @@ impl Snapshots {
         self.once(desktop, Work::TryBack { snapshot }).await
     }
 
+    async fn at_rest(
+        &self,
+        dir: &Path,
+        work: Work,
+        given_up: &CancellationToken,
+        tell: &(dyn Fn(u8) + Sync),
+    ) -> WorkEnd {
+        let user = self.slots.of_dir(dir);
+        snapshot_work::at_rest(&self.program, user.as_ref(), dir, work, given_up, tell).await
+    }
+
     async fn once(&self, desktop: DesktopId, work: Work) -> Result<(), String> {
         match self.at_rest(&self.dir(desktop), work, &CancellationToken::new(), &|_| {}).await {
             WorkEnd::Done => Ok(()),
@@ -344,55 +478,6 @@ impl Snapshots {
     /// Whether a desktop has it.
     pub(crate) fn is_ready(&self, snapshot: SnapshotId) -> bool {
         self.hub.snapshot_state(snapshot) == Some(SnapshotState::Ready)
-    }
-
-    async fn at_rest(
-        &self,
-        dir: &Path,
-        work: Work,
-        given_up: &CancellationToken,
-        tell: &(dyn Fn(u8) + Sync),
-    ) -> WorkEnd {
-        let credentials = self.slots.of_dir(dir);
-        let mut child = match spawn::at_rest(&self.program, dir, work, credentials.as_ref()) {
-            Ok(child) => child,
-            Err(error) => return not_now(&error),
-        };
-        let (mut input, output) = (child.stdin.take(), child.stdout.take());
-        let Some(output) = output else { return WorkEnd::Failed { why: "it says nothing".into() } };
-        let mut lines = BufReader::new(output);
-        let (mut end, mut line) = (None, Vec::new());
-        let limit = tokio::time::sleep(AT_REST_LIMIT);
-        tokio::pin!(limit);
-        loop {
-            let mut limited = (&mut lines).take(MAX_LINE);
-            let read = tokio::select! {
-                read = limited.read_until(b'\n', &mut line) => read,
-                () = &mut limit => {
-                    let _ = child.kill().await;
-                    return WorkEnd::Failed { why: "it did not come to its end".into() };
-                }
-                // It gives up when nobody can ask it any more.
-                () = given_up.cancelled(), if input.is_some() => {
-                    input = None;
-                    limit.as_mut().reset(tokio::time::Instant::now() + GIVE_UP_LIMIT);
-                    continue;
-                }
-            };
-            if !matches!(read, Ok(1..)) {
-                break;
-            }
-            match serde_json::from_slice::<WorkStatus>(&line) {
-                Ok(WorkStatus { end: Some(how), .. }) => end = Some(how),
-                Ok(status) => tell(status.progress),
-                Err(error) => tracing::warn!(%error, "what is said of a snapshot is not understood"),
-            }
-            line.clear();
-        }
-        let _ = child.wait().await;
-        end.unwrap_or_else(|| WorkEnd::Failed {
-            why: "its work ended early; the desktop's log may say why".into(),
-        })
     }
 }
 
@@ -409,50 +494,5 @@ fn observed(desktop: DesktopId, snapshot: SnapshotId, state: SnapshotState) -> S
         taken_at: 0,
         pause_ms: 0,
         bytes: 0,
-    }
-}
-
-fn not_now(error: &io::Error) -> WorkEnd {
-    WorkEnd::NotNow { why: error.to_string() }
-}
-
-/// Asks a desktop process, and waits until it says how it went.
-async fn ask(
-    stream: UnixStream,
-    work: Work,
-    given_up: &CancellationToken,
-    tell: &(dyn Fn(u8) + Sync),
-) -> io::Result<WorkEnd> {
-    let ended = || Ok(WorkEnd::NotNow { why: "its desktop process ended meanwhile".into() });
-    let mut lines = BufReader::new(stream);
-    // It is told of at once, and what was done before does not count.
-    let Some(before) = read_status(&mut lines).await? else { return ended() };
-    let before = match before.work {
-        // An agent before this one has asked for it.
-        Some(now) if now.end.is_none() && now.todo == work => now.number.saturating_sub(1),
-        last => {
-            say(&mut lines, &Command::Work { todo: work }).await?;
-            last.map_or(0, |last| last.number)
-        }
-    };
-    let (mut asked, mut last) = (true, 0);
-    loop {
-        let status = tokio::select! {
-            status = read_status(&mut lines) => status?,
-            () = given_up.cancelled(), if asked => {
-                asked = false;
-                say(&mut lines, &Command::GiveUp).await?;
-                continue;
-            }
-        };
-        let Some(status) = status else { return ended() };
-        let Some(now) = status.work.filter(|work| work.number > before) else { continue };
-        if let Some(end) = now.end {
-            return Ok(end);
-        }
-        if now.progress >= last + STEP {
-            last = now.progress;
-            tell(last);
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a desktop process is told when it starts: `desktop.json` in the desktop's folder, written by the host agent.
 
+use lucarne_control::agent::CloneOf;
 use lucarne_control::desktop::{DesiredState, Identity};
 use lucarne_control::ids::{DesktopId, DiskId, PoolId, SnapshotId};
 use lucarne_control::spec::{ClipboardPolicy, NetworkPolicy, RecordingPolicy};
@@ -73,6 +74,9 @@ pub struct DesktopConfig {
     /// It is to be put back to this snapshot for [`DesktopConfig::wish`], unless [`Done::back`] says that it was.
     #[serde(default)]
     pub back_to: Option<SnapshotId>,
+    /// What it is cloned from. Nothing is started before that was copied ([`Done::cloned`]).
+    #[serde(default)]
+    pub origin: Option<CloneOf>,
 }
 
 /// A user's disk.
@@ -102,6 +106,9 @@ pub struct Done {
     /// A guest had its identity once: the disk is its user's from then on.
     #[serde(default)]
     pub made: bool,
+    /// It is a copy of another desktop, whose identity it has until it is given its own.
+    #[serde(default)]
+    pub cloned: bool,
     /// [`DesktopConfig::start`] when QEMU was started last.
     #[serde(default)]
     pub started: u64,

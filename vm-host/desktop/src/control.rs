@@ -53,6 +53,13 @@ pub enum Work {
         /// Which.
         snapshot: SnapshotId,
     },
+    /// Put one where another desktop can be made of it ([`lucarne_qemu::snapshot::export`]).
+    Export {
+        /// Which.
+        snapshot: SnapshotId,
+        /// Under a number that no other attempt has.
+        attempt: u64,
+    },
     /// See whether the desktop can be put back to one, and change nothing.
     TryBack {
         /// To which.
@@ -74,6 +81,7 @@ impl Work {
         match *self {
             Self::Take { snapshot, .. }
             | Self::Delete { snapshot }
+            | Self::Export { snapshot, .. }
             | Self::TryBack { snapshot }
             | Self::Back { snapshot, .. } => snapshot,
         }

@@ -81,6 +81,8 @@ pub(crate) struct QemuLauncher {
     config: DesktopConfig,
     /// The guest has its identity already, so how it would be given does not matter.
     identified: bool,
+    /// What it has is another desktop's identity.
+    cloned: bool,
     /// The guest booted from its disk.
     booted: bool,
     /// The QEMU that runs it, if one does.
@@ -91,7 +93,8 @@ impl QemuLauncher {
     /// For the desktop in `dir`, absolute and without symbolic links.
     pub(crate) fn new(dir: PathBuf, config: DesktopConfig, done: &Done) -> Self {
         let (identified, booted) = (done.identified, done.booted);
-        Self { dir, config, identified, booted, qemu_version: done.qemu_version.clone() }
+        let (cloned, qemu_version) = (done.cloned, done.qemu_version.clone());
+        Self { dir, config, identified, cloned, booted, qemu_version }
     }
 
     fn template(&self) -> Result<Template, String> {
@@ -121,6 +124,7 @@ impl QemuLauncher {
             mac: self.config.identity.mac.clone(),
             network: self.networked(),
             persistent: self.config.persistent,
+            anew: self.cloned,
             home: self.config.home.as_ref().map(|home| home.path.as_path()),
         }
     }
@@ -146,7 +150,8 @@ impl Launcher for QemuLauncher {
         };
         let qemu_version = self.qemu_version.clone();
         let network = self.networked();
-        let origin = Origin { identity, network, persistent, booted, memory, qemu_version };
+        let anew = self.cloned;
+        let origin = Origin { identity, network, persistent, anew, booted, memory, qemu_version };
         let attempts = async {
             loop {
                 match QemuVm::adopt(&self.dir, origin.clone(), sink.clone()).await {

@@ -38,6 +38,6 @@ mod tests;
 mod viewer;
 
 pub use error::DesktopError;
-pub use record::{is_made, read_plain, went_back};
+pub use record::{is_made, of_clone, read_plain, went_back};
 pub use run::{Sockets, run, run_in, serve};
 pub use snapshots::{at_rest, is_going_back};

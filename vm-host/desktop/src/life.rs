@@ -83,6 +83,7 @@ impl Life<'_> {
     /// Lives it until an agent wants it stopped and it has ended, or until it is off. Mishaps are phases.
     pub(crate) async fn live(mut self) {
         let mut over = self.run().await;
+        self.desktop.worker.make_way();
         self.desktop.gate.shut();
         self.desktop.clipboard.shut();
         if let Over::Failed(why) = over {
@@ -130,7 +131,7 @@ impl Life<'_> {
             Err(over) => return over,
         };
         desktop.set_vm(vm.clone());
-        if self.done.booted {
+        if self.done.booted && !self.done.cloned {
             desktop.gate.open(vm.clone());
         }
         let given = tokio::select! {
@@ -145,6 +146,11 @@ impl Life<'_> {
         if let Err(why) = given {
             if let Ok(how) = tokio::time::timeout(DEATH_NOTICE, vm.ended()).await {
                 return self.gone(how);
+            }
+            if self.done.cloned {
+                // It would be the twin of what it was cloned from. It is tried again with its next start.
+                vm.kill().await;
+                return Over::Off(why);
             }
             if !self.done.booted {
                 // Without its own identity it would be its template's twin: it must not be used.
@@ -300,6 +306,7 @@ impl Life<'_> {
             forked: true,
             identified: resumed && self.done.identified,
             made: self.done.made,
+            cloned: self.done.cloned,
             started: self.config.start,
             booted: begin == Begin::Boot || resumed && self.done.booted,
             host_boot: record::host_boot(),
@@ -353,6 +360,9 @@ impl Life<'_> {
     fn begin(&self) -> Result<Begin, Over> {
         let done = &self.done;
         if !done.forked {
+            if self.config.origin.is_some() {
+                return Err(Over::Failed("what it is cloned from is not copied yet".into()));
+            }
             return Ok(Begin::Fork);
         }
         if self.launcher.is_suspended() {
@@ -394,6 +404,7 @@ impl Life<'_> {
             let booted = self.done.booted;
             let identified = self.done.identified;
             status.detail = match (identified, booted) {
+                _ if self.done.cloned => "the clone gets its identity",
                 (true, _) => "the guest goes on where it was suspended",
                 (false, true) => "the guest boots",
                 (false, false) => "the guest gets its identity",
@@ -417,7 +428,7 @@ impl Life<'_> {
         self.done.identified = true;
         self.done.timings = self.desktop.status().borrow().timings;
         let (dir, mut done) = (self.dir.clone(), self.done.clone());
-        done.made = true;
+        (done.made, done.cloned) = (true, false);
         let written = tokio::task::spawn_blocking(move || {
             record::write_done(&dir, &done).inspect_err(|error| {
                 tracing::warn!(error = chain(error), "the guest's identity is not on record");
@@ -425,10 +436,10 @@ impl Life<'_> {
         });
         // What its user does from now on is kept only if this is on the disk. Of a desktop that does not persist it is not waited for:
         // if it gets lost, the next process only gives the identity again.
-        if self.config.persistent && !self.done.made {
+        if self.config.persistent && (self.done.cloned || !self.done.made) {
             written.await.map_err(|e| chain(&e))?.map_err(|e| chain(&e))?;
         }
-        self.done.made = true;
+        (self.done.made, self.done.cloned) = (true, false);
         Ok(())
     }
 }

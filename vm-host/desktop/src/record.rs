@@ -5,6 +5,7 @@
 
 use crate::config::{DesktopConfig, Done, files};
 use crate::error::{DesktopError, chain};
+use lucarne_qemu::snapshot::SnapshotInfo;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -86,6 +87,24 @@ pub fn is_made(dir: &Path) -> bool {
 /// That cannot be read: it is not to be put back, because it may have been.
 pub fn went_back(dir: &Path) -> Result<u64, String> {
     read_done(dir).map(|done| done.back).map_err(|error| chain(&error))
+}
+
+/// `done.json` of a folder into which a snapshot of another desktop was copied, with the guest's memory where it has it: from then on it
+/// is this desktop's.
+///
+/// # Errors
+/// It cannot be written down.
+pub fn of_clone(snapshot: &SnapshotInfo) -> Result<Vec<u8>, String> {
+    let done = Done {
+        forked: true,
+        made: true,
+        cloned: true,
+        booted: snapshot.booted,
+        qemu_version: snapshot.qemu_version.clone(),
+        ended: Some("it was just cloned".to_owned()),
+        ..Done::default()
+    };
+    serde_json::to_vec_pretty(&done).map_err(|error| error.to_string())
 }
 
 /// Which run of this machine's kernel it is; empty where the kernel does not say.

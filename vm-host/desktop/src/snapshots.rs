@@ -7,11 +7,13 @@ use crate::control::{Work, WorkEnd, WorkStatus};
 use crate::desktop::Desktop;
 use crate::error::{DesktopError, chain};
 use crate::record;
+use lucarne_control::SnapshotId;
 use lucarne_control::desktop::Phase;
 use lucarne_driver::{Overseer, SnapshotWanted, VmError};
 use lucarne_qemu::process::Process;
 use lucarne_qemu::snapshot::SnapshotError;
 use lucarne_qemu::snapshot::at_rest::{self as layers, Back, Ran};
+use lucarne_qemu::snapshot::export::export;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -110,6 +112,7 @@ impl Worker {
                     vm.snapshot(SnapshotWanted { snapshot, memory }, &told).await
                 }
                 Work::Delete { snapshot } => vm.delete_snapshot(snapshot, &told).await,
+                Work::Export { snapshot, attempt } => vm.export_snapshot(snapshot, attempt, &told).await,
                 Work::Back { .. } | Work::TryBack { .. } => Ok(()),
             };
             let end = match ended {
@@ -211,11 +214,35 @@ pub async fn at_rest(dir: PathBuf, work: Work) -> Result<(), DesktopError> {
         while !matches!(input.read(&mut [0; 64]), Ok(0) | Err(_)) {}
         watched.given_up.store(true, Ordering::Relaxed);
     });
-    let end = match at_rest_in(&dir, work, &*printed).await {
-        Ok(()) => WorkEnd::Done,
-        Err(why) => WorkEnd::Failed { why },
+    let end = match work {
+        Work::Export { snapshot, attempt } => export_at_rest(&dir, snapshot, attempt, &*printed).await,
+        work => match at_rest_in(&dir, work, &*printed).await {
+            Ok(()) => WorkEnd::Done,
+            Err(why) => WorkEnd::Failed { why },
+        },
     };
     printed.print(100, Some(end)).map_err(DesktopError::system("cannot tell how far it is"))
+}
+
+/// Puts a snapshot together beside whatever is started meanwhile: nothing writes to what is beneath the disk, but for who was left over of
+/// an agent that was killed, and has come to its end when the folder can be taken.
+async fn export_at_rest(dir: &Path, snapshot: SnapshotId, attempt: u64, overseer: &dyn Overseer) -> WorkEnd {
+    match hold(dir).await {
+        Ok(held) => {
+            if Process::adopt(dir).is_none()
+                && let Err(error) = settle(dir)
+            {
+                return WorkEnd::Failed { why: chain(&error) };
+            }
+            drop(held);
+        }
+        // Its desktop process has been started, and is to do it.
+        Err(error) => return WorkEnd::NotNow { why: chain(&error) },
+    }
+    match export(dir, snapshot, attempt, overseer).await {
+        Ok(()) => WorkEnd::Done,
+        Err(error) => WorkEnd::Failed { why: chain(&error) },
+    }
 }
 
 async fn at_rest_in(dir: &Path, work: Work, overseer: &dyn Overseer) -> Result<(), String> {
@@ -233,6 +260,10 @@ async fn at_rest_in(dir: &Path, work: Work, overseer: &dyn Overseer) -> Result<(
     let done = match work {
         Work::Take { snapshot, memory } => {
             let done = record::read_done(dir).map_err(|error| chain(&error))?;
+            if done.cloned {
+                // Who goes back to it would be the twin of what it was cloned from.
+                return Err("it is a clone that has no identity of its own yet; start it first".into());
+            }
             let ran = Ran { booted: done.booted, qemu_version: done.qemu_version };
             layers::take(dir, SnapshotWanted { snapshot, memory }, ran).await.map(drop)
         }
@@ -240,7 +271,7 @@ async fn at_rest_in(dir: &Path, work: Work, overseer: &dyn Overseer) -> Result<(
         // Asked for again, because whoever asked has not heard that it was done.
         Work::Back { wish, .. } if record::went_back(dir)? >= wish => Ok(()),
         Work::Back { snapshot, wish } => layers::back(dir, snapshot, wish).await,
-        Work::TryBack { .. } => Ok(()),
+        Work::TryBack { .. } | Work::Export { .. } => Ok(()),
     };
     done.map_err(|error| chain(&error))?;
     // Where it was decided to go back, that is done now.

@@ -206,6 +206,10 @@ impl Vm for FakeVm {
         self.work("delete", id, overseer).await
     }
 
+    async fn export_snapshot(&self, id: SnapshotId, _: u64, overseer: &dyn Overseer) -> Result<(), VmError> {
+        self.work("export", id, overseer).await
+    }
+
     async fn wake(&self) -> Result<(), VmError> {
         self.note("wake");
         Ok(())
@@ -330,6 +334,7 @@ pub(crate) fn config() -> DesktopConfig {
         start: 0,
         home: None,
         back_to: None,
+        origin: None,
     }
 }
 

@@ -252,7 +252,7 @@ pub trait Vm: Send + Sync {
     /// a key or button.
     fn input(&self, event: InputEvent);
     /// Makes a clone its own machine: host name, machine id, clock, entropy, SSH host keys. One that booted from its own disk is
-    /// given the same again, once it is up.
+    /// given the same again, once it is up; one whose disk is another's is given what that must not have.
     ///
     /// # Errors
     /// When the guest does not take it; the clone must then not be used, unless it has it on its disk.
@@ -303,6 +303,17 @@ pub trait Vm: Send + Sync {
     /// # Errors
     /// It is still there, or some of its work is left, which the next deletion does.
     async fn delete_snapshot(&self, id: SnapshotId, overseer: &dyn Overseer) -> Result<(), VmError>;
+    /// Puts a snapshot of the guest, which runs on, where another desktop can be made of it, under a number that no other attempt
+    /// has.
+    ///
+    /// # Errors
+    /// It is not there, and the guest runs on as before.
+    async fn export_snapshot(
+        &self,
+        id: SnapshotId,
+        attempt: u64,
+        overseer: &dyn Overseer,
+    ) -> Result<(), VmError>;
     /// Tells a guest that was suspended that time has passed.
     ///
     /// # Errors

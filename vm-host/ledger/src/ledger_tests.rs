@@ -28,6 +28,7 @@ fn asked(n: u128, generation: u64, state: DesiredState, fresh: bool) -> DesktopD
         pool: None,
         home: None,
         back_to: None,
+        origin: None,
     }
 }
 

@@ -89,6 +89,14 @@ pub(crate) fn header(path: &Path) -> Result<Header, DiskError> {
     Ok(Header { size: long(24), over })
 }
 
+/// What a layer is over, as it says itself; nothing where it is whole. No link is followed.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub fn over(path: &Path) -> Result<Option<PathBuf>, DiskError> {
+    header(path).map(|header| header.over)
+}
+
 /// Makes an empty layer over another, which need not be there yet, and has it on the disk.
 ///
 /// # Errors

@@ -41,6 +41,8 @@ pub(crate) struct Terms {
     pub(crate) keeps_key: bool,
     /// The guest boots from its own disk: it answers late, and has SSH host keys already.
     pub(crate) booted: bool,
+    /// What it has on its disk, and in mind, is another desktop's.
+    pub(crate) anew: bool,
 }
 
 fn failed(why: impl ToString) -> VmError {
@@ -126,7 +128,38 @@ pub(crate) async fn by_helper(dir: &Path, identity: &Identity, terms: Terms) -> 
         .await
         .map_err(|_| failed(format!("its helper did not answer within {} s", HELPER_LIMIT.as_secs())))?
         .map_err(failed)?;
-    if answer == "ok 2" { Ok(()) } else { Err(failed(format!("its helper said {answer:?}"))) }
+    if answer != "ok 2" {
+        return Err(failed(format!("its helper said {answer:?}")));
+    }
+    if terms.anew {
+        to_disk(dir).await;
+    }
+    Ok(())
+}
+
+/// Has the guest put on its disk who it is: what that has of another desktop is not to be there again after a power cut.
+async fn to_disk(dir: &Path) {
+    let synced = async {
+        let mut agent = GuestAgent::connect(&dir.join(files::GUEST_AGENT), HELPER_LIMIT).await?;
+        agent.shell("sync", AGENT_LIMIT).await
+    };
+    if let Err(error) = synced.await {
+        tracing::warn!(%error, "the guest's identity may not be on its disk yet");
+    }
+}
+
+/// What a shell does for the network card, whose address was loaded with the guest's memory, to have this one, and for all of the identity
+/// to be on the disk.
+fn own_card(mac: &str) -> String {
+    format!(
+        "for card in /sys/class/net/*; do
+  name=${{card##*/}}
+  if [ -e $card/device ] && [ \"$(cat $card/address)\" != {mac} ]; then
+    ip link set dev $name down && ip link set dev $name address {mac} && ip link set dev $name up
+  fi
+done
+sync"
+    )
 }
 
 /// Waits until the helper of a guest that boots is there.
@@ -172,9 +205,12 @@ pub(crate) async fn by_guest_agent(dir: &Path, identity: &Identity, terms: Terms
     let patience = if terms.booted { BOOT_LIMIT } else { AGENT_LIMIT };
     let mut agent = GuestAgent::connect(&dir.join(files::GUEST_AGENT), patience).await.map_err(failed)?;
     let now = now();
-    // The image's keys are every clone's. Those on a disk of its own are its user's.
-    let keys =
-        if terms.booted { "[ ! -s /etc/ssh/ssh_host_ed25519_key ]" } else { "rm -f /etc/ssh/ssh_host_*" };
+    // The image's keys are every clone's, and another desktop's are that one's. Those on a disk of its own are its user's.
+    let keys = if terms.booted && !terms.anew {
+        "[ ! -s /etc/ssh/ssh_host_ed25519_key ]"
+    } else {
+        "rm -f /etc/ssh/ssh_host_*"
+    };
     // Everything interpolated has been checked above or is base64 or hexadecimal.
     let script = format!(
         "set -e
@@ -195,7 +231,9 @@ if [ -d /etc/ssh ] && {keys}; then
   echo {public} | base64 -d > /etc/ssh/ssh_host_ed25519_key.pub
   if command -v systemctl >/dev/null; then systemctl --no-block try-restart ssh.service sshd.service || true; fi
 fi
+{anew}
 exit 0",
+        anew = if terms.anew { own_card(&gift.identity.mac) } else { String::new() },
         secs = now.as_secs(),
         nanos = now.subsec_nanos(),
         entropy = gift.entropy_hex(),

@@ -37,6 +37,7 @@ pub mod qmp;
 pub mod save;
 mod settle;
 pub mod snapshot;
+pub mod sparse;
 pub mod start;
 pub mod suspend;
 pub mod template;

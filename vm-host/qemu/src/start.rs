@@ -73,6 +73,8 @@ pub struct ForkRequest<'a> {
     pub network: bool,
     /// Its disk outlives its guest, and so does its SSH host key.
     pub persistent: bool,
+    /// It is made of another desktop's snapshot, and has that one's identity until it is given its own.
+    pub anew: bool,
     /// The file of the user's disk, absolute; plain (raw).
     pub home: Option<&'a Path>,
 }
@@ -108,6 +110,8 @@ pub struct Origin {
     pub network: bool,
     /// Its disk outlives it.
     pub persistent: bool,
+    /// It has another desktop's identity until it is given its own.
+    pub anew: bool,
     /// It booted from its own disk, instead of being forked.
     pub booted: bool,
     /// What its memory began as; without, it cannot be suspended.
@@ -122,6 +126,7 @@ impl Origin {
             identity: request.template.meta.identity,
             network: request.network,
             persistent: request.persistent,
+            anew: request.anew,
             booted,
             memory: Some(GuestMemory::of(request.template, booted)),
             qemu_version: request.qemu.version.clone(),
@@ -300,6 +305,10 @@ impl QemuVm {
             // Plugged after the load, because a card in the template would keep the template's address.
             plug(&qmp, request, machine).await?;
         }
+        if request.anew && request.network {
+            // Until it is itself.
+            card::set_cable(&qmp, false).await?;
+        }
         let loaded = Instant::now();
         let display = Display::attach(&qmp, sink, Listen::First).await?;
         Ok((Held { qmp, power, display }, loaded))
@@ -356,6 +365,10 @@ impl QemuVm {
             // Its former owner ended before it had loaded anything, or all of it: it has never run.
             process.kill().await;
             return Err(ForkError::NothingToAdopt(dir.into()));
+        }
+        if origin.anew && origin.network {
+            // It may have been loaded and no more.
+            card::set_cable(&qmp, false).await?;
         }
         let display = Display::attach(&qmp, sink, Listen::All).await?;
         // Whatever was written of it meanwhile: it runs, and changes its disk.

@@ -10,6 +10,7 @@ use crate::power::{self, Power};
 use crate::process::Process;
 use crate::qmp::{Qmp, QmpError};
 use crate::save::{GuestMemory, SaveError};
+use crate::snapshot::export::export;
 use crate::snapshot::take::{Guest, take};
 use crate::snapshot::{SnapshotError, merge};
 use crate::start::{Held, Origin};
@@ -58,7 +59,7 @@ impl QemuVm {
             audio: OnceLock::new(),
             displays: watch::Sender::default(),
             identity: origin.identity,
-            terms: Terms { keeps_key: origin.persistent, booted: origin.booted },
+            terms: Terms { keeps_key: origin.persistent, booted: origin.booted, anew: origin.anew },
             network: origin.network,
             power: held.power,
             memory: origin.memory,
@@ -208,6 +209,16 @@ impl Vm for QemuVm {
         merge(&self.qmp, &self.dir, id, overseer)
             .await
             .map_err(|error| not_done("to delete a snapshot", &error))
+    }
+
+    async fn export_snapshot(
+        &self,
+        id: SnapshotId,
+        attempt: u64,
+        overseer: &dyn Overseer,
+    ) -> Result<(), VmError> {
+        let _alone = self.disk.lock().await;
+        export(&self.dir, id, attempt, overseer).await.map_err(|error| not_done("to copy a snapshot", &error))
     }
 
     async fn wake(&self) -> Result<(), VmError> {

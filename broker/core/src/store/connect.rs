@@ -145,7 +145,8 @@ fn connect(
     let claim = Claim { request, pool: pool.into_row(), user };
     let earlier = earlier_failure(tx, &claim)?;
     let disk = disks::attach(tx, &request.actor, (&claim.user, &claim.pool), at.id, disk)?;
-    let desktop = make::desktop(tx, &claim.pool, host, &why, (Some(&owner), disk))?;
+    let made = make::Made { owner: Some(&owner), disk, origin: None };
+    let desktop = make::desktop(tx, &claim.pool, host, &why, made)?;
     let mut detail =
         format!("a fresh desktop of {} for {} on {}: {why}", claim.pool.name, claim.user.name, at.name);
     if let Some(earlier) = earlier {

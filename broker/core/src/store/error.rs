@@ -73,6 +73,16 @@ pub enum Error {
         /// The desktop's name.
         desktop: String,
     },
+    /// A clone would have another template than what it is made of.
+    #[error(
+        "{desktop} cannot be cloned to the pool {pool:?}: clones go to personal pools of the same image, machine and network; choose such a pool"
+    )]
+    OtherTemplate {
+        /// The desktop's name.
+        desktop: String,
+        /// The pool's name.
+        pool: String,
+    },
     /// The desktop has as many snapshots as it may have.
     #[error(
         "{desktop} has {max} snapshots, which is as many as it may have; delete one first, or ask an administrator to raise the limit"

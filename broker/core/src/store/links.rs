@@ -5,7 +5,7 @@
 //! changes nothing.
 
 use super::{Error, Result, Store, all};
-use lucarne_control::agent::{Desired, DesktopDesired, Followed, Hello, HomeDesired};
+use lucarne_control::agent::{CloneOf, Desired, DesktopDesired, Followed, Hello, HomeDesired};
 use lucarne_control::desktop::Identity;
 use lucarne_control::{BrokerId, HostId};
 use lucarne_db::tables::{Broker, Counter, Desktop, Disk, Host, HostPulse, Pool, REVISION};
@@ -193,6 +193,11 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
     // By what desktops have, wherever that is on record: one without its disk would lose what is saved in it.
     let disks = tx.peek_all(there.iter().filter_map(|d| d.disk_id.as_ref()).map(Disk::key))?;
     let disks: HashMap<_, _> = disks.into_iter().map(|disk| (disk.id, disk)).collect();
+    let origins: HashMap<_, _> = super::clones::origins(tx, &there)?.into_iter().collect();
+    let origin = |d: &Desktop| {
+        let snapshot = d.origin_id.filter(|_| !d.held)?;
+        Some(CloneOf { desktop: *origins.get(&snapshot)?, snapshot })
+    };
     let home = |d: &Desktop| {
         let disk = d.disk_id?;
         Some(match disks.get(&disk) {
@@ -212,6 +217,7 @@ fn desired(tx: &mut Tx<'_>, link: &Link) -> Result<Desired> {
             home: home(&d),
             fresh: !d.held || mutant("a host is told to make anew what it has lost"),
             template: pool.template(),
+            origin: origin(&d),
             identity: Identity { hostname: d.name, machine_id: d.machine_id, mac: d.mac },
             network: policy.network,
             audio: policy.audio,

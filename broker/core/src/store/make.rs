@@ -4,7 +4,7 @@ use super::Result;
 use super::quotas::{self, Counted};
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::pool::PoolKind;
-use lucarne_control::{DesktopId, DiskId, UserId};
+use lucarne_control::{DesktopId, DiskId, SnapshotId, UserId};
 use lucarne_db::tables::{Assignment, Desktop, Host, Placement, Pool};
 use lucarne_db::value::Json;
 use lucarne_db::{Locked, Tx};
@@ -18,6 +18,17 @@ pub(super) struct Owner<'a> {
     pub counted: &'a Counted,
 }
 
+/// What a desktop is made with.
+#[derive(Default)]
+pub(super) struct Made<'a> {
+    /// Whose it is.
+    pub owner: Option<&'a Owner<'a>>,
+    /// Its user's disk.
+    pub disk: Option<DiskId>,
+    /// The snapshot that it is made of.
+    pub origin: Option<SnapshotId>,
+}
+
 /// Inserts a desktop of the pool with its identity and its place on that host, which was held for it. Without an owner it waits
 /// for a user until [`assign`] gives it to one.
 pub(super) fn desktop(
@@ -25,7 +36,7 @@ pub(super) fn desktop(
     pool: &Pool,
     mut host: Locked<Host>,
     why: &str,
-    (owner, disk): (Option<&Owner<'_>>, Option<DiskId>),
+    Made { owner, disk, origin }: Made<'_>,
 ) -> Result<Desktop> {
     let (id, now) = (DesktopId(tx.uuid()), tx.now());
     let random = tx.random();
@@ -50,6 +61,7 @@ pub(super) fn desktop(
         held: false,
         back_to: None,
         back_gen: 0,
+        origin_id: origin,
         endpoint: None,
         user_id: owner.map(|owner| owner.user),
         assigned: owner.is_some(),

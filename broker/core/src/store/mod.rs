@@ -7,6 +7,7 @@
 mod apply;
 mod audit;
 mod brokers;
+mod clones;
 mod connect;
 mod desktops;
 mod disks;
@@ -43,6 +44,7 @@ mod waiting;
 
 pub use apply::{Plan, Wanted};
 pub use brokers::{BEAT, SILENCE, Swept};
+pub use clones::CloneRequest;
 pub use connect::{Assigned, ConnectRequest};
 pub use desktops::{DesktopHost, DesktopRow, PlacedDesktop};
 pub use end::{Ended, LASTED, LEFT, LOGGED_OFF};
@@ -122,6 +124,8 @@ impl Store {
 
 #[cfg(test)]
 mod apply_tests;
+#[cfg(test)]
+mod clone_tests;
 #[cfg(test)]
 mod disk_tests;
 #[cfg(test)]

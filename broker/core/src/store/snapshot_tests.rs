@@ -32,7 +32,7 @@ async fn pool(scene: &Scene, snapshots: SnapshotPolicy) {
     scene.store.create_pool("admin", &new, &ImageDigest::try_from("ab".repeat(32)).unwrap()).await.unwrap();
 }
 
-fn observed(desktop: DesktopId, snapshot: SnapshotId, state: SnapshotState) -> SnapshotObserved {
+pub(super) fn observed(desktop: DesktopId, snapshot: SnapshotId, state: SnapshotState) -> SnapshotObserved {
     SnapshotObserved {
         desktop,
         snapshot,
@@ -50,7 +50,7 @@ fn observed(desktop: DesktopId, snapshot: SnapshotId, state: SnapshotState) -> S
 
 impl Scene {
     /// A desktop of a user's own that runs.
-    async fn own(&self, policy: SnapshotPolicy) -> (UserId, DesktopId) {
+    pub(super) async fn own(&self, policy: SnapshotPolicy) -> (UserId, DesktopId) {
         pool(self, policy).await;
         let ada = self.user("ada").await;
         let desktop = self.connect_to(ada, "own").await.unwrap().desktop.id;
@@ -58,7 +58,7 @@ impl Scene {
         (ada, desktop)
     }
 
-    async fn is(&self, desktop: DesktopId, wish: u64, phase: Phase) -> Recorded {
+    pub(super) async fn is(&self, desktop: DesktopId, wish: u64, phase: Phase) -> Recorded {
         let seen = DesktopObserved {
             desktop,
             generation: 1,
@@ -72,37 +72,37 @@ impl Scene {
         self.store.record(&self.link, &observed).await.unwrap()
     }
 
-    async fn row(&self, id: DesktopId) -> Desktop {
+    pub(super) async fn row(&self, id: DesktopId) -> Desktop {
         self.all(|| Desktop::all().limit(100)).await.into_iter().find(|d: &Desktop| d.id == id).unwrap()
     }
 
     /// What its host is to do for snapshots.
-    async fn asked(&self) -> Vec<SnapshotDesired> {
+    pub(super) async fn asked(&self) -> Vec<SnapshotDesired> {
         self.store.desired(&self.link).await.unwrap().snapshots
     }
 
-    async fn told_of(&self, id: DesktopId) -> DesktopDesired {
+    pub(super) async fn told_of(&self, id: DesktopId) -> DesktopDesired {
         let desired = self.store.desired(&self.link).await.unwrap();
         desired.desktops.into_iter().find(|d| d.desktop == id).unwrap()
     }
 
-    async fn take(&self, desktop: DesktopId, name: &str) -> Result<Snapshot> {
+    pub(super) async fn take(&self, desktop: DesktopId, name: &str) -> Result<Snapshot> {
         let new = NewSnapshot { name: Some(name.to_owned()), memory: None };
         Ok(self.store.take_snapshot("ada", desktop, &new).await?.0)
     }
 
-    async fn says_of(&self, seen: &[SnapshotObserved], complete: bool) {
+    pub(super) async fn says_of(&self, seen: &[SnapshotObserved], complete: bool) {
         let observed = Observed { complete, snapshots: seen.to_vec(), ..Observed::default() };
         self.store.record(&self.link, &observed).await.unwrap();
     }
 
-    async fn taken(&self, desktop: DesktopId, name: &str) -> SnapshotId {
+    pub(super) async fn taken(&self, desktop: DesktopId, name: &str) -> SnapshotId {
         let id = self.take(desktop, name).await.unwrap().id;
         self.says_of(&[observed(desktop, id, SnapshotState::Ready)], false).await;
         id
     }
 
-    async fn list(&self, desktop: DesktopId) -> Vec<Snapshot> {
+    pub(super) async fn list(&self, desktop: DesktopId) -> Vec<Snapshot> {
         self.store.snapshots(desktop).await.unwrap()
     }
 }

@@ -177,7 +177,7 @@ fn prepare(tx: &mut Tx<'_>, id: PoolId, world: &dyn World, places: &Places) -> R
             Err(e) => return Err(e),
         };
         let (at, name) = (host.id, host.name.clone());
-        let desktop = make::desktop(tx, &pool, host, &why, (None, None))?;
+        let desktop = make::desktop(tx, &pool, host, &why, make::Made::default())?;
         pool.desktops += 1;
         pool.preparation.0.last.push(desktop.id);
         let detail = format!("a desktop of {} that waits for a user, on {name}: {why}", pool.name);

@@ -175,6 +175,8 @@ table! {
         back_to: Option<SnapshotId>,
         /// Which.
         back_gen: i64,
+        /// The snapshot of another desktop that it is made of.
+        origin_id: Option<SnapshotId>,
     }
     key (id: DesktopId);
     unique named (name: str) where ended_at is null;
@@ -186,6 +188,7 @@ table! {
     index waiting (pool_id: PoolId) then (id) where taken_at is null;
     index of_user (user_id: UserId) then (id);
     index live_with_disk (disk_id: DiskId) then (id) where ended_at is null;
+    index live_of_origin (origin_id: SnapshotId) then (id) where ended_at is null;
 }
 
 impl Desktop {

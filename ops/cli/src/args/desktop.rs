@@ -68,6 +68,24 @@ pub enum DesktopCommand {
         /// Id, or a live one's name.
         id: String,
     },
+    /// Clone a personal desktop, with what is open in it, while it runs on: a snapshot is taken, and a desktop made of it. The snapshot goes
+    /// afterwards with `--wait`, and stays without.
+    Clone {
+        /// Id, or a live one's name.
+        id: String,
+        /// The name of the user whose the clone is to be.
+        #[arg(long)]
+        user: String,
+        /// The clone's pool, of the same image, machine and network; the desktop's own when left out.
+        #[arg(long)]
+        pool: Option<String>,
+        /// Without what is open in it.
+        #[arg(long)]
+        disk_only: bool,
+        /// Wait until it is ready.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Destroy a desktop with its data.
     Delete {
         /// Id.

@@ -47,6 +47,20 @@ pub enum SnapshotCommand {
         #[arg(long)]
         wait: bool,
     },
+    /// Make a desktop of a snapshot, with an identity of its own.
+    Clone {
+        /// The snapshot's id.
+        id: String,
+        /// The name of the user whose the clone is to be.
+        #[arg(long)]
+        user: String,
+        /// The clone's pool, of the same image, machine and network; the snapshot's own when left out.
+        #[arg(long)]
+        pool: Option<String>,
+        /// Wait until it is ready.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Delete a snapshot, or give one up that is being taken.
     Delete {
         /// The snapshot's id.

@@ -7,6 +7,7 @@ use crate::output::{self, Row};
 use anyhow::{Context, Result, bail};
 use lucarne_control::api::{self, NewDesktop, NewPower, Power};
 use lucarne_control::desktop::Phase;
+use lucarne_control::snapshot::{self, NewClone, NewSnapshot};
 use std::time::Duration;
 
 impl Row for api::Desktop {
@@ -47,10 +48,23 @@ pub fn run(args: Desktop) -> Result<()> {
         }
         _ => {
             bail!(
-                "say what to do: lucarne desktop list, show, launch, create, power-on, suspend, power-off or delete"
+                "say what to do: lucarne desktop list, show, launch, create, power-on, suspend, power-off, clone or delete"
             )
         }
     }
+}
+
+/// Shows a desktop that was just asked for, with `wait` once it is ready.
+pub async fn made(client: &Client, mut desktop: api::Desktop, wait: bool, output: Output) -> Result<()> {
+    while wait && desktop.phase != Phase::Ready {
+        let over = matches!(desktop.phase, Phase::Failed | Phase::Stopped) || desktop.phase.is_at_rest();
+        if over {
+            bail!("desktop {} could not be made: {}", desktop.name, desktop.detail);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        desktop = client.get(&format!("/api/v1/desktops/{}", desktop.id)).await?;
+    }
+    output::show(&desktop, output)
 }
 
 async fn look(client: &Client, command: DesktopCommand, output: Output) -> Result<()> {
@@ -71,16 +85,29 @@ async fn look(client: &Client, command: DesktopCommand, output: Output) -> Resul
             }
         }
         DesktopCommand::Create { pool, user, wait } => {
-            let mut desktop: api::Desktop =
-                client.post("/api/v1/desktops", &NewDesktop { pool, user }).await?;
-            while wait && desktop.phase != Phase::Ready {
-                if desktop.phase == Phase::Failed {
-                    bail!("desktop {} could not be made: {}", desktop.id, desktop.detail);
+            let desktop = client.post("/api/v1/desktops", &NewDesktop { pool, user }).await?;
+            made(client, desktop, wait, output).await
+        }
+        DesktopCommand::Clone { id, user, pool, disk_only, wait } => {
+            let new = NewSnapshot { name: None, memory: Some(!disk_only) };
+            let snapshot: snapshot::Snapshot = client.post(&format!("{}/snapshots", path(&id)), &new).await?;
+            // It is waited for where it is taken.
+            let to = format!("/api/v1/snapshots/{}/clone", snapshot.id);
+            let desktop = client.post(&to, &NewClone { user, pool }).await;
+            let desktop = match desktop {
+                Ok(desktop) => desktop,
+                Err(error) => {
+                    // Nobody has asked for it but this.
+                    let _ = client.delete(&format!("/api/v1/snapshots/{}", snapshot.id)).await;
+                    return Err(error.into());
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                desktop = client.get(&path(&desktop.id.to_string())).await?;
+            };
+            let done = made(client, desktop, wait, output).await;
+            if wait && done.is_ok() {
+                // What it is made of is not needed any more.
+                client.delete(&format!("/api/v1/snapshots/{}", snapshot.id)).await?;
             }
-            output::show(&desktop, output)
+            done
         }
         DesktopCommand::PowerOn { id } => {
             Ok(client.put(&format!("{}/power", path(&id)), &NewPower { state: Power::On }).await?)

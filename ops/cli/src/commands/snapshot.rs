@@ -2,12 +2,13 @@
 
 use crate::args::{Snapshot, SnapshotCommand};
 use crate::client::{Client, escape};
+use crate::commands::desktop;
 use crate::output::{self, Row};
 use anyhow::{Result, bail};
 use lucarne_control::agent::SnapshotState;
 use lucarne_control::api;
 use lucarne_control::desktop::Phase;
-use lucarne_control::snapshot::{self, NewSnapshot};
+use lucarne_control::snapshot::{self, NewClone, NewSnapshot};
 use std::time::Duration;
 
 /// How often it is looked whether something is done.
@@ -86,6 +87,10 @@ pub async fn run(args: Snapshot) -> Result<()> {
                     _ => {}
                 }
             }
+        }
+        SnapshotCommand::Clone { id, user, pool, wait } => {
+            let clone = client.post(&format!("{}/clone", path(&id)), &NewClone { user, pool }).await?;
+            desktop::made(&client, clone, wait, output).await
         }
         SnapshotCommand::Delete { id, wait } => {
             let snapshot: snapshot::Snapshot = client.get(&path(&id)).await?;

@@ -36,6 +36,8 @@ struct Kept {
 #[derive(Clone, Default)]
 pub struct Personal {
     kept: BTreeMap<DesktopId, Kept>,
+    /// What is in clones that nobody was given yet: what was saved, and what was open.
+    clones: BTreeMap<DesktopId, (u64, u64)>,
     /// Desktops that may be destroyed: somebody asked for it, or said that their host is dead.
     willed: BTreeSet<DesktopId>,
     /// Desktops whose disks are gone with their machines.
@@ -121,14 +123,9 @@ impl Personal {
         if let Some(before) = others.find(|id| !self.willed.contains(id)) {
             return Err(format!("owner-{owner} is given {desktop}, and nobody has destroyed {before}"));
         }
-        let kept = self.kept.entry(desktop).or_insert(Kept {
-            owner,
-            host,
-            volume: None,
-            saved: 0,
-            open: 0,
-            ended: false,
-        });
+        let (saved, open) = self.clones.remove(&desktop).unwrap_or((0, 0));
+        let kept =
+            self.kept.entry(desktop).or_insert(Kept { owner, host, volume: None, saved, open, ended: false });
         holds!(kept.host == host, "{desktop} was on host-{}, and is on host-{host}", kept.host);
         Ok(())
     }
@@ -140,6 +137,14 @@ impl Personal {
         kept.open = open;
         if open != had && !ended {
             self.broken(format!("{desktop} begins with {open} open, and its owner left {had}"));
+        }
+    }
+
+    /// A desktop is made with what was saved, and open, in another.
+    pub(super) fn is_cloned(&mut self, desktop: DesktopId, saved: u64, open: u64) {
+        match self.kept.get_mut(&desktop) {
+            Some(kept) => (kept.saved, kept.open) = (saved, open),
+            None => drop(self.clones.insert(desktop, (saved, open))),
         }
     }
 

@@ -55,6 +55,11 @@ impl Rows {
         self.desktops.iter().find(|d| d.id == id)
     }
 
+    /// Whether nobody wants that desktop any more.
+    pub fn is_gone(&self, id: DesktopId) -> bool {
+        self.desktop(id).is_none_or(|desktop| !desktop.is_wanted())
+    }
+
     /// What is counted beside the rows is what the rows say, and no limit is exceeded.
     pub fn add_up(&self) -> Result<(), String> {
         for host in &self.hosts {

@@ -29,6 +29,8 @@ pub struct Snapshots {
     condemned: BTreeSet<SnapshotId>,
     /// Where people want desktops put back to.
     asked: BTreeSet<(DesktopId, SnapshotId)>,
+    /// What people want cloned.
+    to_clone: BTreeSet<SnapshotId>,
     /// Which wishes said so.
     wished: BTreeMap<(DesktopId, u64), SnapshotId>,
     /// What is on record of it now.
@@ -53,6 +55,11 @@ impl Snapshots {
     /// Somebody asks for a desktop to be put back.
     pub fn back_is_asked(&mut self, desktop: DesktopId, snapshot: SnapshotId) {
         self.asked.insert((desktop, snapshot));
+    }
+
+    /// Somebody asks for a clone of a snapshot.
+    pub fn clone_is_asked(&mut self, snapshot: SnapshotId) {
+        self.to_clone.insert(snapshot);
     }
 
     /// A host has deleted a snapshot.
@@ -80,6 +87,14 @@ impl Checker {
     pub fn snapshots_of(&self, desktop: DesktopId) -> Vec<SnapshotId> {
         let Ok(rows) = self.rows() else { return Vec::new() };
         rows.snapshots.iter().filter(|row| row.desktop_id == desktop).map(|row| row.id).collect()
+    }
+
+    /// A host has made a desktop of a snapshot: this was saved there then, and this open.
+    pub fn cloned(&mut self, desktop: DesktopId, from: SnapshotId, saved: u64, open: u64) {
+        if !self.snapshots.to_clone.contains(&from) {
+            self.broken(format!("{desktop} is cloned from {from}, and nobody wanted that"));
+        }
+        self.personal.is_cloned(desktop, saved, open);
     }
 
     /// A host has put a desktop back for this wish: this was saved there then, and this open.
@@ -114,6 +129,11 @@ impl World {
         }
         for desktop in &rows.desktops {
             let (id, wish) = (desktop.id, desktop.desired_gen.unsigned_abs());
+            if let Some(of) = desktop.origin_id.filter(|_| !desktop.held && desktop.is_wanted()) {
+                let row = rows.snapshots.iter().find(|row| row.id == of);
+                let kept = row.is_none_or(|row| row.deleted_at.is_none() || rows.is_gone(row.desktop_id));
+                holds!(kept, "{id} is being cloned from {of}, which is to be deleted");
+            }
             let Some(to) = desktop.back_to else {
                 if let Some(back) = known.to_go.remove(&id).filter(|_| desktop.is_wanted()) {
                     let answered = known.answered.get(&id).is_some_and(|answered| *answered >= back.first);

@@ -1,6 +1,6 @@
 //! A host's disk: what is there again when its agent, or its machine, was off.
 
-use lucarne_control::agent::{DesktopDesired, Followed};
+use lucarne_control::agent::{CloneOf, DesktopDesired, Followed};
 use lucarne_control::desktop::DesiredState;
 use lucarne_control::{DesktopId, SnapshotId};
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ pub struct Wanted {
     pub persistent: bool,
     /// It is to be put back to this first.
     pub back_to: Option<SnapshotId>,
+    /// It is to be made of this.
+    pub origin: Option<CloneOf>,
 }
 
 impl Wanted {
@@ -26,8 +28,8 @@ impl Wanted {
     pub fn of(desired: &DesktopDesired) -> Self {
         let running = desired.state == DesiredState::Running;
         let suspended = desired.state == DesiredState::Suspended;
-        let DesktopDesired { wish, persistent, back_to, .. } = *desired;
-        Self { wish, running, suspended, persistent, back_to }
+        let DesktopDesired { wish, persistent, back_to, origin, .. } = *desired;
+        Self { wish, running, suspended, persistent, back_to, origin }
     }
 }
 
@@ -50,6 +52,8 @@ pub struct Folder {
     pub saved: u64,
     /// What its guest was suspended to, if it is.
     pub suspended: Option<Suspended>,
+    /// What it is cloned from, where that is not there yet.
+    pub origin: Option<CloneOf>,
     /// Its snapshots.
     pub snapshots: BTreeMap<SnapshotId, Snap>,
     /// The one that its disk goes on from.

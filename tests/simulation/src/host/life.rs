@@ -36,6 +36,8 @@ pub enum Step {
     Rest(DesktopId, u64, u64),
     /// It is put back to a snapshot, for this wish.
     Back(DesktopId, u64, u64),
+    /// What it is cloned from is copied.
+    Copy(DesktopId, u64),
     /// It is gone.
     Gone(DesktopId, u64),
 }
@@ -45,6 +47,7 @@ impl Step {
         match self {
             Self::Folder(desktop, generation)
             | Self::Act(desktop, generation)
+            | Self::Copy(desktop, generation)
             | Self::Boot(desktop, generation, ..)
             | Self::Ready(desktop, generation)
             | Self::Over(desktop, generation)
@@ -103,6 +106,7 @@ impl World {
                     volume,
                     saved: 0,
                     suspended: None,
+                    origin: told.origin,
                     snapshots: BTreeMap::new(),
                     tip: None,
                     back: 0,
@@ -113,7 +117,11 @@ impl World {
                     self.checker.broken(format!("{desktop} is made over the disk {volume} that it has"));
                 }
                 self.act(h, desktop);
+                if told.origin.is_some() {
+                    self.is_copied(h, desktop, generation);
+                }
             }
+            Step::Copy(..) => self.is_copied(h, desktop, generation),
             Step::Act(..) => self.act(h, desktop),
             Step::Rest(_, _, wish) => {
                 task.powering_off = false;
@@ -167,6 +175,10 @@ impl World {
         let (generation, told) = (task.generation, task.told);
         task.acting = told.wish;
         folder.wanted = told;
+        if folder.origin.is_some() {
+            // Nothing is done before that is there.
+            return self.observe(h, seen(desktop, generation, Phase::Preparing, "it is being copied"));
+        }
         if folder.is_to_go_back().is_some() {
             task.powering_off = true;
             self.is_to_go_back(h, desktop, generation);

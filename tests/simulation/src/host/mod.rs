@@ -192,10 +192,12 @@ impl World {
             let Folder { generation, wanted, start, .. } = *folder;
             host.ledger.adopt(desktop, generation, wanted.wish, wanted.persistent);
             let goes_back = folder.is_to_go_back().is_some();
-            let powering_off = wanted.persistent && !wanted.running && !goes_back;
+            let copies = folder.origin.is_some();
+            let powering_off = wanted.persistent && !wanted.running && !goes_back && !copies;
             let task = Task { generation, ending: false, told: wanted, acting: wanted.wish, powering_off };
             host.tasks.insert(desktop, task);
             steps.push(match host.machines.contains_key(&desktop) {
+                _ if folder.origin.is_some() => Step::Copy(desktop, generation),
                 _ if goes_back => Step::Act(desktop, generation),
                 _ if powering_off => Step::Rest(desktop, generation, wanted.wish),
                 true => Step::Ready(desktop, generation),

@@ -3,6 +3,7 @@
 //! What is on the disk is there again when the agent is; what could not be taken is told until nobody asks for it any more.
 
 use super::disk::{Folder, Snap};
+use super::life::Step;
 use super::{Suspended, seen};
 use crate::world::{Event, World};
 use lucarne_control::agent::{Observed, SnapshotDesired, SnapshotObserved, SnapshotState, SnapshotWish};
@@ -184,6 +185,29 @@ impl World {
                 self.checker.snapshots.not_back(desktop, wish);
             }
         }
+    }
+
+    /// What a desktop is cloned from is copied, once it is there.
+    pub(super) fn is_copied(&mut self, h: usize, desktop: DesktopId, generation: u64) {
+        let (life, full) = (self.hosts[h].life, self.trouble && self.random.one_in(8));
+        let host = &mut self.hosts[h];
+        let Some(of) = host.disk.folders.get(&desktop).and_then(|folder| folder.origin) else { return };
+        let waited_for = host.under_way.get(&of.snapshot) == Some(&true);
+        let there = host.disk.folders.get(&of.desktop).and_then(|other| other.snapshots.get(&of.snapshot));
+        let Some(snap) = there.copied().filter(|_| !full) else {
+            if waited_for {
+                return self.after(300, Event::Desktop(h, life, Step::Copy(desktop, generation)));
+            }
+            self.count("desktops that could not be cloned");
+            return self.is_over(h, desktop, "what it is cloned from is not there");
+        };
+        let Some(folder) = host.disk.folders.get_mut(&desktop) else { return };
+        (folder.origin, folder.made, folder.saved) = (None, true, snap.saved);
+        folder.suspended = snap.open.map(|open| Suspended { open, saved: snap.saved });
+        self.count("desktops cloned");
+        self.note(|| format!("{desktop} is cloned from {} on host-{h}", of.snapshot));
+        self.checker.cloned(desktop, of.snapshot, snap.saved, snap.open.unwrap_or(0));
+        self.act(h, desktop);
     }
 
     /// It is told that a desktop is about to be put back, for this wish.

@@ -246,3 +246,61 @@ async fn what_cannot_be_resumed_stays_suspended_and_says_why() {
     assert_eq!((last.phase, last.detail.as_str()), (Phase::Suspended, "it could not be resumed: no memory"));
     assert!(last.unresumable);
 }
+
+/// What is on record of a copy of another desktop that has not run yet.
+fn cloned() -> Done {
+    Done { cloned: true, identified: false, started: 0, host_boot: String::new(), ..ran() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_is_given_its_own_identity_before_anybody_uses_it() {
+    for (launcher, begins) in [(suspended(), "resume"), (FakeLauncher::new(), "boot")] {
+        let host = Host::start_as(launcher, cloned(), persistent(1));
+        host.sink().await.scanout(Canvas::new(64, 64).frame());
+        let mut agent = host.agent().await;
+        agent.wait(|s| s.picture && s.detail == "the clone gets its identity").await;
+        let mut viewer = host.view(false).await;
+        viewer.key(true, 0x1e).await;
+        viewer.key(false, 0x1e).await;
+        eventually("it is asked", || host.vm().log().contains(&"identify desk-1".to_owned())).await;
+        assert!(host.vm().inputs().iter().all(|i| !matches!(i, InputEvent::Key { qnum: 0x1e, .. })));
+        assert!(!host.vm().log().contains(&"network".to_owned()));
+        host.vm().answer_identity(Ok(()));
+        agent.wait(|s| s.phase == Phase::Ready).await;
+        assert!(host.vm().log().contains(&begins.to_owned()), "{:?}", host.vm().log());
+        assert!(host.vm().log().contains(&"network".to_owned()));
+        let done = record::read_done(host.dir.path()).unwrap();
+        assert!(done.identified && done.made && !done.cloned, "{done:?}");
+        host.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_that_does_not_take_its_identity_is_off_and_is_given_it_by_its_next_start() {
+    let host = Host::start_as(FakeLauncher::new(), cloned(), persistent(1));
+    host.vm().answer_identity(Err("no helper".into()));
+    let mut agent = host.agent().await;
+    let (off, done) = over(host, &mut agent).await;
+    assert_eq!(off.phase, Phase::Off);
+    assert!(off.detail.contains("no helper"), "{}", off.detail);
+    assert!(done.cloned && done.made && !done.identified, "{done:?}");
+    let host = Host::start_as(FakeLauncher::new(), done, persistent(2));
+    host.vm().answer_identity(Ok(()));
+    host.agent().await.wait(|s| s.phase == Phase::Ready).await;
+    assert!(!record::read_done(host.dir.path()).unwrap().cloned);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_a_clone_is_never_forked_from_its_template_alone() {
+    use lucarne_control::agent::CloneOf;
+    use lucarne_control::{DesktopId, SnapshotId};
+    let origin = CloneOf { desktop: DesktopId::generate(), snapshot: SnapshotId::generate() };
+    let config = DesktopConfig { origin: Some(origin), ..persistent(1) };
+    let host = Host::start_as(FakeLauncher::new(), Done::default(), config);
+    let mut agent = host.agent().await;
+    let failed = agent.wait(|s| s.phase == Phase::Failed).await;
+    assert!(failed.detail.contains("not copied"), "{}", failed.detail);
+    assert!(!host.vm().log().contains(&"fork".to_owned()));
+    host.stop().await;
+}

@@ -4,6 +4,7 @@
 //! <desktop>/
 //!   disk.qcow2             what is written now, over the snapshot that was taken last or gone back to
 //!   disk.next.qcow2        an empty layer that is about to take its place
+//!   export/<attempt>/      a snapshot that another desktop is made of ([`export`])
 //!   snapshots/<id>/
 //!     disk.qcow2           the disk as it was then, over the snapshot before, or over the template's
 //!     memory               the guest as it was then, of one that ran ([`crate::save`])
@@ -21,6 +22,7 @@
 //! in the other, and [`mend`] finds out which.
 
 pub mod at_rest;
+pub mod export;
 mod merge;
 pub(crate) mod take;
 
@@ -44,7 +46,7 @@ pub const FOLDER: &str = "snapshots";
 const INFO: &str = "snapshot.json";
 
 /// A snapshot's memory.
-const MEMORY: &str = "memory";
+pub(crate) const MEMORY: &str = "memory";
 
 /// An empty layer that is about to take the disk's place.
 pub(crate) const NEXT: &str = "disk.next.qcow2";

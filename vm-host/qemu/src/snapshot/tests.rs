@@ -388,3 +388,47 @@ async fn what_somebody_else_has_put_there_is_not_followed() {
     std::os::unix::fs::symlink(desktop.root.path(), folder.join(SnapshotId::generate().to_string())).unwrap();
     assert!(matches!(list(&desktop.dir()), Err(SnapshotError::Strange(_))));
 }
+
+#[tokio::test]
+async fn a_snapshot_is_put_together_for_another_desktop_as_one_layer_over_the_template() {
+    let mut desktop = Desktop::new();
+    let exported = desktop.dir().join(export::FOLDER).join("7");
+    let mut taken = Vec::new();
+    for place in 0..PLACES {
+        desktop.write(place);
+        taken.push(desktop.take().await);
+    }
+    desktop.write(0);
+    // The lowest is over the template as it is, the third over two others, one of which is not to be seen any more.
+    desktop.delete(taken[1]).await;
+    for id in [taken[0], taken[2]] {
+        export::export(&desktop.dir(), id, 7, &Patient).await.unwrap();
+        let disk = exported.join(files::DISK);
+        assert_eq!(disk::over(&disk).unwrap(), Some(desktop.root.path().join("template.qcow2")));
+        Desktop::is_on(&disk, desktop.then[&id]);
+        let info: SnapshotInfo =
+            serde_json::from_slice(&std::fs::read(exported.join(INFO)).unwrap()).unwrap();
+        assert_eq!((info.snapshot, info.memory), (id, false));
+    }
+    desktop.check();
+
+    // What was suspended is with it.
+    std::fs::write(desktop.dir().join(files::SUSPENDED), "a guest").unwrap();
+    let suspended = desktop.take().await;
+    export::export(&desktop.dir(), suspended, 7, &Patient).await.unwrap();
+    assert_eq!(std::fs::read_to_string(exported.join(MEMORY)).unwrap(), "a guest");
+
+    // What is not there, or not wanted any more, leaves nothing, and the desktop as it was.
+    let gone = export::export(&desktop.dir(), SnapshotId::generate(), 7, &Patient).await;
+    assert!(matches!(gone, Err(SnapshotError::None(_))) && !exported.exists());
+    struct Impatient;
+    impl Overseer for Impatient {
+        fn progress(&self, _: u8) {}
+        fn is_cancelled(&self) -> bool {
+            true
+        }
+    }
+    let cancelled = export::export(&desktop.dir(), taken[3], 7, &Impatient).await;
+    assert!(matches!(cancelled, Err(SnapshotError::Disk(DiskError::Cancelled))) && !exported.exists());
+    desktop.check();
+}

@@ -13,7 +13,7 @@ mod schedule;
 pub(super) use record::{news, note};
 pub(super) use schedule::{reschedule, schedule, scheduled};
 
-use super::{Ended, Error, Object, Result, Store, all, end, maintenance, seconds, timers};
+use super::{Ended, Error, Object, Result, Store, all, clones, end, maintenance, seconds, timers};
 use lucarne_control::agent::{SnapshotDesired, SnapshotState, SnapshotWish};
 use lucarne_control::desktop::{DesiredState, Phase};
 use lucarne_control::snapshot::{self as api, NewSnapshot, SnapshotPolicy};
@@ -128,6 +128,10 @@ fn delete(tx: &mut Tx<'_>, actor: &str, mut snapshot: Locked<Snapshot>, desktop:
         && !mutant("a snapshot is deleted that its desktop is being put back to")
     {
         let by = format!("{} is being put back to it", desktop.name);
+        return Err(Error::InUse { what: "snapshot", name: snapshot.name.clone(), by });
+    }
+    if let Some(clone) = clones::being_made(tx, snapshot.id)? {
+        let by = format!("{} is being made of it", clone.name);
         return Err(Error::InUse { what: "snapshot", name: snapshot.name.clone(), by });
     }
     let now = tx.now();

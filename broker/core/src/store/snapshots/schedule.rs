@@ -1,7 +1,7 @@
 //! Snapshots that the schedules of pools ask for.
 
 use super::{By, delete, policy, take, tell};
-use crate::store::{Error, Result, all, timers};
+use crate::store::{Error, Result, all, clones, timers};
 use lucarne_control::DesktopId;
 use lucarne_control::agent::SnapshotState;
 use lucarne_control::snapshot::NewSnapshot;
@@ -41,7 +41,9 @@ pub(in crate::store) fn scheduled(
         return Ok(true);
     }
     for failed in there.iter().filter(|snapshot| snapshot.state == SnapshotState::Failed) {
-        if let Some(failed) = tx.lock(Snapshot::key(&failed.id))? {
+        if clones::being_made(tx, failed.id)?.is_none()
+            && let Some(failed) = tx.lock(Snapshot::key(&failed.id))?
+        {
             delete(tx, "system", failed, &desktop)?;
         }
     }
@@ -71,7 +73,10 @@ pub(super) fn retain(tx: &mut Tx<'_>, id: DesktopId) -> Result<bool> {
     let more = there.len().saturating_sub(keep);
     let more = if mutant("a schedule keeps all of its snapshots") { 0 } else { more };
     for old in there.into_iter().take(more) {
-        if let Some(old) = tx.lock(Snapshot::key(&old.id))? {
+        // What a clone is made of goes with the next one.
+        if clones::being_made(tx, old.id)?.is_none()
+            && let Some(old) = tx.lock(Snapshot::key(&old.id))?
+        {
             delete(tx, "system", old, &desktop)?;
         }
     }
