@@ -9,8 +9,8 @@ use lucarne_control::agent::{
     Desired, DesktopDesired, DesktopObserved, FromAgent, Observed, SnapshotDesired, SnapshotObserved,
     SnapshotState, ToAgent,
 };
-use lucarne_control::desktop::Phase;
-use lucarne_control::spec::TemplateSpec;
+use lucarne_control::desktop::{DesiredState, Identity, Phase};
+use lucarne_control::spec::{NetworkPolicy, TemplateSpec};
 use lucarne_control::{DesktopId, SnapshotId};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -95,6 +95,35 @@ impl Agent {
         broker.spawn(serve(listener, desired.clone(), heard.clone()));
         let process = spawn(&data);
         Self { data, template, desired, heard, process, _broker: broker, _turn: turn }
+    }
+
+    /// A desktop that persists, with a network, as a broker would have it for this wish.
+    #[must_use]
+    pub fn desktop(
+        &self,
+        desktop: DesktopId,
+        identity: Identity,
+        wish: u64,
+        state: DesiredState,
+    ) -> DesktopDesired {
+        DesktopDesired {
+            desktop,
+            generation: 1,
+            state,
+            wish,
+            persistent: true,
+            fresh: wish == 1,
+            template: self.template.clone(),
+            identity,
+            network: NetworkPolicy::User,
+            audio: true,
+            clipboard: Default::default(),
+            recording: Default::default(),
+            pool: None,
+            home: None,
+            back_to: None,
+            origin: None,
+        }
     }
 
     /// Kills the agent, and starts it again.

@@ -2,7 +2,6 @@
 
 use lucarne_control::agent::{CloneOf, DesktopDesired, SnapshotDesired, SnapshotState, SnapshotWish};
 use lucarne_control::desktop::{DesiredState, Identity, Phase};
-use lucarne_control::spec::NetworkPolicy;
 use lucarne_control::{DesktopId, SnapshotId};
 use lucarne_tests::agent::Agent;
 use lucarne_tests::guest::Guest;
@@ -19,28 +18,12 @@ const OPEN: &str =
     "kill -0 $(cat /dev/shm/pid) && cat /proc/sys/kernel/random/boot_id /dev/shm/pid /dev/shm/held";
 
 fn desired(agent: &Agent, n: u8, desktop: DesktopId, wish: u64, state: DesiredState) -> DesktopDesired {
-    DesktopDesired {
-        desktop,
-        generation: 1,
-        state,
-        wish,
-        persistent: true,
-        fresh: wish == 1,
-        template: agent.template.clone(),
-        identity: Identity {
-            hostname: format!("clone-{n}"),
-            machine_id: format!("00112233445566778899aabbccddee{n:02}"),
-            mac: format!("52:54:00:ab:ce:{n:02}"),
-        },
-        network: NetworkPolicy::User,
-        audio: true,
-        clipboard: Default::default(),
-        recording: Default::default(),
-        pool: None,
-        home: None,
-        back_to: None,
-        origin: None,
-    }
+    let identity = Identity {
+        hostname: format!("clone-{n}"),
+        machine_id: format!("00112233445566778899aabbccddee{n:02}"),
+        mac: format!("52:54:00:ab:ce:{n:02}"),
+    };
+    agent.desktop(desktop, identity, wish, state)
 }
 
 fn take(agent: &Agent, desktop: DesktopId, memory: bool) -> SnapshotId {

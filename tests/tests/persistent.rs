@@ -5,7 +5,6 @@
 use lucarne_control::DesktopId;
 use lucarne_control::agent::DesktopDesired;
 use lucarne_control::desktop::{DesiredState, Identity, Phase};
-use lucarne_control::spec::NetworkPolicy;
 use lucarne_tests::agent::Agent;
 use lucarne_tests::guest::Guest;
 use lucarne_tests::poll::{LIMIT, until};
@@ -23,24 +22,8 @@ const MAC: &str = "52:54:00:ab:cd:01";
 
 /// One that is wanted in this way, for the `wish`th time.
 fn desired(agent: &Agent, desktop: DesktopId, wish: u64, state: DesiredState) -> DesktopDesired {
-    DesktopDesired {
-        desktop,
-        generation: 1,
-        state,
-        wish,
-        persistent: true,
-        fresh: wish == 1,
-        template: agent.template.clone(),
-        identity: Identity { hostname: NAME.into(), machine_id: MACHINE_ID.into(), mac: MAC.into() },
-        network: NetworkPolicy::User,
-        audio: true,
-        clipboard: Default::default(),
-        recording: Default::default(),
-        pool: None,
-        home: None,
-        back_to: None,
-        origin: None,
-    }
+    let identity = Identity { hostname: NAME.into(), machine_id: MACHINE_ID.into(), mac: MAC.into() };
+    agent.desktop(desktop, identity, wish, state)
 }
 
 /// What makes a guest the machine that it is.

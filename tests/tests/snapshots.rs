@@ -3,7 +3,6 @@
 
 use lucarne_control::agent::{DesktopDesired, SnapshotDesired, SnapshotState, SnapshotWish};
 use lucarne_control::desktop::{DesiredState, Identity, Phase};
-use lucarne_control::spec::NetworkPolicy;
 use lucarne_control::{DesktopId, SnapshotId};
 use lucarne_tests::agent::Agent;
 use lucarne_tests::guest::Guest;
@@ -15,28 +14,12 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(180);
 
 fn desired(agent: &Agent, desktop: DesktopId, wish: u64, state: DesiredState) -> DesktopDesired {
-    DesktopDesired {
-        desktop,
-        generation: 1,
-        state,
-        wish,
-        persistent: true,
-        fresh: wish == 1,
-        template: agent.template.clone(),
-        identity: Identity {
-            hostname: "snap-1".into(),
-            machine_id: "00112233445566778899aabbccddee01".into(),
-            mac: "52:54:00:ab:cd:11".into(),
-        },
-        network: NetworkPolicy::User,
-        audio: true,
-        clipboard: Default::default(),
-        recording: Default::default(),
-        pool: None,
-        home: None,
-        back_to: None,
-        origin: None,
-    }
+    let identity = Identity {
+        hostname: "snap-1".into(),
+        machine_id: "00112233445566778899aabbccddee01".into(),
+        mac: "52:54:00:ab:cd:11".into(),
+    };
+    agent.desktop(desktop, identity, wish, state)
 }
 
 /// A desktop of the test, and how often something was wished of it.

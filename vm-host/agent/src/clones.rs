@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each user may have put anything into their own folder, and neither may reach the other's. So the other's process, or one that runs
-//! as its user, makes what is copied; the agent copies plain files of that user and follows no link; and what is in the files is read
-//! by the new desktop's user alone. Nothing of the new desktop runs before all of it is there.
+//! as its user, makes what is copied; the agent copies plain files of that user and follows no link. It reads the description, and the name
+//! of what the disk is over, and the new desktop's user the rest. Nothing of the new desktop runs before all of it is there.
 
 use crate::config::disk_free;
 use crate::desktop_task::{DISK_RESERVE, DesktopTask};
